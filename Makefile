@@ -1,0 +1,62 @@
+# Everything is built with go and nothing but; the first build takes about 15
+# minutes, because Kubernetes and Tekton are built from source.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+FUZZ_TIME     ?= 20s
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## Show it all on a real control plane: signed, accepted by Tekton, refused when tampered with
+	go run ./test/devcluster demo
+
+.PHONY: build
+build: ## Build the controller into bin/
+	go build -o bin/controller ./cmd/controller
+
+.PHONY: test
+test: binaries ## Run all tests, those on a real control plane included
+	go test -timeout 40m ./...
+	cd test/localcluster && go test -timeout 20m ./...
+
+# The binaries come first, so that no test waits for a compiler.
+.PHONY: binaries
+binaries: ## Build the control plane that tests and demo run on
+	go run ./test/devcluster build
+
+.PHONY: lint
+lint: ## Run golangci-lint
+	$(GOLANGCI_LINT) run ./...
+	cd test/localcluster && $(GOLANGCI_LINT) run --config ../../.golangci.yaml ./...
+
+.PHONY: verify
+verify: ## Check that go.mod and formatting are what the tools would make of them
+	go mod tidy -diff
+	cd test/localcluster && go mod tidy -diff
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+	if [ -n "$$unformatted" ]; then echo "not formatted, run gofmt -w on: $$unformatted"; exit 1; fi
+
+.PHONY: fuzz
+fuzz: ## Fuzz what reads untrusted input, FUZZ_TIME each
+	go test -run '^$$' -fuzz FuzzParse -fuzztime $(FUZZ_TIME) ./pkg/config
+	go test -run '^$$' -fuzz FuzzSignature -fuzztime $(FUZZ_TIME) ./pkg/resource
+
+.PHONY: bench
+bench: ## Measure latency, throughput and memory on a real control plane
+	go run ./test/bench
+
+.PHONY: cluster-up
+cluster-up: ## Start a cluster with the controller and leave it running
+	go run ./test/devcluster up
+
+.PHONY: cluster-down
+cluster-down: ## Stop that cluster and remove its data
+	go run ./test/devcluster down
+
+.PHONY: run
+run: ## Run the controller in the foreground against that cluster (in the place of its own)
+	go run ./test/devcluster run

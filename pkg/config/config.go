@@ -1,0 +1,153 @@
+// Package config reads what this project adds to Chains' ConfigMap
+// chains-config, together with Chains' own settings that it shares.
+package config
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/tektoncd/chains/pkg/chains/signing"
+	chainsconfig "github.com/tektoncd/chains/pkg/config"
+	"k8s.io/apimachinery/pkg/util/sets"
+
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+)
+
+// Group is the prefix of every name of ours in Kubernetes.
+const Group = "trustedresources.tekton.dev"
+
+// NamespaceLabel opts a namespace in ("true") or, when all namespaces are
+// selected, out ("false").
+const NamespaceLabel = Group + "/sign"
+
+// SignerNone turns signing of a kind off.
+const SignerNone = "none"
+
+// StorageTekton keeps the signature in the resource's own annotation, where
+// Tekton's verifier looks for it.
+const StorageTekton = "tekton"
+
+// NamespaceMode says which namespaces are signed without a label of their own.
+type NamespaceMode string
+
+const (
+	// NamespacesLabelled selects namespaces that carry NamespaceLabel "true".
+	NamespacesLabelled NamespaceMode = "labelled"
+	// NamespacesAll selects every namespace whose NamespaceLabel is absent or "true".
+	NamespacesAll NamespaceMode = "all"
+)
+
+const namespacesKey = "trustedresources.namespaces"
+
+// ownPrefixes are the key prefixes of chains-config that belong to this
+// project. An unknown key below one of them is an error; all other keys are
+// Chains'.
+var ownPrefixes = []string{"artifacts.task.", "artifacts.pipeline.", "artifacts.stepaction.", "trustedresources."}
+
+// Config is one consistent reading of chains-config. It is never changed after
+// it was made.
+type Config struct {
+	// Chains holds Chains' own settings, of which the KMS ones are shared.
+	Chains *chainsconfig.Config
+	// Namespaces says which namespaces are selected.
+	Namespaces NamespaceMode
+
+	signers map[resource.Kind]string
+}
+
+// Default signs nothing.
+func Default() *Config {
+	c := &Config{
+		Chains:     &chainsconfig.Config{},
+		Namespaces: NamespacesLabelled,
+		signers:    map[resource.Kind]string{},
+	}
+	for _, kind := range resource.Kinds {
+		c.signers[kind] = SignerNone
+	}
+	return c
+}
+
+// Signer is the type of signer for resources of a kind: SignerNone or one of
+// Chains' signer types.
+func (c *Config) Signer(kind resource.Kind) string { return c.signers[kind] }
+
+// SignerTypes are the types of signer that at least one kind asks for, sorted.
+func (c *Config) SignerTypes() []string {
+	types := sets.New[string]()
+	for _, signer := range c.signers {
+		types.Insert(signer)
+	}
+	return sets.List(types.Delete(SignerNone))
+}
+
+// Parse reads the data of chains-config. The error names each key that is
+// wrong, what was found and what is expected.
+func Parse(data map[string]string) (*Config, error) {
+	c := Default()
+	var problems []string
+	for _, key := range slices.Sorted(maps.Keys(data)) {
+		if !ours(key) {
+			continue
+		}
+		if problem := c.set(key, data[key]); problem != "" {
+			problems = append(problems, fmt.Sprintf("%s: %s", key, problem))
+		}
+	}
+	if len(problems) > 0 {
+		return nil, fmt.Errorf("%s", strings.Join(problems, "; "))
+	}
+	chains, err := chainsconfig.NewConfigFromMap(data)
+	if err != nil {
+		return nil, fmt.Errorf("a setting of Tekton Chains: %w", err)
+	}
+	c.Chains = chains
+	return c, nil
+}
+
+func ours(key string) bool {
+	return slices.ContainsFunc(ownPrefixes, func(prefix string) bool { return strings.HasPrefix(key, prefix) })
+}
+
+// set takes one setting in and returns what is wrong with it, if anything.
+func (c *Config) set(key, value string) (problem string) {
+	if key == namespacesKey {
+		c.Namespaces = NamespaceMode(value)
+		return oneOf(value, string(NamespacesLabelled), string(NamespacesAll))
+	}
+	for _, kind := range resource.Kinds {
+		switch key {
+		case "artifacts." + kind.ConfigName() + ".signer":
+			c.signers[kind] = value
+			return oneOf(value, SignerNone, signing.TypeX509, signing.TypeKMS)
+		case "artifacts." + kind.ConfigName() + ".storage":
+			return oneOf(value, StorageTekton)
+		}
+	}
+	return "unknown key; remove it or correct its spelling"
+}
+
+const maxQuoted = 64
+
+func oneOf(value string, allowed ...string) (problem string) {
+	if slices.Contains(allowed, value) {
+		return ""
+	}
+	if len(value) > maxQuoted {
+		value = value[:maxQuoted] + "…"
+	}
+	return fmt.Sprintf("found %q, expected one of: %s", value, strings.Join(allowed, ", "))
+}
+
+// Selects says whether the resources of a namespace with these labels are
+// signed. Any label value but "true" opts out: what we do not know, we leave
+// alone.
+func (c *Config) Selects(namespaceLabels map[string]string) bool {
+	value, labelled := namespaceLabels[NamespaceLabel]
+	if labelled {
+		return value == "true"
+	}
+	return c.Namespaces == NamespacesAll
+}

@@ -1,0 +1,129 @@
+package config
+
+import (
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+)
+
+func TestParse(t *testing.T) {
+	got, err := Parse(map[string]string{
+		"artifacts.task.signer":       "x509",
+		"artifacts.task.storage":      "tekton",
+		"artifacts.stepaction.signer": "kms",
+		"trustedresources.namespaces": "all",
+		"signers.kms.kmsref":          "hashivault://key",
+		"artifacts.taskrun.signer":    "none",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for kind, want := range map[resource.Kind]string{resource.Task: "x509", resource.Pipeline: SignerNone, resource.StepAction: "kms"} {
+		if signer := got.Signer(kind); signer != want {
+			t.Errorf("signer of %s: got %q, want %q", kind, signer, want)
+		}
+	}
+	if types := strings.Join(got.SignerTypes(), ","); types != "kms,x509" {
+		t.Errorf("signer types: got %s", types)
+	}
+	if got.Namespaces != NamespacesAll {
+		t.Errorf("namespaces: got %q", got.Namespaces)
+	}
+	if got.Chains.Signers.KMS.KMSRef != "hashivault://key" {
+		t.Error("Chains' own setting signers.kms.kmsref is lost")
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	for name, tc := range map[string]struct {
+		data map[string]string
+		want []string
+	}{
+		"unknown signer":        {map[string]string{"artifacts.task.signer": "pgp"}, []string{"artifacts.task.signer", `"pgp"`, "none, x509, kms"}},
+		"empty signer":          {map[string]string{"artifacts.task.signer": ""}, []string{`""`}},
+		"upper case":            {map[string]string{"artifacts.pipeline.signer": "X509"}, []string{`"X509"`}},
+		"storage not there yet": {map[string]string{"artifacts.task.storage": "oci"}, []string{"artifacts.task.storage", `"oci"`, "tekton"}},
+		"unknown namespaces":    {map[string]string{"trustedresources.namespaces": "some"}, []string{"labelled, all"}},
+		"misspelt key":          {map[string]string{"artifacts.stepaction.singer": "x509"}, []string{"artifacts.stepaction.singer", "unknown key"}},
+		"unknown key of ours":   {map[string]string{"trustedresources.magic": "on"}, []string{"trustedresources.magic"}},
+		"a long value":          {map[string]string{"artifacts.task.signer": strings.Repeat("x", 1<<20)}, []string{"xxx…"}},
+		"all at once":           {map[string]string{"artifacts.task.signer": "a", "artifacts.pipeline.signer": "b"}, []string{"artifacts.task", "artifacts.pipeline"}},
+		"Chains' own":           {map[string]string{"artifacts.taskrun.format": "odd"}, []string{"Tekton Chains", "odd"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Parse(tc.data)
+			if err == nil {
+				t.Fatal("was accepted")
+			}
+			if len(err.Error()) > 1000 {
+				t.Errorf("the error is %d bytes long", len(err.Error()))
+			}
+			for _, want := range tc.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%q does not say %q", err, want)
+				}
+			}
+		})
+	}
+}
+
+func TestSelects(t *testing.T) {
+	for _, tc := range []struct {
+		mode   NamespaceMode
+		labels map[string]string
+		want   bool
+	}{
+		{NamespacesLabelled, nil, false},
+		{NamespacesLabelled, map[string]string{NamespaceLabel: "true"}, true},
+		{NamespacesLabelled, map[string]string{NamespaceLabel: "false"}, false},
+		{NamespacesLabelled, map[string]string{NamespaceLabel: "yes"}, false},
+		{NamespacesAll, nil, true},
+		{NamespacesAll, map[string]string{NamespaceLabel: "true"}, true},
+		{NamespacesAll, map[string]string{NamespaceLabel: "false"}, false},
+		{NamespacesAll, map[string]string{NamespaceLabel: "True"}, false},
+	} {
+		cfg := &Config{Namespaces: tc.mode}
+		if got := cfg.Selects(tc.labels); got != tc.want {
+			t.Errorf("%s with labels %v: got %v, want %v", tc.mode, tc.labels, got, tc.want)
+		}
+	}
+}
+
+func TestStoreKeepsTheLastGood(t *testing.T) {
+	var loaded int
+	var refusal error
+	store := NewStore(func(*Config) { loaded++ }, func(_ *corev1.ConfigMap, err error) { refusal = err })
+	if signer := store.Load().Signer(resource.Task); signer != SignerNone {
+		t.Errorf("before any configuration the signer is %q", signer)
+	}
+	store.Update(&corev1.ConfigMap{Data: map[string]string{"artifacts.task.signer": "x509"}})
+	store.Update(&corev1.ConfigMap{Data: map[string]string{"artifacts.task.signer": "rot13"}})
+	if signer := store.Load().Signer(resource.Task); signer != "x509" {
+		t.Errorf("after a bad configuration the signer is %q", signer)
+	}
+	if loaded != 1 || refusal == nil {
+		t.Errorf("got %d loads and refusal %v, want 1 and an error", loaded, refusal)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add("artifacts.task.signer", "x509")
+	f.Add("trustedresources.namespaces", "all")
+	f.Add("artifacts.stepaction.storage", "tekton,oci")
+	f.Fuzz(func(t *testing.T, key, value string) {
+		cfg, err := Parse(map[string]string{key: value})
+		if (cfg == nil) == (err == nil) {
+			t.Fatalf("got %v and %v", cfg, err)
+		}
+		if err == nil && ours(key) {
+			for _, signer := range cfg.SignerTypes() {
+				if signer != "x509" && signer != "kms" {
+					t.Fatalf("accepted signer %q", signer)
+				}
+			}
+		}
+	})
+}

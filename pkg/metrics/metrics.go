@@ -1,0 +1,62 @@
+// Package metrics counts what the controller does, through the OpenTelemetry
+// meter provider that knative configures from config-observability.
+package metrics
+
+import (
+	"context"
+	"fmt"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+)
+
+// Recorder has one method for each thing that is counted.
+type Recorder struct {
+	signatures   metric.Int64Counter
+	failures     metric.Int64Counter
+	configErrors metric.Int64Counter
+}
+
+// New registers the counters with the global meter provider.
+func New() (*Recorder, error) {
+	meter := otel.GetMeterProvider().Meter("github.com/trusted-resources/chains-extension")
+	counter := func(name, description string) (metric.Int64Counter, error) {
+		c, err := meter.Int64Counter(name, metric.WithDescription(description))
+		if err != nil {
+			return nil, fmt.Errorf("metric %s: %w", name, err)
+		}
+		return c, nil
+	}
+	var r Recorder
+	var err error
+	if r.signatures, err = counter("trustedresources_signatures", "Signatures written, by kind and reason."); err != nil {
+		return nil, err
+	}
+	if r.failures, err = counter("trustedresources_signing_failures", "Resources that could not be signed, by kind and reason."); err != nil {
+		return nil, err
+	}
+	if r.configErrors, err = counter("trustedresources_config_errors", "ConfigMaps that were refused."); err != nil {
+		return nil, err
+	}
+	return &r, nil
+}
+
+// Signed counts one signature written.
+func (r *Recorder) Signed(ctx context.Context, kind resource.Kind, reason string) {
+	r.signatures.Add(ctx, 1, labels(kind, reason))
+}
+
+// Failed counts one resource that could not be signed.
+func (r *Recorder) Failed(ctx context.Context, kind resource.Kind, reason string) {
+	r.failures.Add(ctx, 1, labels(kind, reason))
+}
+
+// ConfigRefused counts one ConfigMap that could not be used.
+func (r *Recorder) ConfigRefused(ctx context.Context) { r.configErrors.Add(ctx, 1) }
+
+func labels(kind resource.Kind, reason string) metric.AddOption {
+	return metric.WithAttributes(attribute.String("kind", string(kind)), attribute.String("reason", reason))
+}

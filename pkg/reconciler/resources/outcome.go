@@ -1,0 +1,85 @@
+package resources
+
+import (
+	"context"
+	"errors"
+
+	"go.uber.org/zap"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"knative.dev/pkg/controller"
+	"knative.dev/pkg/logging"
+
+	"github.com/trusted-resources/chains-extension/pkg/keyring"
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/signing"
+)
+
+var (
+	errRelease = errors.New("the installed release of Tekton Pipelines cannot verify our signatures")
+	errSigner  = errors.New("the signer failed")
+	errDispute = errors.New("something else changes this resource whenever it is signed " +
+		"(most likely a mutating admission webhook); exempt the annotation's writer, or opt the namespace out")
+)
+
+// failure is what follows from one kind of error.
+type failure struct {
+	is func(error) bool
+	// reason is the reason of the Event and the metric; empty: neither.
+	reason string
+	// waits: something else brings the resource back when it is worth another
+	// try (a new key, release, version of the resource). Otherwise it is tried
+	// again with back-off.
+	waits bool
+}
+
+// failures are tried in order; an error that matches none is a passing fault
+// of the API server, retried without an Event.
+var failures = []failure{
+	{is: wraps(keyring.ErrNoKey), reason: ReasonNoKey, waits: true},
+	{is: wraps(errRelease), reason: ReasonTektonTooOld, waits: true},
+	{is: wraps(signing.ErrUndecided), reason: ReasonUndecided},
+	{is: wraps(errSigner), reason: ReasonSignerFailed},
+	{is: wraps(errDispute), reason: ReasonDisputed, waits: true},
+	// The state that was signed is not the newest any more; the newest is on
+	// its way to us.
+	{is: apierrors.IsConflict, waits: true},
+	{is: apierrors.IsNotFound, waits: true},
+	{is: refused, reason: ReasonRefused},
+}
+
+func wraps(target error) func(error) bool {
+	return func(err error) bool { return errors.Is(err, target) }
+}
+
+// refused says that the API server or an admission webhook will not have the
+// write, as opposed to not having been able to take it.
+func refused(err error) bool {
+	return apierrors.IsForbidden(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) ||
+		apierrors.IsRequestEntityTooLargeError(err)
+}
+
+// conclude turns an error into what the work queue does next, and tells about
+// it.
+func (r *Reconciler) conclude(ctx context.Context, key string, obj resource.Object, err error) error {
+	if again, _ := controller.IsRequeueKey(err); again {
+		return err
+	}
+	for _, f := range failures {
+		if !f.is(err) {
+			continue
+		}
+		if f.reason != "" {
+			event := failedEvent(f.reason, err)
+			r.recorder.Event(reference(r.kind, obj), event.kind, event.reason, event.message)
+			r.metrics.Failed(ctx, r.kind, f.reason)
+		}
+		if !f.waits {
+			return err
+		}
+		if f.reason != "" {
+			logging.FromContext(ctx).Warnw("Resource not signed", append(r.describe(obj), "reason", f.reason, zap.Error(err))...)
+		}
+		return controller.NewSkipKey(key)
+	}
+	return err
+}

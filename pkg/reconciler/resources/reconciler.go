@@ -1,0 +1,162 @@
+// Package resources signs Tasks, Pipelines and StepActions as they come: one
+// reconciler, with an instance for each kind.
+package resources
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/record"
+	"k8s.io/client-go/util/flowcontrol"
+	"knative.dev/pkg/controller"
+	"knative.dev/pkg/logging"
+	"knative.dev/pkg/reconciler"
+
+	"github.com/trusted-resources/chains-extension/pkg/config"
+	"github.com/trusted-resources/chains-extension/pkg/keyring"
+	"github.com/trusted-resources/chains-extension/pkg/metrics"
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/signing"
+	"github.com/trusted-resources/chains-extension/pkg/storage/annotation"
+)
+
+// Reconciler keeps the resources of one kind signed.
+type Reconciler struct {
+	reconciler.LeaderAwareFuncs
+
+	kind        resource.Kind
+	indexer     cache.Indexer
+	patcher     annotation.Patcher
+	config      func() *config.Config
+	namespaces  namespaceLabels
+	release     func() error
+	ring        func() *keyring.Ring
+	distrust    func(signerType string)
+	authorities signing.Authorities
+	recorder    record.EventRecorder
+	metrics     *metrics.Recorder
+	// disputes holds back from resources that something else changes whenever
+	// they are signed, so that the two do not write forever.
+	disputes *flowcontrol.Backoff
+}
+
+// namespaceLabels gives the labels of a namespace; false when it is not known.
+type namespaceLabels func(namespace string) (map[string]string, bool)
+
+var _ controller.Reconciler = (*Reconciler)(nil)
+
+// Reconcile signs the resource with this key ("namespace/name") if need be.
+func (r *Reconciler) Reconcile(ctx context.Context, key string) error {
+	namespace, name, err := cache.SplitMetaNamespaceKey(key)
+	if err != nil {
+		return controller.NewPermanentError(err)
+	}
+	if !r.IsLeaderFor(types.NamespacedName{Namespace: namespace, Name: name}) {
+		return controller.NewSkipKey(key)
+	}
+	obj, err := r.get(key)
+	if err != nil {
+		return controller.NewPermanentError(err)
+	}
+	if obj == nil || !r.eligible(obj) {
+		return controller.NewSkipKey(key)
+	}
+	signed, err := r.sign(ctx, key, obj)
+	if err != nil {
+		return r.conclude(ctx, key, obj, err)
+	}
+	if !signed {
+		return controller.NewSkipKey(key) // nothing changed: nothing to log
+	}
+	return nil
+}
+
+func (r *Reconciler) get(key string) (resource.Object, error) {
+	item, exists, err := r.indexer.GetByKey(key)
+	if err != nil || !exists {
+		return nil, err
+	}
+	obj, ok := item.(resource.Object)
+	if !ok {
+		return nil, fmt.Errorf("the cache of kind %s holds a %T", r.kind, item)
+	}
+	return obj, nil
+}
+
+// eligible is the part of the decision that needs no key.
+func (r *Reconciler) eligible(obj resource.Object) bool {
+	cfg := r.config()
+	if cfg.Signer(r.kind) == config.SignerNone || obj.GetDeletionTimestamp() != nil {
+		return false
+	}
+	labels, known := r.namespaces(obj.GetNamespace())
+	return known && cfg.Selects(labels)
+}
+
+// sign brings the signature of obj up to date and says whether it wrote one.
+func (r *Reconciler) sign(ctx context.Context, key string, obj resource.Object) (bool, error) {
+	if err := r.release(); err != nil {
+		return false, fmt.Errorf("%w: %w", errRelease, err)
+	}
+	signerType := r.config().Signer(r.kind)
+	plan, err := signing.MakePlan(ctx, obj, signerType, r.ring(), r.authorities)
+	if err != nil {
+		return false, err
+	}
+	if plan.Reason == signing.NotNeeded {
+		return false, nil
+	}
+	if now := r.disputes.Clock.Now(); r.disputes.IsInBackOffSinceUpdate(key, now) {
+		return false, controller.NewRequeueAfter(r.disputes.Get(key))
+	}
+	signature, err := plan.Sign(ctx)
+	if err != nil {
+		r.distrust(signerType)
+		return false, fmt.Errorf("%w: %w", errSigner, err)
+	}
+	stored, err := annotation.Store(ctx, r.patcher, obj, signature)
+	if err != nil {
+		return false, err
+	}
+	r.tellSigned(ctx, stored, plan)
+	return true, r.settled(ctx, key, stored, plan.Checksum)
+}
+
+// settled checks that what was stored is what was signed: a mutating webhook
+// can have changed more than the annotation.
+func (r *Reconciler) settled(ctx context.Context, key string, stored resource.Object, signed []byte) error {
+	checksum, err := resource.Checksum(ctx, stored)
+	if err != nil {
+		return err
+	}
+	if string(checksum) == string(signed) {
+		return nil
+	}
+	r.disputes.Next(key, r.disputes.Clock.Now())
+	return fmt.Errorf("%w: signed content with checksum %x, stored was %x", errDispute, signed, checksum)
+}
+
+// tellSigned reports one signature as Event, log line and metric.
+func (r *Reconciler) tellSigned(ctx context.Context, obj resource.Object, plan signing.Plan) {
+	event := signedEvent(plan)
+	r.recorder.Event(reference(r.kind, obj), event.kind, event.reason, event.message)
+	r.metrics.Signed(ctx, r.kind, string(plan.Reason))
+	logging.FromContext(ctx).Infow("Resource signed", append(r.describe(obj),
+		"reason", plan.Reason, "keyId", plan.Key.ID, "checksum", fmt.Sprintf("%x", plan.Checksum))...)
+}
+
+// describe are the log keys that name a resource.
+func (r *Reconciler) describe(obj resource.Object) []any {
+	return []any{
+		"kind", r.kind, "namespace", obj.GetNamespace(), "name", obj.GetName(),
+		"uid", obj.GetUID(), "resourceVersion", obj.GetResourceVersion(),
+	}
+}
+
+const (
+	firstDisputeDelay = time.Second
+	maxDisputeDelay   = 5 * time.Minute
+)

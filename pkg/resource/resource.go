@@ -1,0 +1,79 @@
+// Package resource gives Task, Pipeline and StepAction one shape: what signing
+// and verification need to know of an object, whatever its kind.
+package resource
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+
+	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1beta1"
+	"github.com/tektoncd/pipeline/pkg/trustedresources"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"knative.dev/pkg/apis"
+)
+
+// Object is a Tekton resource that Tekton can verify. The API versions are the
+// ones that Tekton hashes: v1 for Task and Pipeline, v1beta1 for StepAction.
+type Object interface {
+	metav1.Object
+	runtime.Object
+	apis.Defaultable
+	trustedresources.Hashable
+}
+
+var (
+	_ Object = (*v1.Task)(nil)
+	_ Object = (*v1.Pipeline)(nil)
+	_ Object = (*v1beta1.StepAction)(nil)
+)
+
+// MaxSignatureLength bounds the annotation value that Signature decodes, in
+// bytes of base64. An RSA-4096 signature takes 684.
+const MaxSignatureLength = 16 << 10
+
+var (
+	// ErrUnsigned says that the object carries no signature at all.
+	ErrUnsigned = errors.New("no signature")
+	// ErrMalformedSignature says that the annotation cannot be a signature.
+	ErrMalformedSignature = errors.New("malformed signature")
+)
+
+// Signature decodes the signature that obj carries, the way Tekton does
+// (standard base64). The error wraps ErrUnsigned or ErrMalformedSignature.
+func Signature(obj metav1.Object) ([]byte, error) {
+	encoded := obj.GetAnnotations()[trustedresources.SignatureAnnotation]
+	if encoded == "" {
+		return nil, ErrUnsigned
+	}
+	if len(encoded) > MaxSignatureLength {
+		return nil, fmt.Errorf("%w: annotation %s is %d bytes long, expected at most %d",
+			ErrMalformedSignature, trustedresources.SignatureAnnotation, len(encoded), MaxSignatureLength)
+	}
+	signature, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil {
+		return nil, fmt.Errorf("%w: annotation %s is not base64: %w",
+			ErrMalformedSignature, trustedresources.SignatureAnnotation, err)
+	}
+	return signature, nil
+}
+
+// EncodeSignature is the inverse of Signature: the annotation's value.
+func EncodeSignature(signature []byte) string {
+	return base64.StdEncoding.EncodeToString(signature)
+}
+
+// Checksum is Tekton's SHA-256 of the object with its defaults set, because
+// that is what Tekton verifies: it calls SetDefaults on what it resolved first
+// (pkg/reconciler/taskrun/resources in tektoncd/pipeline). obj stays as it is.
+func Checksum(ctx context.Context, obj Object) ([]byte, error) {
+	defaulted, ok := obj.DeepCopyObject().(Object)
+	if !ok {
+		return nil, fmt.Errorf("copy of %T is not a signable resource", obj)
+	}
+	defaulted.SetDefaults(ctx)
+	return defaulted.Checksum()
+}

@@ -1,0 +1,207 @@
+package harness
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/tektoncd/pipeline/pkg/client/clientset/versioned"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// Parts of the control plane, as localcluster names them.
+const (
+	PartAPIServer        = "kube-apiserver"
+	PartTektonController = "tekton-controller"
+	PartTektonWebhook    = "tekton-webhook"
+)
+
+// SystemNamespace is where the controller is installed, and the rest of what
+// the manifests in config/ fix.
+const (
+	SystemNamespace = "tekton-chains"
+	ServiceAccount  = "tekton-chains-controller"
+	ConfigMap       = "chains-config"
+)
+
+// Cluster is a running control plane.
+type Cluster struct {
+	Binaries
+	// Dir holds its data, logs and kubeconfig.
+	Dir string
+	// Admin may do everything, without a limit on the request rate.
+	Admin *rest.Config
+	// Kube and Tekton are clients of Admin.
+	Kube   kubernetes.Interface
+	Tekton versioned.Interface
+
+	supervisor *exec.Cmd     // nil when it runs on its own
+	ended      chan struct{} // closed when the supervisor has ended, with exit
+	exit       error
+}
+
+// Kubeconfig is the administrator's.
+func (c *Cluster) Kubeconfig() string { return filepath.Join(c.Dir, "kubeconfig") }
+
+// AuditLog has one line for each write to a Tekton object.
+func (c *Cluster) AuditLog() string { return filepath.Join(c.Dir, "logs", "audit.log") }
+
+// Log is the output of a part.
+func (c *Cluster) Log(part string) string { return filepath.Join(c.Dir, "logs", part+".log") }
+
+// Run starts a cluster in dir that ends with this process at the latest, with
+// the manifests of config/ applied. Progress goes to out.
+func Run(ctx context.Context, b Binaries, dir string, out io.Writer) (*Cluster, error) {
+	supervisor := exec.Command(b.LocalCluster, append([]string{"run"}, clusterFlags(b, dir)...)...)
+	supervisor.SysProcAttr = dieWithParent()
+	supervisor.Stdout, supervisor.Stderr = out, out
+	if err := startOnLockedThread(supervisor); err != nil {
+		return nil, err
+	}
+	c := &Cluster{Binaries: b, Dir: dir, supervisor: supervisor, ended: make(chan struct{})}
+	go func() {
+		c.exit = supervisor.Wait()
+		close(c.ended)
+	}()
+	err := c.waitReady(ctx)
+	if err == nil {
+		err = c.connect()
+	}
+	if err != nil {
+		return nil, errors.Join(err, c.Stop())
+	}
+	return c, nil
+}
+
+// waitReady waits for the file that localcluster writes when it is ready.
+func (c *Cluster) waitReady(ctx context.Context) error {
+	err := wait.PollUntilContextTimeout(ctx, pollInterval, startTimeout, true, func(context.Context) (bool, error) {
+		select {
+		case <-c.ended:
+			return false, fmt.Errorf("it ended: %w", c.exit)
+		default:
+		}
+		_, err := os.Stat(filepath.Join(c.Dir, "state.json"))
+		return err == nil, nil
+	})
+	if err != nil {
+		return fmt.Errorf("waiting for the cluster in %s: %w; see its output", c.Dir, err)
+	}
+	return nil
+}
+
+// Up starts a cluster in dir that goes on after this process, or finds the one
+// that already runs there.
+func Up(ctx context.Context, b Binaries, dir string, out io.Writer) (*Cluster, error) {
+	up := command(ctx, out, b.LocalCluster, append([]string{"up"}, clusterFlags(b, dir)...)...)
+	if err := up.Run(); err != nil {
+		return nil, fmt.Errorf("%s: %w", up, err)
+	}
+	c := &Cluster{Binaries: b, Dir: dir}
+	return c, c.connect()
+}
+
+func clusterFlags(b Binaries, dir string) []string {
+	return []string{
+		"--dir", dir, "--bin", b.Dir, "--module", filepath.Join(Root(), "test", "localcluster"),
+		"--manifests", filepath.Join(Root(), "config"),
+	}
+}
+
+func (c *Cluster) connect() (err error) {
+	if c.Admin, err = clientcmd.BuildConfigFromFlags("", c.Kubeconfig()); err != nil {
+		return err
+	}
+	c.Admin.QPS = -1
+	if c.Kube, err = kubernetes.NewForConfig(c.Admin); err != nil {
+		return err
+	}
+	c.Tekton, err = versioned.NewForConfig(c.Admin)
+	return err
+}
+
+const (
+	startTimeout = 2 * time.Minute
+	stopTimeout  = time.Minute
+	pollInterval = 50 * time.Millisecond
+)
+
+// Stop ends a cluster that Run started.
+func (c *Cluster) Stop() error {
+	if err := c.supervisor.Process.Signal(os.Interrupt); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	select {
+	case <-c.ended:
+		return c.exit
+	case <-time.After(stopTimeout):
+		return errors.Join(fmt.Errorf("the cluster in %s did not stop within %v", c.Dir, stopTimeout), c.supervisor.Process.Kill())
+	}
+}
+
+// Control runs one of localcluster's commands on a part: start, stop, kill,
+// restart, remove.
+func (c *Cluster) Control(ctx context.Context, action, part string) error {
+	_, err := c.localcluster(ctx, action, part)
+	return err
+}
+
+// Part is what localcluster status says of a part.
+type Part struct {
+	Name  string `json:"name"`
+	PID   int    `json:"pid"`
+	State string `json:"state"`
+}
+
+// Part finds a part by its name.
+func (c *Cluster) Part(ctx context.Context, name string) (Part, error) {
+	out, err := c.localcluster(ctx, "status", "-o", "json")
+	if err != nil {
+		return Part{}, err
+	}
+	var parts []Part
+	if err := json.Unmarshal(out, &parts); err != nil {
+		return Part{}, fmt.Errorf("localcluster status: %w", err)
+	}
+	for _, part := range parts {
+		if part.Name == name {
+			return part, nil
+		}
+	}
+	return Part{}, fmt.Errorf("the cluster in %s has no part %s", c.Dir, name)
+}
+
+// Run runs kubectl as the administrator and returns what it prints.
+func (c *Cluster) RunKubectl(ctx context.Context, stdin string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, c.Binaries.Kubectl(), append([]string{"--kubeconfig", c.Kubeconfig()}, args...)...)
+	cmd.Stdin = strings.NewReader(stdin)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("kubectl %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return string(out), nil
+}
+
+// localcluster runs one of its commands on this cluster. Everything after a
+// "--" in args is passed on as it is.
+func (c *Cluster) localcluster(ctx context.Context, args ...string) ([]byte, error) {
+	args = append([]string{args[0], "--dir", c.Dir}, args[1:]...)
+	cmd := exec.CommandContext(ctx, c.LocalCluster, args...)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("localcluster %s: %w: %s", strings.Join(args, " "), err, stderr.String())
+	}
+	return out, nil
+}

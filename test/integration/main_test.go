@@ -1,0 +1,51 @@
+// Package integration tests the controller on a real control plane: real etcd,
+// API server and Tekton Pipelines, with the RBAC of config/.
+package integration
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"testing"
+
+	"github.com/trusted-resources/chains-extension/test/harness"
+)
+
+// cluster is shared by all tests; each works in namespaces of its own. The
+// tests run one after the other, because there is one configuration and one
+// leader in a cluster.
+var cluster *harness.Cluster
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer cancel()
+	binaries, err := harness.Build(ctx, os.Stderr)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "building:", err)
+		return 1
+	}
+	dir, err := os.MkdirTemp("", "cluster-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	if cluster, err = harness.Run(ctx, binaries, dir, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "starting the cluster:", err)
+		return 1
+	}
+	code := m.Run()
+	if err := cluster.Stop(); err != nil {
+		fmt.Fprintln(os.Stderr, "stopping the cluster:", err)
+		return 1
+	}
+	if code == 0 {
+		_ = os.RemoveAll(dir)
+	} else {
+		fmt.Fprintln(os.Stderr, "logs are kept in", dir)
+	}
+	return code
+}

@@ -1,0 +1,119 @@
+// Package build makes the cluster's binaries from the Go module that localcluster belongs to.
+package build
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/trusted-resources/chains-extension/test/localcluster/internal/state"
+)
+
+// Names of the binaries; those that run in the cluster give its parts their names.
+const (
+	Etcd              = "etcd"
+	APIServer         = "kube-apiserver"
+	ControllerManager = "kube-controller-manager"
+	Scheduler         = "kube-scheduler"
+	Kwok              = "kwok"
+	TektonController  = "tekton-controller"
+	TektonWebhook     = "tekton-webhook"
+	TektonResolvers   = "tekton-resolvers"
+	Kubectl           = "kubectl" // no part: for users and tests
+)
+
+// Binary is a program and the package that it is built from.
+type Binary struct{ Name, Package string }
+
+// Binaries lists what a cluster needs; the packages are tools of the module.
+var Binaries = []Binary{
+	{Etcd, "go.etcd.io/etcd/server/v3"},
+	{Kwok, "sigs.k8s.io/kwok/cmd/kwok"},
+	{TektonController, "github.com/tektoncd/pipeline/cmd/controller"},
+	{TektonWebhook, "github.com/tektoncd/pipeline/cmd/webhook"},
+	{TektonResolvers, "github.com/tektoncd/pipeline/cmd/resolvers"},
+	{APIServer, "k8s.io/kubernetes/cmd/kube-apiserver"},
+	{ControllerManager, "k8s.io/kubernetes/cmd/kube-controller-manager"},
+	{Scheduler, "k8s.io/kubernetes/cmd/kube-scheduler"},
+	{Kubectl, "k8s.io/kubernetes/cmd/kubectl"},
+}
+
+// All builds every binary into bin that is missing or was built from other versions. report is called with
+// one line per binary.
+func All(ctx context.Context, module, bin string, report func(format string, args ...any)) error {
+	if err := os.MkdirAll(bin, 0o750); err != nil {
+		return err
+	}
+	for i, b := range Binaries {
+		start := time.Now()
+		verb, err := ensure(ctx, module, bin, b)
+		if err != nil {
+			return fmt.Errorf("build %s from %s: %w", b.Name, b.Package, err)
+		}
+		report("%d/%d %s: %s (%s)", i+1, len(Binaries), b.Name, verb, time.Since(start).Round(100*time.Millisecond))
+	}
+	return nil
+}
+
+// Missing names the binaries that All would build.
+func Missing(module, bin string) ([]string, error) {
+	var missing []string
+	for _, b := range Binaries {
+		want, err := stamp(module, b)
+		if err != nil {
+			return nil, err
+		}
+		if !current(filepath.Join(bin, b.Name), want) {
+			missing = append(missing, b.Name)
+		}
+	}
+	return missing, nil
+}
+
+func ensure(ctx context.Context, module, bin string, b Binary) (verb string, err error) {
+	target := filepath.Join(bin, b.Name)
+	want, err := stamp(module, b)
+	if err != nil {
+		return "", err
+	}
+	if current(target, want) {
+		return "up to date", nil
+	}
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", target, b.Package)
+	cmd.Dir = module
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w\n%s", err, out)
+	}
+	return "built", state.WriteFile(stampFile(target), []byte(want+"\n"))
+}
+
+// stamp identifies what a binary is built from: the exact versions of all modules, and the compiler.
+func stamp(module string, b Binary) (string, error) {
+	h := sha256.New()
+	_, _ = fmt.Fprintln(h, b.Package, runtime.Version())
+	for _, name := range []string{"go.mod", "go.sum"} {
+		data, err := os.ReadFile(filepath.Join(module, name))
+		if err != nil {
+			return "", err
+		}
+		_, _ = h.Write(data)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+func stampFile(target string) string { return target + ".stamp" }
+
+func current(target, want string) bool {
+	if _, err := os.Stat(target); err != nil {
+		return false
+	}
+	got, err := os.ReadFile(stampFile(target))
+	return err == nil && strings.TrimSpace(string(got)) == want
+}

@@ -1,0 +1,30 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/trusted-resources/chains-extension/test/localcluster/internal/build"
+)
+
+func newBuild() *cobra.Command {
+	var flags buildFlags
+	cmd := &cobra.Command{
+		Use:   "build",
+		Short: "Build all binaries of the cluster from the Go module cache",
+		Long: `Build makes the binaries of the cluster from the versions in the module's go.mod. What was built from the
+same versions is left alone. The first build takes about 15 minutes on two cores.`,
+		Example: `  localcluster build
+  localcluster build --bin /tmp/bin`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := flags.complete(); err != nil {
+				return err
+			}
+			return build.All(cmd.Context(), flags.module, flags.bin, func(format string, args ...any) {
+				printf(cmd, format+"\n", args...)
+			})
+		},
+	}
+	flags.add(cmd)
+	return cmd
+}

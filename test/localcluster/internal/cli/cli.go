@@ -1,0 +1,158 @@
+// Package cli is the command line of localcluster: one file and one constructor for each command.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trusted-resources/chains-extension/test/localcluster/internal/build"
+	"github.com/trusted-resources/chains-extension/test/localcluster/internal/state"
+	"github.com/trusted-resources/chains-extension/test/localcluster/internal/supervisor"
+)
+
+// Main runs a command line and returns the exit code: 0, or 1 for any failure.
+func Main(args []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	cmd := newRoot()
+	cmd.SetArgs(args)
+	cmd.SetOut(stdout)
+	cmd.SetErr(stderr)
+	if err := cmd.ExecuteContext(ctx); err != nil {
+		_, _ = fmt.Fprintf(stderr, "localcluster: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+func newRoot() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "localcluster",
+		Short: "A real Kubernetes control plane with Tekton on one machine",
+		Long: `Localcluster runs etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kwok (in the place of a
+kubelet) and Tekton Pipelines as processes of one Linux machine, without root and without a container
+engine. Everything that a cluster writes is under one directory; several clusters live side by side.`,
+		Example: `  localcluster build
+  localcluster up --dir /tmp/lc
+  export KUBECONFIG=/tmp/lc/kubeconfig
+  localcluster apply --dir /tmp/lc task.yaml
+  localcluster kill kube-apiserver --dir /tmp/lc
+  localcluster start kube-apiserver --dir /tmp/lc
+  localcluster down --dir /tmp/lc`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	cmd.AddCommand(
+		newBuild(), newRun(), newUp(), newDown(), newStatus(),
+		newAction("start", "Start a part and wait until it is healthy"),
+		newAction("stop", "Stop a part (SIGTERM) and wait until it has ended"),
+		newAction("kill", "Kill a part (SIGKILL) and wait until it is gone"),
+		newAction("restart", "Stop a part and start it again"),
+		newAdd(), newRemove(), newKubeconfig(), newApply(),
+	)
+	return cmd
+}
+
+// dirFlag adds the flag that names the cluster.
+func dirFlag(cmd *cobra.Command, dir *string) {
+	cmd.Flags().StringVar(dir, "dir", "", "directory of the cluster (required)")
+	if err := cmd.MarkFlagRequired("dir"); err != nil {
+		panic(err) // the flag was added a line before
+	}
+}
+
+// buildFlags say where binaries come from.
+type buildFlags struct{ module, bin string }
+
+func (f *buildFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.module, "module", "", "directory of the localcluster Go module (default: found around the working directory or the binary)")
+	cmd.Flags().StringVar(&f.bin, "bin", "", "directory of the binaries (default: .localcluster/bin in the repository)")
+}
+
+// complete fills in the defaults and makes both paths absolute.
+func (f *buildFlags) complete() (err error) {
+	if f.module == "" {
+		if f.module, err = build.FindModule(); err != nil {
+			return err
+		}
+	}
+	if f.module, err = filepath.Abs(f.module); err != nil {
+		return err
+	}
+	if f.bin == "" {
+		f.bin = build.DefaultBin(f.module)
+	}
+	f.bin, err = filepath.Abs(f.bin)
+	return err
+}
+
+// requireBinaries fails with advice when binaries are missing or were built from other versions.
+func (f *buildFlags) requireBinaries() error {
+	missing, err := build.Missing(f.module, f.bin)
+	if err != nil {
+		return err
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("%s lacks current binaries of %q: run `localcluster build` first", f.bin, missing)
+	}
+	return nil
+}
+
+// readState finds the running cluster in dir.
+func readState(dir string) (state.State, error) {
+	s, err := state.Read(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		pid, lockErr := state.Supervisor(dir)
+		switch {
+		case lockErr != nil:
+			return s, lockErr
+		case pid != 0:
+			return s, fmt.Errorf("the cluster in %s (pid %d) is starting or stopping: try again when it is ready", dir, pid)
+		default:
+			return s, fmt.Errorf("no cluster runs in %s: start one with `localcluster up --dir %s`", dir, dir)
+		}
+	}
+	if err != nil {
+		return s, err
+	}
+	// A supervisor that was killed leaves its state behind.
+	if pid, err := state.Supervisor(dir); err != nil {
+		return s, err
+	} else if pid == 0 {
+		return s, fmt.Errorf("the cluster in %s has died (it was pid %d): start it again with `localcluster up --dir %s`", dir, s.PID, dir)
+	}
+	return s, nil
+}
+
+func connect(dir string) (supervisor.Client, error) {
+	s, err := readState(dir)
+	return supervisor.NewClient(s.Control, s.Token), err
+}
+
+// printf writes to the command's standard output. Whoever closed it does not want the rest.
+func printf(cmd *cobra.Command, format string, args ...any) {
+	_, _ = fmt.Fprintf(cmd.OutOrStdout(), format, args...)
+}
+
+func absolute(paths []string) ([]string, error) {
+	abs := make([]string, len(paths))
+	for i, p := range paths {
+		var err error
+		if abs[i], err = filepath.Abs(p); err != nil {
+			return nil, err
+		}
+		if _, err := os.Stat(abs[i]); err != nil {
+			return nil, err
+		}
+	}
+	return abs, nil
+}

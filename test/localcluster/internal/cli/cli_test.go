@@ -1,0 +1,105 @@
+package cli
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/trusted-resources/chains-extension/test/localcluster/internal/state"
+	"github.com/trusted-resources/chains-extension/test/localcluster/internal/supervisor"
+)
+
+// run returns the exit code and all output of a command line.
+func run(args ...string) (int, string) {
+	var out strings.Builder
+	code := Main(args, &out, &out)
+	return code, out.String()
+}
+
+func TestCommandsSayWhatIsWrong(t *testing.T) {
+	empty := t.TempDir()
+	stale := t.TempDir()
+	if err := state.Write(stale, state.State{PID: 4711}); err != nil {
+		t.Fatal(err)
+	}
+	busy := t.TempDir()
+	unlock, err := state.Lock(busy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	for _, tc := range []struct {
+		name string
+		args []string
+		want string
+	}{
+		{"no directory", []string{"status"}, `"dir" not set`},
+		{"no cluster", []string{"status", "--dir", empty}, "localcluster up --dir " + empty},
+		{"a cluster that died", []string{"status", "--dir", stale}, "it was pid 4711"},
+		{"a cluster that starts", []string{"status", "--dir", busy}, "is starting or stopping"},
+		{"unknown format", []string{"status", "--dir", empty, "-o", "xml"}, `"xml"`},
+		{"no command to add", []string{"add", "x", "--dir", empty}, "requires at least 2 arg"},
+		{"no dashes before the command", []string{"add", "x", "sleep", "--dir", empty}, "put -- between"},
+		{"nothing to apply", []string{"apply", "--dir", empty}, "requires at least 1 arg"},
+		{"no part to kill", []string{"kill", "--dir", empty}, "accepts 1 arg"},
+		{"up without binaries", []string{"up", "--dir", empty, "--bin", empty}, "localcluster build"},
+		{"a module without go.mod", []string{"run", "--dir", empty, "--module", empty}, "go.mod"},
+		{"unknown command", []string{"fly"}, `unknown command "fly"`},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if code, out := run(tc.args...); code != 1 || !strings.Contains(out, tc.want) {
+				t.Errorf("exit code %d, output %q; want 1 and %q", code, out, tc.want)
+			}
+		})
+	}
+}
+
+func TestDownWithoutClusterSucceeds(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "none")
+	if code, out := run("down", "--dir", dir); code != 0 || !strings.Contains(out, "no cluster runs") {
+		t.Errorf("exit code %d, output %q", code, out)
+	}
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("down made the directory: %v", err)
+	}
+}
+
+func TestEveryCommandHasHelp(t *testing.T) {
+	for _, cmd := range newRoot().Commands() {
+		if cmd.Short == "" || cmd.Example == "" {
+			t.Errorf("%s has no short help or no example", cmd.Name())
+		}
+	}
+}
+
+func TestCompleteAdd(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("tool", nil, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	wd, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := supervisor.AddRequest{Command: []string{"./tool", "--flag"}, Env: []string{"A=b=c"}}
+	if err := completeAdd(&req); err != nil {
+		t.Fatal(err)
+	}
+	if req.Command[0] != filepath.Join(wd, "tool") || req.Dir != wd {
+		t.Errorf("command %q in %q, want an absolute path and %q", req.Command, req.Dir, wd)
+	}
+	for _, tc := range []struct {
+		name string
+		req  supervisor.AddRequest
+		want string
+	}{
+		{"variable without value", supervisor.AddRequest{Command: []string{"./tool"}, Env: []string{"A"}}, "K=V"},
+		{"variable without name", supervisor.AddRequest{Command: []string{"./tool"}, Env: []string{"=b"}}, "K=V"},
+		{"no such program", supervisor.AddRequest{Command: []string{"./none"}}, "./none"},
+	} {
+		if err := completeAdd(&tc.req); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: error %v, want one with %q", tc.name, err, tc.want)
+		}
+	}
+}

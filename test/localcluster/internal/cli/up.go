@@ -1,0 +1,179 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/wait"
+
+	"github.com/trusted-resources/chains-extension/test/localcluster/internal/cluster"
+	"github.com/trusted-resources/chains-extension/test/localcluster/internal/state"
+)
+
+const (
+	// upWithin bounds the start as a whole; each part has a shorter deadline of its own.
+	upWithin   = 5 * time.Minute
+	downWithin = 2 * time.Minute
+	poll       = 100 * time.Millisecond
+	// supervisorLog is the name of the supervisor's own log.
+	supervisorLog = "supervisor"
+)
+
+func newUp() *cobra.Command {
+	var flags runFlags
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Start a cluster in the background and wait until it is ready",
+		Long: `Up does what run does, in a process of its own that stays when up has returned. It shows the progress and
+ends with an error if the cluster does not come up. If the cluster runs already, up says so and succeeds.`,
+		Example: `  localcluster up --dir /tmp/lc
+  localcluster up --dir /tmp/lc --manifests config/`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := flags.complete(); err != nil {
+				return err
+			}
+			pid, err := state.Supervisor(flags.dir)
+			if err != nil {
+				return err
+			}
+			if pid != 0 {
+				return alreadyUp(cmd, flags.dir, pid)
+			}
+			return flags.up(cmd)
+		},
+	}
+	flags.add(cmd)
+	return cmd
+}
+
+func alreadyUp(cmd *cobra.Command, dir string, pid int) error {
+	if _, err := readState(dir); err != nil {
+		return err
+	}
+	printf(cmd, "the cluster in %s runs already (pid %d)\n", dir, pid)
+	return nil
+}
+
+// up runs `localcluster run` in a session of its own and shows its log until the cluster is ready.
+func (f *runFlags) up(cmd *cobra.Command) error {
+	layout, err := cluster.NewLayout(f.dir)
+	if err != nil {
+		return err
+	}
+	if err := state.Remove(layout.Dir); err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	log, err := os.Create(layout.Log(supervisorLog))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Close() }()
+	args := []string{"run", "--dir", layout.Dir, "--bin", f.bin, "--module", f.module}
+	for _, m := range f.manifests {
+		args = append(args, "--manifests", m)
+	}
+	child := exec.CommandContext(context.WithoutCancel(cmd.Context()), self, args...)
+	child.Stdout, child.Stderr = log, log
+	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := child.Start(); err != nil {
+		return err
+	}
+	exited := make(chan struct{})
+	go func() {
+		defer close(exited)
+		_ = child.Wait() // the reason of an early end is in its log
+	}()
+	err = waitReady(cmd, layout, exited)
+	if err != nil && cmd.Context().Err() != nil {
+		// Interrupted: take the half-started cluster along.
+		_ = child.Process.Signal(syscall.SIGTERM)
+		<-exited
+	}
+	return err
+}
+
+// waitReady copies the supervisor's log to standard output until the cluster is ready or the supervisor ends.
+func waitReady(cmd *cobra.Command, layout cluster.Layout, exited <-chan struct{}) error {
+	log, err := os.Open(layout.Log(supervisorLog))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Close() }()
+	var seen strings.Builder
+	show := func() {
+		// Whoever closed standard output does not want the rest, but the cluster still starts.
+		text, _ := io.ReadAll(log)
+		seen.Write(text)
+		printf(cmd, "%s", text)
+	}
+	defer show()
+	err = wait.PollUntilContextTimeout(cmd.Context(), poll, upWithin, true, func(context.Context) (bool, error) {
+		show()
+		select {
+		case <-exited:
+			return false, fmt.Errorf("the cluster did not come up; its log is %s", layout.Log(supervisorLog))
+		default:
+		}
+		return strings.Contains(seen.String(), "\n"+cluster.ReadyLine), nil
+	})
+	if cmd.Context().Err() != nil {
+		return errors.New("interrupted before the cluster was ready; it is stopped")
+	}
+	if wait.Interrupted(err) {
+		return fmt.Errorf("the cluster is not ready after %s: see the logs in %s, or stop it with `localcluster down --dir %s`", upWithin, layout.Logs(), layout.Dir)
+	}
+	return err
+}
+
+func newDown() *cobra.Command {
+	var dir string
+	cmd := &cobra.Command{
+		Use:     "down",
+		Short:   "Stop a cluster and wait until all its parts have ended",
+		Long:    "Down stops the cluster in the directory. The data stays, so that up brings the same cluster back; to\nbe rid of it, remove the directory.",
+		Example: "  localcluster down --dir /tmp/lc",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			pid, err := state.Supervisor(dir)
+			if err != nil {
+				return err
+			}
+			if pid == 0 {
+				printf(cmd, "no cluster runs in %s\n", dir)
+				return state.Remove(dir)
+			}
+			return down(cmd, dir, pid)
+		},
+	}
+	dirFlag(cmd, &dir)
+	return cmd
+}
+
+func down(cmd *cobra.Command, dir string, pid int) error {
+	start := time.Now()
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		return fmt.Errorf("stop the supervisor (pid %d): %w", pid, err)
+	}
+	err := wait.PollUntilContextTimeout(cmd.Context(), poll, downWithin, true, func(context.Context) (bool, error) {
+		now, err := state.Supervisor(dir)
+		return now != pid, err
+	})
+	if err != nil {
+		return fmt.Errorf("the supervisor (pid %d) has not ended after %s: %w", pid, time.Since(start).Round(time.Second), err)
+	}
+	printf(cmd, "stopped the cluster in %s (%.1fs)\n", dir, time.Since(start).Seconds())
+	return nil
+}

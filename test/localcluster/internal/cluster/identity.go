@@ -1,0 +1,104 @@
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/trusted-resources/chains-extension/test/localcluster/internal/state"
+)
+
+const (
+	admin         = "admin"
+	kwokUser      = "kwok"
+	mastersGroup  = "system:masters"
+	managerUser   = "system:kube-controller-manager"
+	schedulerUser = "system:kube-scheduler"
+)
+
+// users have static tokens; the groups are those of the API server's built-in roles.
+var users = []struct{ name, group string }{
+	{admin, mastersGroup}, {kwokUser, mastersGroup}, {managerUser, ""}, {schedulerUser, ""},
+}
+
+// ensureTokens returns the token of each user, from the API server's token file, which it writes if there
+// is none yet.
+func ensureTokens(file string) (map[string]string, error) {
+	data, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		var b strings.Builder
+		w := csv.NewWriter(&b)
+		for _, u := range users {
+			// Columns: token, user, UID, groups.
+			if err := w.Write([]string{rand.Text(), u.name, u.name, u.group}); err != nil {
+				return nil, err
+			}
+		}
+		w.Flush()
+		data = []byte(b.String())
+		err = state.WriteFile(file, data)
+	}
+	if err != nil {
+		return nil, err
+	}
+	rows, err := csv.NewReader(strings.NewReader(string(data))).ReadAll()
+	if err != nil {
+		return nil, fmt.Errorf("token file %s: %w", file, err)
+	}
+	tokens := map[string]string{}
+	for _, row := range rows {
+		tokens[row[1]] = row[0]
+	}
+	return tokens, nil
+}
+
+// Kubeconfig is the text of a kubeconfig for one user who has a bearer token.
+func Kubeconfig(server string, ca []byte, user, token string) ([]byte, error) {
+	const name = "localcluster"
+	cfg := clientcmdapi.NewConfig()
+	cfg.Clusters[name] = &clientcmdapi.Cluster{Server: server, CertificateAuthorityData: ca}
+	cfg.AuthInfos[user] = &clientcmdapi.AuthInfo{Token: token}
+	cfg.Contexts[name] = &clientcmdapi.Context{Cluster: name, AuthInfo: user}
+	cfg.CurrentContext = name
+	return clientcmd.Write(*cfg)
+}
+
+// ServiceAccountKubeconfig is the text of a kubeconfig that acts as a service account, with a token that
+// the API server issues for the given time.
+func ServiceAccountKubeconfig(ctx context.Context, cfg *rest.Config, namespace, name string, validFor time.Duration) ([]byte, error) {
+	client, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	seconds := int64(validFor.Seconds())
+	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &seconds}}
+	answer, err := client.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, name, request, metav1.CreateOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("request a token for ServiceAccount %s/%s: %w", namespace, name, err)
+	}
+	return Kubeconfig(cfg.Host, cfg.CAData, "system:serviceaccount:"+namespace+":"+name, answer.Status.Token)
+}
+
+// RESTConfig reads a kubeconfig; the client does not limit its own rate, because there is nobody to protect.
+func RESTConfig(kubeconfig string) (*rest.Config, error) {
+	cfg, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	cfg.QPS = -1
+	cfg.UserAgent = "localcluster"
+	return cfg, nil
+}

@@ -1,0 +1,228 @@
+// Package cluster knows what a local cluster consists of and in which order it starts.
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/trusted-resources/chains-extension/test/localcluster/internal/apply"
+	"github.com/trusted-resources/chains-extension/test/localcluster/internal/build"
+	"github.com/trusted-resources/chains-extension/test/localcluster/internal/proc"
+	"github.com/trusted-resources/chains-extension/test/localcluster/internal/state"
+	"github.com/trusted-resources/chains-extension/test/localcluster/internal/supervisor"
+	"github.com/trusted-resources/chains-extension/test/localcluster/internal/tekton"
+)
+
+const (
+	kwokModule       = "sigs.k8s.io/kwok"
+	kubernetesModule = "k8s.io/kubernetes"
+	pollInterval     = 100 * time.Millisecond
+	// webhookRetry is how long applying waits for the webhooks of an earlier run to come back.
+	webhookRetry = time.Minute
+)
+
+// ReadyLine starts the line that a run prints when the cluster can be used and state.json is there. Programs
+// wait for it, so it has no time in front.
+const ReadyLine = "ready in "
+
+// Options say which cluster to run.
+type Options struct {
+	Dir       string   // data, logs, certificates, kubeconfig and state
+	Bin       string   // binaries that build.All made
+	Module    string   // directory of the localcluster Go module
+	Manifests []string // directories or files that are applied besides Tekton, without workloads
+	Out       io.Writer
+}
+
+// run is one life of a cluster.
+type run struct {
+	Options
+	started time.Time
+	out     sync.Mutex // one line at a time
+
+	layout  Layout
+	ports   Ports
+	plane   controlPlane
+	clients clients
+	token   string // of the control API
+	super   *supervisor.Supervisor
+
+	stateMu sync.Mutex
+	ready   bool
+}
+
+// Run starts a cluster and keeps it until ctx ends; then it stops all parts in reverse order. An error
+// means that the cluster did not come up; all parts are stopped then, too.
+func Run(ctx context.Context, o Options) error {
+	r := &run{Options: o, started: time.Now(), token: rand.Text()}
+	layout, err := NewLayout(o.Dir)
+	if err != nil {
+		return err
+	}
+	r.layout = layout
+	unlock, err := state.Lock(layout.Dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := state.Remove(layout.Dir); err != nil {
+		return err
+	}
+	r.super = supervisor.New(r.saveState, func(s proc.Status) {
+		r.say("%s ended unexpectedly (%s): see %s", s.Name, s.Exit, s.Log)
+	})
+	defer r.shutDown(context.WithoutCancel(ctx))
+	if err := r.start(ctx); err != nil {
+		if ctx.Err() != nil {
+			return errors.New("stopped before the cluster was ready")
+		}
+		return err
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// say prints one line of progress, with the time since the start.
+func (r *run) say(format string, args ...any) {
+	r.print(fmt.Sprintf("[%5.1fs] ", time.Since(r.started).Seconds()) + fmt.Sprintf(format, args...))
+}
+
+func (r *run) print(line string) {
+	r.out.Lock()
+	defer r.out.Unlock()
+	_, _ = fmt.Fprintln(r.Out, line) // a reader who went away does not want it
+}
+
+func (r *run) bin(name string) string { return filepath.Join(r.Bin, name) }
+
+// part runs one part and reports it.
+func (r *run) part(ctx context.Context, spec proc.Spec) error {
+	start := time.Now()
+	if err := r.super.Run(ctx, spec); err != nil {
+		return err
+	}
+	r.say("%s is healthy (%.1fs)", spec.Name, time.Since(start).Seconds())
+	return nil
+}
+
+func (r *run) start(ctx context.Context) error {
+	if err := r.prepare(ctx); err != nil {
+		return err
+	}
+	deps, err := build.Dependencies(ctx, r.Module, tekton.Module, kwokModule, kubernetesModule)
+	if err != nil {
+		return err
+	}
+	pipeline, kwok, kubernetes := deps[0], deps[1], deps[2]
+	// Reading the manifests takes a second of CPU, which is over by the time the API server is up.
+	read := r.readManifests(pipeline)
+	if err := r.part(ctx, r.plane.etcd()); err != nil {
+		return err
+	}
+	if err := r.part(ctx, r.plane.apiServer(kubernetes.Version)); err != nil {
+		return err
+	}
+	m, err := read()
+	if err != nil {
+		return err
+	}
+	if err := r.startRest(ctx, m, kwok); err != nil {
+		return err
+	}
+	if err := r.serveControl(ctx); err != nil {
+		return err
+	}
+	r.announce()
+	return nil
+}
+
+// manifests are the objects that a new cluster gets.
+type manifests struct {
+	tekton tekton.Manifests
+	extra  []*unstructured.Unstructured // of Options.Manifests
+}
+
+// readManifests reads in the background; the function that it returns waits for the outcome.
+func (r *run) readManifests(pipeline build.Dependency) func() (manifests, error) {
+	var (
+		group errgroup.Group
+		m     manifests
+	)
+	group.Go(func() (err error) {
+		if m.tekton, err = tekton.Load(pipeline.Dir, pipeline.Version, r.ports[build.TektonWebhook]); err != nil {
+			return err
+		}
+		m.extra, err = apply.Load(r.Manifests...)
+		return err
+	})
+	return func() (manifests, error) {
+		err := group.Wait()
+		return m, err
+	}
+}
+
+// startRest starts all that needs nothing but the API server.
+func (r *run) startRest(ctx context.Context, m manifests, kwok build.Dependency) error {
+	applier, err := apply.New(r.clients.config)
+	if err != nil {
+		return err
+	}
+	applier.RetryFor = webhookRetry
+
+	group, gctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return r.part(gctx, r.plane.controllerManager()) })
+	group.Go(func() error { return r.part(gctx, r.plane.scheduler()) })
+	group.Go(func() error {
+		if err := r.part(gctx, r.plane.kwok(kwok.Dir)); err != nil {
+			return err
+		}
+		return createNode(gctx, applier, r.clients.kube)
+	})
+	group.Go(func() error { return r.installTekton(gctx, applier, m.tekton) })
+	if err := group.Wait(); err != nil {
+		return err
+	}
+
+	extra := apply.Without(m.extra, apply.Workloads)
+	if len(extra) == 0 {
+		return nil
+	}
+	if err := applier.Apply(ctx, extra); err != nil {
+		return err
+	}
+	r.say("applied %d objects of %s", len(extra), strings.Join(r.Manifests, ", "))
+	return nil
+}
+
+// announce tells everybody that the cluster can be used.
+func (r *run) announce() {
+	r.stateMu.Lock()
+	r.ready = true
+	r.stateMu.Unlock()
+	r.saveState()
+	r.say("export KUBECONFIG=%s", r.layout.Kubeconfig())
+	r.print(fmt.Sprintf("%s%.1fs", ReadyLine, time.Since(r.started).Seconds()))
+}
+
+func (r *run) shutDown(ctx context.Context) {
+	r.stateMu.Lock()
+	r.ready = false
+	err := state.Remove(r.layout.Dir)
+	r.stateMu.Unlock()
+	if err != nil {
+		r.say("state.json cannot be removed: %v", err)
+	}
+	start := time.Now()
+	r.super.StopAll(ctx, stopQuickly)
+	r.say("stopped (%.1fs)", time.Since(start).Seconds())
+}

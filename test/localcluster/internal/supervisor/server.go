@@ -1,0 +1,96 @@
+package supervisor
+
+import (
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/trusted-resources/chains-extension/test/localcluster/internal/proc"
+)
+
+// maxRequest bounds the body of a request.
+const maxRequest = 1 << 20
+
+// AddRequest asks for one more part.
+type AddRequest struct {
+	Name    string   `json:"name"`
+	Command []string `json:"command"` // the first element is a path
+	Env     []string `json:"env,omitempty"`
+	Dir     string   `json:"dir,omitempty"`
+	// ReadyURL answers with a 2xx status when the part works; empty means that running is enough.
+	ReadyURL string `json:"readyURL,omitempty"`
+	// ReadyTimeout bounds the wait for it, in nanoseconds; zero means a minute.
+	ReadyTimeout time.Duration `json:"readyTimeout,omitempty"`
+}
+
+// ErrorResponse is the body of every answer that is not a success.
+type ErrorResponse struct {
+	Error string `json:"error"`
+}
+
+// Handler serves the control API:
+//
+//	GET    /v1/parts                   all parts
+//	POST   /v1/parts                   add one (AddRequest)
+//	DELETE /v1/parts/{name}            remove an added one
+//	POST   /v1/parts/{name}/{action}   start, stop, kill or restart
+//
+// Each answer that is a success holds the list of all parts. newSpec completes a request to a Spec.
+func (s *Supervisor) Handler(token string, newSpec func(AddRequest) (proc.Spec, error)) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/parts", s.answer(func(*http.Request) error { return nil }))
+	mux.HandleFunc("POST /v1/parts", s.answer(func(r *http.Request) error {
+		var req AddRequest
+		if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
+			return fmt.Errorf("%w: request body: %w", ErrRefused, err)
+		}
+		spec, err := newSpec(req)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrRefused, err)
+		}
+		return s.Add(r.Context(), spec)
+	}))
+	mux.HandleFunc("DELETE /v1/parts/{name}", s.answer(func(r *http.Request) error {
+		return s.Remove(r.Context(), r.PathValue("name"))
+	}))
+	mux.HandleFunc("POST /v1/parts/{name}/{action}", s.answer(func(r *http.Request) error {
+		return s.Do(r.Context(), r.PathValue("name"), r.PathValue("action"))
+	}))
+	return authenticate(token, mux)
+}
+
+func authenticate(token string, next http.Handler) http.Handler {
+	want := []byte("Bearer " + token)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if subtle.ConstantTimeCompare([]byte(r.Header.Get("Authorization")), want) != 1 {
+			reply(w, http.StatusUnauthorized, ErrorResponse{Error: "the bearer token is missing or wrong: it is in state.json"})
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (s *Supervisor) answer(act func(*http.Request) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		switch err := act(r); {
+		case err == nil:
+			reply(w, http.StatusOK, s.Status())
+		case errors.Is(err, ErrUnknownPart):
+			reply(w, http.StatusNotFound, ErrorResponse{Error: err.Error()})
+		case errors.Is(err, ErrRefused):
+			reply(w, http.StatusConflict, ErrorResponse{Error: err.Error()})
+		default:
+			reply(w, http.StatusInternalServerError, ErrorResponse{Error: err.Error()})
+		}
+	}
+}
+
+func reply(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body) // a client that went away cannot be told
+}

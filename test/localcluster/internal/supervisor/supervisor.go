@@ -1,0 +1,162 @@
+// Package supervisor keeps the parts of a cluster: it starts and stops them, and offers that to others
+// through a small HTTP API on the loopback interface.
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/trusted-resources/chains-extension/test/localcluster/internal/proc"
+)
+
+var (
+	// ErrUnknownPart means that no part has the name.
+	ErrUnknownPart = errors.New("no such part")
+	// ErrRefused means that the request makes no sense, such as removing a part of the cluster itself.
+	ErrRefused = errors.New("refused")
+)
+
+var partName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+
+// Supervisor owns the child processes. Its methods may be called from several goroutines.
+type Supervisor struct {
+	forker *proc.Forker
+	// changed is called after any part changed; unexpected is called when one ended by itself.
+	changed    func()
+	unexpected func(proc.Status)
+
+	mu    sync.Mutex
+	parts []part // in order of start
+}
+
+type part struct {
+	*proc.Process
+	name  string
+	added bool // by a user, not by the cluster itself
+}
+
+// New returns a Supervisor without parts. Either function may be called from any goroutine.
+func New(changed func(), unexpected func(proc.Status)) *Supervisor {
+	return &Supervisor{forker: proc.NewForker(), changed: changed, unexpected: unexpected}
+}
+
+// Run adds a part of the cluster itself and waits until it is healthy.
+func (s *Supervisor) Run(ctx context.Context, spec proc.Spec) error { return s.run(ctx, spec, false) }
+
+// Add is Run for a part that can be removed again. If the part does not become healthy, it is removed.
+func (s *Supervisor) Add(ctx context.Context, spec proc.Spec) error {
+	if !partName.MatchString(spec.Name) {
+		return fmt.Errorf("%w: part name %q is not lower-case letters, digits and dashes", ErrRefused, spec.Name)
+	}
+	err := s.run(ctx, spec, true)
+	if err != nil && !errors.Is(err, ErrRefused) {
+		// The caller's context may have ended, which must not keep the process alive.
+		return errors.Join(err, s.Remove(context.WithoutCancel(ctx), spec.Name))
+	}
+	return err
+}
+
+func (s *Supervisor) run(ctx context.Context, spec proc.Spec, added bool) error {
+	s.mu.Lock()
+	if s.find(spec.Name) >= 0 {
+		s.mu.Unlock()
+		return fmt.Errorf("%w: part %s exists already: remove it first, or choose another name", ErrRefused, spec.Name)
+	}
+	p := proc.New(s.forker, spec, func(status proc.Status) {
+		s.unexpected(status)
+		s.changed()
+	})
+	s.parts = append(s.parts, part{Process: p, name: spec.Name, added: added})
+	s.mu.Unlock()
+	defer s.changed()
+	return p.Start(ctx)
+}
+
+// Remove stops a part that was added and forgets it.
+func (s *Supervisor) Remove(ctx context.Context, name string) error {
+	p, err := s.part(name)
+	if err != nil {
+		return err
+	}
+	if !p.added {
+		return fmt.Errorf("%w: %s belongs to the cluster and cannot be removed: stop it instead", ErrRefused, name)
+	}
+	err = p.Stop(ctx)
+	s.mu.Lock()
+	s.parts = slices.DeleteFunc(s.parts, func(q part) bool { return q.Process == p.Process })
+	s.mu.Unlock()
+	s.changed()
+	return err
+}
+
+// Do runs one of the actions start, stop, kill, restart on a part.
+func (s *Supervisor) Do(ctx context.Context, name, action string) error {
+	p, err := s.part(name)
+	if err != nil {
+		return err
+	}
+	defer s.changed()
+	switch action {
+	case "start":
+		return p.Start(ctx)
+	case "stop":
+		return p.Stop(ctx)
+	case "kill":
+		p.Kill()
+		return nil
+	case "restart":
+		if err := p.Stop(ctx); err != nil && !errors.Is(err, proc.ErrKilled) {
+			return err
+		}
+		return p.Start(ctx)
+	default:
+		return fmt.Errorf("%w: unknown action %q: use start, stop, kill or restart", ErrRefused, action)
+	}
+}
+
+// StopAll stops the parts in reverse order of start. Each has the grace period to end after SIGTERM and is
+// then killed.
+func (s *Supervisor) StopAll(ctx context.Context, grace time.Duration) {
+	s.mu.Lock()
+	parts := slices.Clone(s.parts)
+	s.mu.Unlock()
+	for _, p := range slices.Backward(parts) {
+		ctx, cancel := context.WithTimeout(ctx, grace)
+		_ = p.Stop(ctx) // the error only says that it had to be killed
+		cancel()
+	}
+}
+
+// Status lists all parts in order of start.
+func (s *Supervisor) Status() []proc.Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]proc.Status, len(s.parts))
+	for i, p := range s.parts {
+		all[i] = p.Status()
+	}
+	return all
+}
+
+func (s *Supervisor) part(name string) (part, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := s.find(name); i >= 0 {
+		return s.parts[i], nil
+	}
+	names := make([]string, len(s.parts))
+	for i, p := range s.parts {
+		names[i] = p.name
+	}
+	return part{}, fmt.Errorf("%w: %q; there are %q", ErrUnknownPart, name, names)
+}
+
+// find needs s.mu.
+func (s *Supervisor) find(name string) int {
+	return slices.IndexFunc(s.parts, func(p part) bool { return p.name == name })
+}
