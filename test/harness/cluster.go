@@ -107,8 +107,21 @@ func Up(ctx context.Context, b Binaries, dir string, out io.Writer) (*Cluster, e
 	if err := up.Run(); err != nil {
 		return nil, fmt.Errorf("%s: %w", up, err)
 	}
+	return Connect(b, dir)
+}
+
+// Connect finds a cluster that Up started.
+func Connect(b Binaries, dir string) (*Cluster, error) {
 	c := &Cluster{Binaries: b, Dir: dir}
-	return c, c.connect()
+	if err := c.connect(); err != nil {
+		return nil, fmt.Errorf("no cluster in %s: %w", dir, err)
+	}
+	return c, nil
+}
+
+// Down stops a cluster that Up started. Its data stays.
+func Down(ctx context.Context, b Binaries, dir string, out io.Writer) error {
+	return command(ctx, out, b.LocalCluster, "down", "--dir", dir).Run()
 }
 
 func clusterFlags(b Binaries, dir string) []string {
@@ -181,7 +194,7 @@ func (c *Cluster) Part(ctx context.Context, name string) (Part, error) {
 	return Part{}, fmt.Errorf("the cluster in %s has no part %s", c.Dir, name)
 }
 
-// Run runs kubectl as the administrator and returns what it prints.
+// RunKubectl runs kubectl as the administrator and returns what it prints.
 func (c *Cluster) RunKubectl(ctx context.Context, stdin string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, c.Binaries.Kubectl(), append([]string{"--kubeconfig", c.Kubeconfig()}, args...)...)
 	cmd.Stdin = strings.NewReader(stdin)

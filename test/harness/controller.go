@@ -3,6 +3,7 @@ package harness
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -24,34 +25,72 @@ type Controller struct {
 // AddController starts a replica that reads its signing secret from
 // secretsDir, and waits until it answers its health probe.
 func (c *Cluster) AddController(ctx context.Context, name, secretsDir string, flags ...string) (*Controller, error) {
-	kubeconfig := filepath.Join(c.Dir, ServiceAccount+".kubeconfig")
-	if _, err := c.localcluster(ctx, "kubeconfig", "--service-account", SystemNamespace+"/"+ServiceAccount, "--output", kubeconfig); err != nil {
-		return nil, err
-	}
-	ports, err := freePorts(3)
+	how, err := c.controllerInvocation(ctx, name, secretsDir, flags)
 	if err != nil {
 		return nil, err
 	}
-	health, metrics, profiling := ports[0], ports[1], ports[2]
-	add := []string{"add", name, "--ready-url", fmt.Sprintf("http://127.0.0.1:%d/readiness", health)}
-	for key, value := range map[string]string{
-		"SYSTEM_NAMESPACE":           SystemNamespace,
-		"POD_NAME":                   name,
-		"CONFIG_OBSERVABILITY_NAME":  "tekton-chains-config-observability",
-		"CONFIG_LEADERELECTION_NAME": "tekton-chains-config-leader-election",
-		"METRICS_DOMAIN":             "tekton.dev/chains",
-		"METRICS_PROMETHEUS_HOST":    "127.0.0.1",
-		"METRICS_PROMETHEUS_PORT":    strconv.Itoa(metrics),
-		"PROFILING_PORT":             strconv.Itoa(profiling),
-	} {
-		add = append(add, "--env", key+"="+value)
+	add := []string{"add", name, "--ready-url", how.readyURL}
+	for _, variable := range how.env {
+		add = append(add, "--env", variable)
 	}
-	add = append(add, "--", c.Binaries.Controller, "--kubeconfig", kubeconfig,
-		"--signing-secrets", secretsDir, "--health-port", strconv.Itoa(health))
-	if _, err := c.localcluster(ctx, append(add, flags...)...); err != nil {
+	add = append(append(add, "--"), how.command...)
+	if _, err := c.localcluster(ctx, add...); err != nil {
 		return nil, err
 	}
-	return &Controller{Name: name, MetricsURL: fmt.Sprintf("http://127.0.0.1:%d/metrics", metrics), cluster: c}, nil
+	return &Controller{Name: name, MetricsURL: how.metricsURL, cluster: c}, nil
+}
+
+// RunController runs a replica in the foreground until the context ends.
+func (c *Cluster) RunController(ctx context.Context, out io.Writer, secretsDir string, flags ...string) error {
+	how, err := c.controllerInvocation(ctx, "controller", secretsDir, flags)
+	if err != nil {
+		return err
+	}
+	cmd := command(ctx, out, how.command[0], how.command[1:]...)
+	cmd.Env = append(os.Environ(), how.env...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	err = cmd.Run()
+	if ctx.Err() != nil {
+		return nil // it was told to stop
+	}
+	return err
+}
+
+// invocation is how one replica is started.
+type invocation struct {
+	command, env         []string
+	readyURL, metricsURL string
+}
+
+func (c *Cluster) controllerInvocation(ctx context.Context, name, secretsDir string, flags []string) (invocation, error) {
+	kubeconfig := filepath.Join(c.Dir, ServiceAccount+".kubeconfig")
+	if _, err := c.localcluster(ctx, "kubeconfig", "--service-account", SystemNamespace+"/"+ServiceAccount, "--output", kubeconfig); err != nil {
+		return invocation{}, err
+	}
+	ports, err := freePorts(3)
+	if err != nil {
+		return invocation{}, err
+	}
+	health, metrics, profiling := ports[0], ports[1], ports[2]
+	return invocation{
+		command: append([]string{
+			c.Binaries.Controller, "--kubeconfig", kubeconfig,
+			"--signing-secrets", secretsDir, "--health-port", strconv.Itoa(health),
+		}, flags...),
+		env: []string{
+			"SYSTEM_NAMESPACE=" + SystemNamespace,
+			"POD_NAME=" + name,
+			"CONFIG_OBSERVABILITY_NAME=tekton-chains-config-observability",
+			"CONFIG_LEADERELECTION_NAME=tekton-chains-config-leader-election",
+			"METRICS_DOMAIN=tekton.dev/chains",
+			"METRICS_PROMETHEUS_HOST=127.0.0.1",
+			"METRICS_PROMETHEUS_PORT=" + strconv.Itoa(metrics),
+			"PROFILING_PORT=" + strconv.Itoa(profiling),
+			"KUBERNETES_MIN_VERSION=v0.0.0", // built without a version
+		},
+		readyURL:   fmt.Sprintf("http://127.0.0.1:%d/readiness", health),
+		metricsURL: fmt.Sprintf("http://127.0.0.1:%d/metrics", metrics),
+	}, nil
 }
 
 // Start starts it again after Stop or Kill.

@@ -10,6 +10,8 @@ import (
 	"k8s.io/client-go/util/retry"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
 // Four writers change the same resources while the controller signs them. All
@@ -43,7 +45,7 @@ func TestNoLostUpdate(t *testing.T) {
 		name := fmt.Sprintf("task-%d", i)
 		e.signed(ns, name)
 		got := e.get(ns, name)
-		e.check(verify(t.Context(), got, e.public))
+		e.check(harness.Verify(t.Context(), got, e.public))
 		for writer := range writers {
 			if value := got.Annotations[fmt.Sprintf("writer-%d", writer)]; value != fmt.Sprint(rounds-1) {
 				t.Errorf("%s: the last change of writer %d is undone: found %q", name, writer, value)
@@ -99,7 +101,7 @@ func (e *env) allSigned(namespace string, count int) error {
 	for i := range list.Items {
 		switch {
 		case signature(&list.Items[i]) == "":
-		case verify(e.Context(), &list.Items[i], e.public) != nil:
+		case harness.Verify(e.Context(), &list.Items[i], e.public) != nil:
 			return fmt.Errorf("%s: %w", list.Items[i].Name, errInvalid)
 		default:
 			signed++

@@ -85,7 +85,7 @@ func TestTektonsExamples(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			return verify(t.Context(), obj, e.public)
+			return harness.Verify(t.Context(), obj, e.public)
 		})
 		count[a.kind]++
 	}

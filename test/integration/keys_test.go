@@ -14,6 +14,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/keyring"
 	"github.com/trusted-resources/chains-extension/pkg/reconciler/resources"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/test/harness"
 	"github.com/trusted-resources/chains-extension/test/keys"
 )
 
@@ -106,7 +107,7 @@ func TestRotation(t *testing.T) {
 	e.check(e.controller.Start(t.Context()))
 	e.public = thirdPublic
 	e.signed(ns, "rotated")
-	if verify(t.Context(), e.get(ns, "rotated"), old.public) == nil {
+	if harness.Verify(t.Context(), e.get(ns, "rotated"), old.public) == nil {
 		t.Error("the first key still verifies it")
 	}
 }
@@ -183,7 +184,7 @@ func TestSomebodyElsesSignature(t *testing.T) {
 			if got := e.get(ns, "theirs"); signature(got) != signature(theirs) {
 				t.Error("their signature was overwritten")
 			}
-			e.check(verify(t.Context(), e.get(ns, "theirs"), them.public))
+			e.check(harness.Verify(t.Context(), e.get(ns, "theirs"), them.public))
 			e.patch(ns, "theirs", `{"spec":{"description":"changed"}}`)
 			e.signed(ns, "theirs") // it is nobody's any more
 		})
@@ -211,6 +212,6 @@ func TestSomebodyElsesSignature(t *testing.T) {
 			ObjectMeta: metav1.ObjectMeta{Name: "missing"}, Data: map[string][]byte{"key": []byte(them.pem())},
 		}, metav1.CreateOptions{})
 		e.check(err)
-		e.check(verify(t.Context(), e.get(ns, "theirs"), them.public))
+		e.check(harness.Verify(t.Context(), e.get(ns, "theirs"), them.public))
 	})
 }

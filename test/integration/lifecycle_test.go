@@ -13,6 +13,7 @@ import (
 
 	"github.com/trusted-resources/chains-extension/pkg/keyring"
 	"github.com/trusted-resources/chains-extension/pkg/reconciler/resources"
+	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
 func TestLifecycle(t *testing.T) {
@@ -135,7 +136,7 @@ func TestLifecycle(t *testing.T) {
 		e.patch(ns, "finalized", `{"metadata":{"annotations":{"changed":"while being deleted"}}}`)
 		e.create(task(ns, "after-finalized"))
 		e.signed(ns, "after-finalized") // whatever was queued before is done now
-		if got := e.get(ns, "finalized"); verify(t.Context(), got, e.public) == nil {
+		if got := e.get(ns, "finalized"); harness.Verify(t.Context(), got, e.public) == nil {
 			t.Error("it was signed again")
 		}
 		e.patch(ns, "finalized", `{"metadata":{"finalizers":null}}`)
@@ -192,14 +193,14 @@ func TestLifecycle(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			return verify(t.Context(), got, e.public)
+			return harness.Verify(t.Context(), got, e.public)
 		})
 		e.eventually(soon, func() error {
 			got, err := cluster.Tekton.TektonV1beta1().StepActions(ns).Get(t.Context(), "action", metav1.GetOptions{})
 			if err != nil {
 				return err
 			}
-			return verify(t.Context(), got, e.public)
+			return harness.Verify(t.Context(), got, e.public)
 		})
 		e.event(pipeline, resources.ReasonSigned, keyID)
 		e.event(action, resources.ReasonSigned, keyID)

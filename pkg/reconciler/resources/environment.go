@@ -60,10 +60,10 @@ func newEnvironment(ctx context.Context, cmw configmap.Watcher, options Options)
 		authorities: policyAuthorities{
 			cached: policies.Lister(), live: pipelineclient.Get(ctx).TektonV1alpha1(), kube: kubeclient.Get(ctx),
 		},
-		recorder:    newEventRecorder(ctx),
-		metrics:     recorder,
-		scope:       options.Namespaces,
-		namespaces:  namespaces.Lister(),
+		recorder:   newEventRecorder(ctx),
+		metrics:    recorder,
+		scope:      options.Namespaces,
+		namespaces: namespaces.Lister(),
 	}
 	env.keys = keyring.NewKeeper(options.SecretsDir, func() { env.changed(allNamespaces) })
 	env.config = config.NewStore(

@@ -3,6 +3,7 @@
 package resources
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"time"
@@ -132,7 +133,8 @@ func (r *Reconciler) settled(ctx context.Context, key string, stored resource.Ob
 	if err != nil {
 		return err
 	}
-	if string(checksum) == string(signed) {
+	if bytes.Equal(checksum, signed) {
+		r.disputes.DeleteEntry(key)
 		return nil
 	}
 	r.disputes.Next(key, r.disputes.Clock.Now())

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"slices"
+)
+
+// Formats of the report.
+const (
+	formatTable = "table"
+	formatJSON  = "json"
+)
+
+type options struct {
+	latency, backlog, memory bool
+
+	count       int
+	rounds      int
+	concurrency int
+	output      string
+}
+
+// latencyCount is how many Tasks each way of creating them is measured with.
+func (o options) latencyCount() int { return o.count / 10 }
+
+// memoryCounts are the numbers of signed Tasks that memory is measured with.
+func (o options) memoryCounts() []int { return []int{o.count, 4 * o.count} }
+
+func parseOptions(args []string, stderr io.Writer) (options, error) {
+	var o options
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.BoolVar(&o.latency, "latency", false, "Measure how long a new Task waits for its signature. (Without any of --latency, --backlog and --memory: all.)")
+	flags.BoolVar(&o.backlog, "backlog", false, "Measure how fast a backlog is signed.")
+	flags.BoolVar(&o.memory, "memory", false, "Measure the memory of the controller.")
+	flags.IntVar(&o.count, "count", 5000, "Tasks in the backlog. Latency takes a tenth of them, memory as many and four times as many.")
+	flags.IntVar(&o.rounds, "rounds", 3, "Rounds of the backlog.")
+	flags.IntVar(&o.concurrency, "concurrency", 8, "Workers of the controller (--threads-per-controller) and of the client that it is compared with.")
+	flags.StringVar(&o.output, "o", formatTable, "Format of the report: table or json.")
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	if !o.latency && !o.backlog && !o.memory {
+		o.latency, o.backlog, o.memory = true, true, true
+	}
+	switch {
+	case flags.NArg() > 0:
+		return o, fmt.Errorf("unexpected arguments %q", flags.Args())
+	case o.count < 10 || o.rounds < 1 || o.concurrency < 1:
+		return o, fmt.Errorf("found --count=%d --rounds=%d --concurrency=%d, expected at least 10, 1 and 1", o.count, o.rounds, o.concurrency)
+	case !slices.Contains([]string{formatTable, formatJSON}, o.output):
+		return o, fmt.Errorf("found -o %q, expected %s or %s", o.output, formatTable, formatJSON)
+	}
+	return o, nil
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// tick is the unit of CPU time in /proc, the same on all Linux platforms that
+// Go supports (USER_HZ, proc(5)).
+const tick = time.Second / 100
+
+// machineCPU is the CPU time of all processes since boot.
+func machineCPU() (time.Duration, error) {
+	content, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, err
+	}
+	line, _, _ := strings.Cut(string(content), "\n")
+	return ticks(strings.Fields(line), 1, 2, 3, 6, 7) // user, nice, system, irq, softirq
+}
+
+// processCPU is the CPU time of a process since its start.
+func processCPU(pid int) (time.Duration, error) {
+	fields, err := processStat(pid)
+	if err != nil {
+		return 0, err
+	}
+	return ticks(fields, 14, 15) // utime, stime
+}
+
+// processStart is when a process was started, exact to some 20 ms.
+func processStart(pid int) (time.Time, error) {
+	fields, err := processStat(pid)
+	if err != nil {
+		return time.Time{}, err
+	}
+	sinceBoot, err := ticks(fields, 22) // starttime
+	if err != nil {
+		return time.Time{}, err
+	}
+	content, err := os.ReadFile("/proc/uptime")
+	if err != nil {
+		return time.Time{}, err
+	}
+	seconds, _, _ := strings.Cut(string(content), " ")
+	uptime, err := time.ParseDuration(seconds + "s")
+	return time.Now().Add(sinceBoot - uptime), err
+}
+
+// processStat are the fields of /proc/PID/stat at the numbers of proc(5).
+func processStat(pid int) ([]string, error) {
+	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return nil, err
+	}
+	_, afterName, _ := strings.Cut(string(content), ") ")
+	return append([]string{"", "pid", "comm"}, strings.Fields(afterName)...), nil
+}
+
+// processMemory is an entry of /proc/PID/status such as VmHWM, in bytes.
+func processMemory(pid int, entry string) (uint64, error) {
+	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	_, after, _ := strings.Cut(string(content), "\n"+entry+":")
+	kibibytes, _, _ := strings.Cut(strings.TrimSpace(after), " ")
+	n, err := strconv.ParseUint(kibibytes, 10, 64)
+	return n << 10, err
+}
+
+func ticks(fields []string, indexes ...int) (time.Duration, error) {
+	var sum time.Duration
+	for _, i := range indexes {
+		if i >= len(fields) {
+			return 0, fmt.Errorf("%q from /proc has no field %d", fields, i)
+		}
+		n, err := strconv.ParseInt(fields[i], 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		sum += time.Duration(n) * tick
+	}
+	return sum, nil
+}

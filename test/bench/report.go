@@ -1,0 +1,68 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// report is what was measured, nil where a part was not selected.
+type report struct {
+	Machine machine   `json:"machine"`
+	Latency []latency `json:"latency,omitempty"`
+	Backlog *backlog  `json:"backlog,omitempty"`
+	Memory  []memory  `json:"memory,omitempty"`
+}
+
+func (r report) print(out io.Writer, format string) error {
+	if format == formatJSON {
+		encoder := json.NewEncoder(out)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(r)
+	}
+	return r.printTables(out)
+}
+
+// machine is what the numbers depend on most.
+type machine struct {
+	CPU   string `json:"cpu"`
+	Cores int    `json:"cores"`
+	Go    string `json:"go"`
+}
+
+func describeMachine() machine {
+	m := machine{CPU: runtime.GOARCH, Cores: runtime.NumCPU(), Go: runtime.Version()}
+	content, _ := os.ReadFile("/proc/cpuinfo") // not every platform has names there
+	for line := range strings.Lines(string(content)) {
+		if model, found := strings.CutPrefix(line, "model name"); found {
+			m.CPU = strings.Trim(model, " \t:\n")
+		}
+	}
+	return m
+}
+
+// Units of the report. As JSON they are plain numbers.
+type (
+	milliseconds time.Duration
+	seconds      time.Duration
+	mebibytes    uint64 // held in bytes
+)
+
+func (m milliseconds) String() string {
+	return fmt.Sprintf("%.1f", float64(m)/float64(time.Millisecond))
+}
+func (s seconds) String() string   { return fmt.Sprintf("%.2f", time.Duration(s).Seconds()) }
+func (m mebibytes) String() string { return fmt.Sprintf("%.0f", float64(m)/(1<<20)) }
+
+// MarshalJSON implements json.Marshaler.
+func (m milliseconds) MarshalJSON() ([]byte, error) { return []byte(m.String()), nil }
+
+// MarshalJSON implements json.Marshaler.
+func (s seconds) MarshalJSON() ([]byte, error) { return []byte(s.String()), nil }
+
+// MarshalJSON implements json.Marshaler.
+func (m mebibytes) MarshalJSON() ([]byte, error) { return []byte(m.String()), nil }

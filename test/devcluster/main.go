@@ -1,0 +1,55 @@
+// Command devcluster is behind make demo, cluster-up, cluster-down and run.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trusted-resources/chains-extension/test/harness"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := newRoot().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "devcluster:", err)
+		os.Exit(1)
+	}
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "devcluster",
+		Short:         "A local cluster with the controller of this source tree",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.AddCommand(
+		newCommand("build", "Build the control plane and the controller", buildAll),
+		newCommand("up", "Start a cluster with the controller and leave it running", up),
+		newCommand("down", "Stop that cluster and remove its data", down),
+		newCommand("run", "Run the controller in the foreground, in the place of the cluster's own", run),
+		newCommand("demo", "Show signing, acceptance and refusal on a cluster that ends with the demo", demo),
+	)
+	return root
+}
+
+func newCommand(use, short string, run func(*cobra.Command) error) *cobra.Command {
+	return &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd) }}
+}
+
+func buildAll(cmd *cobra.Command) error {
+	_, err := harness.Build(cmd.Context(), cmd.OutOrStdout())
+	return err
+}
+
+// The one cluster that up, run and down are about, and its files.
+func clusterDir() string { return filepath.Join(harness.Root(), ".localcluster") }
+func secretsDir() string { return filepath.Join(clusterDir(), "signing-secrets") }
+func publicKey() string  { return filepath.Join(clusterDir(), "cosign.pub") }

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/test/harness"
+)
+
+// sample is one resource of config/samples in the demo's namespace.
+type sample struct {
+	kind resource.Kind
+	name string
+	get  func(context.Context) (resource.Object, error)
+}
+
+// samples lists what kubectl has created.
+func (d *demonstration) samples(ctx context.Context) ([]sample, error) {
+	var found []sample
+	tasks := d.Tekton.TektonV1().Tasks(demoNamespace)
+	pipelines := d.Tekton.TektonV1().Pipelines(demoNamespace)
+	actions := d.Tekton.TektonV1beta1().StepActions(demoNamespace)
+
+	taskList, err := tasks.List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range taskList.Items {
+		found = append(found, sample{resource.Task, t.Name, func(ctx context.Context) (resource.Object, error) {
+			return tasks.Get(ctx, t.Name, metav1.GetOptions{})
+		}})
+	}
+	pipelineList, err := pipelines.List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range pipelineList.Items {
+		found = append(found, sample{resource.Pipeline, p.Name, func(ctx context.Context) (resource.Object, error) {
+			return pipelines.Get(ctx, p.Name, metav1.GetOptions{})
+		}})
+	}
+	actionList, err := actions.List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range actionList.Items {
+		found = append(found, sample{resource.StepAction, a.Name, func(ctx context.Context) (resource.Object, error) {
+			return actions.Get(ctx, a.Name, metav1.GetOptions{})
+		}})
+	}
+	return found, nil
+}
+
+// waitSigned waits until Tekton's verifier accepts the sample.
+func (d *demonstration) waitSigned(ctx context.Context, s sample) error {
+	err := d.until(ctx, func(ctx context.Context) error {
+		obj, err := s.get(ctx)
+		if err != nil {
+			return err
+		}
+		return harness.Verify(ctx, obj, d.public)
+	})
+	if err != nil {
+		return fmt.Errorf("%s %s/%s was not signed: %w", s.kind, demoNamespace, s.name, err)
+	}
+	return nil
+}

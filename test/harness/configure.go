@@ -1,0 +1,51 @@
+package harness
+
+import (
+	"context"
+	"encoding/json"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/trusted-resources/chains-extension/pkg/config"
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+)
+
+// SignAll is the configuration that signs every kind with the x509 signer.
+func SignAll() map[string]string {
+	data := map[string]string{}
+	for _, kind := range resource.Kinds {
+		data["artifacts."+kind.ConfigName()+".signer"] = "x509"
+	}
+	return data
+}
+
+// Configure makes data the whole of chains-config.
+func (c *Cluster) Configure(ctx context.Context, data map[string]string) error {
+	patch, err := json.Marshal([]any{map[string]any{"op": "add", "path": "/data", "value": data}})
+	if err != nil {
+		return err
+	}
+	_, err = c.Kube.CoreV1().ConfigMaps(SystemNamespace).Patch(ctx, ConfigMap, types.JSONPatchType, patch, metav1.PatchOptions{})
+	return err
+}
+
+// OptIn has the resources of a namespace signed.
+func (c *Cluster) OptIn(ctx context.Context, namespace string) error {
+	return c.Label(ctx, namespace, "true")
+}
+
+// Label sets the opt-in label of a namespace, or removes it when value is
+// empty.
+func (c *Cluster) Label(ctx context.Context, namespace, value string) error {
+	var label *string
+	if value != "" {
+		label = &value
+	}
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"labels": map[string]*string{config.NamespaceLabel: label}}})
+	if err != nil {
+		return err
+	}
+	_, err = c.Kube.CoreV1().Namespaces().Patch(ctx, namespace, types.MergePatchType, patch, metav1.PatchOptions{})
+	return err
+}

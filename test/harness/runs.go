@@ -1,0 +1,100 @@
+package harness
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/secure-systems-lab/go-securesystemslib/dsse"
+	"github.com/sigstore/sigstore/pkg/cryptoutils"
+	"github.com/sigstore/sigstore/pkg/signature"
+	sigdsse "github.com/sigstore/sigstore/pkg/signature/dsse"
+	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+)
+
+// Trust makes Tekton run nothing in a namespace, by way of a resolver, that
+// public does not verify.
+func (c *Cluster) Trust(ctx context.Context, namespace string, public crypto.PublicKey) error {
+	pem, err := cryptoutils.MarshalPublicKeyToPEM(public)
+	if err != nil {
+		return err
+	}
+	_, err = c.Tekton.TektonV1alpha1().VerificationPolicies(namespace).Create(ctx, &v1alpha1.VerificationPolicy{
+		ObjectMeta: metav1.ObjectMeta{Name: "trust"},
+		Spec: v1alpha1.VerificationPolicySpec{
+			Resources:   []v1alpha1.ResourcePattern{{Pattern: ".*"}},
+			Authorities: []v1alpha1.Authority{{Name: "controller", Key: &v1alpha1.KeyRef{Data: string(pem)}}},
+			Mode:        v1alpha1.ModeEnforce,
+		},
+	}, metav1.CreateOptions{})
+	return err
+}
+
+// BuildsImage are annotations of a TaskRun with which the local cluster gives it
+// the results of a Task that built and pushed an image.
+func BuildsImage() map[string]string {
+	const digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	return map[string]string{"kubelet.localcluster/message": fmt.Sprintf(
+		`[{"key":"IMAGE_URL","value":"registry.example/app","type":1},{"key":"IMAGE_DIGEST","value":%q,"type":1}]`, digest)}
+}
+
+// RunTask runs a Task through Tekton's cluster resolver, which is what makes
+// Tekton verify it, and waits for the end.
+func (c *Cluster) RunTask(ctx context.Context, namespace, task string, annotations map[string]string, timeout time.Duration) (*v1.TaskRun, error) {
+	param := func(name, value string) v1.Param {
+		return v1.Param{Name: name, Value: *v1.NewStructuredValues(value)}
+	}
+	runs := c.Tekton.TektonV1().TaskRuns(namespace)
+	run, err := runs.Create(ctx, &v1.TaskRun{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: task + "-", Annotations: annotations},
+		Spec: v1.TaskRunSpec{TaskRef: &v1.TaskRef{ResolverRef: v1.ResolverRef{
+			Resolver: "cluster",
+			Params:   v1.Params{param("kind", "task"), param("name", task), param("namespace", namespace)},
+		}}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return nil, err
+	}
+	name := run.Name
+	err = wait.PollUntilContextTimeout(ctx, pollInterval, timeout, true, func(ctx context.Context) (bool, error) {
+		run, err = runs.Get(ctx, name, metav1.GetOptions{})
+		return err == nil && run.IsDone(), nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("TaskRun %s/%s did not end within %v: %w", namespace, name, timeout, err)
+	}
+	return run, nil
+}
+
+// Attestation is the statement that Tekton Chains signed for a TaskRun and
+// stored on it, after its signature was verified with public.
+func Attestation(run *v1.TaskRun, public crypto.PublicKey) ([]byte, error) {
+	key := fmt.Sprintf("chains.tekton.dev/signature-taskrun-%s", run.UID)
+	encoded, found := run.Annotations[key]
+	if !found {
+		return nil, fmt.Errorf("TaskRun %s/%s has no annotation %s with a signed attestation", run.Namespace, run.Name, key)
+	}
+	envelope, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil {
+		return nil, fmt.Errorf("TaskRun %s/%s: annotation %s: %w", run.Namespace, run.Name, key, err)
+	}
+	verifier, err := signature.LoadVerifier(public, crypto.SHA256)
+	if err != nil {
+		return nil, err
+	}
+	if err := sigdsse.WrapVerifier(verifier).VerifySignature(bytes.NewReader(envelope), nil); err != nil {
+		return nil, fmt.Errorf("TaskRun %s/%s: attestation: %w", run.Namespace, run.Name, err)
+	}
+	var signed dsse.Envelope
+	if err := json.Unmarshal(envelope, &signed); err != nil {
+		return nil, err
+	}
+	return signed.DecodeB64Payload()
+}
