@@ -3,6 +3,7 @@ package keyring
 import (
 	"crypto"
 	"errors"
+	"maps"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -66,9 +67,7 @@ func TestLoads(t *testing.T) {
 	}
 	both := keys.Secret{}
 	for _, secret := range []keys.Secret{cosignSecret, x509Secret} {
-		for name, content := range secret {
-			both[name] = content
-		}
+		maps.Copy(both, secret)
 	}
 	for name, tc := range map[string]struct {
 		secret keys.Secret

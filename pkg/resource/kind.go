@@ -5,6 +5,7 @@ import "strings"
 // Kind is the kind of a signable resource, spelled as in its TypeMeta.
 type Kind string
 
+// The signable kinds.
 const (
 	Task       Kind = "Task"
 	Pipeline   Kind = "Pipeline"

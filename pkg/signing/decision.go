@@ -4,16 +4,17 @@ package signing
 // SignatureState is what the signature on a resource turned out to be.
 type SignatureState string
 
+// The states of a signature.
 const (
-	// Unsigned: there is no signature.
+	// Unsigned means: there is no signature.
 	Unsigned SignatureState = "Unsigned"
-	// Active: it verifies with the active key.
+	// Active means: it verifies with the active key.
 	Active SignatureState = "Active"
-	// Superseded: it verifies with another key of our ring.
+	// Superseded means: it verifies with another key of our ring.
 	Superseded SignatureState = "Superseded"
-	// Foreign: it verifies only with an authority of a policy.
+	// Foreign means: it verifies only with an authority of a policy.
 	Foreign SignatureState = "Foreign"
-	// Invalid: it verifies with nothing we know. Either the content changed
+	// Invalid means: it verifies with nothing we know. Either the content changed
 	// after it was signed, or it never was a signature of this resource.
 	Invalid SignatureState = "Invalid"
 )
@@ -22,14 +23,15 @@ const (
 // metrics.
 type Reason string
 
+// The reasons to sign, and the one not to.
 const (
-	// NotNeeded: the resource is left as it is.
+	// NotNeeded means: the resource is left as it is.
 	NotNeeded Reason = ""
-	// FirstSignature: it had none.
+	// FirstSignature means: it had none.
 	FirstSignature Reason = "Unsigned"
-	// KeyRotated: it was signed with a key of ours that is not active any more.
+	// KeyRotated means: it was signed with a key of ours that is not active any more.
 	KeyRotated Reason = "KeyRotated"
-	// ContentChanged: its signature does not verify, a re-sign after change.
+	// ContentChanged means: its signature does not verify, a re-sign after change.
 	ContentChanged Reason = "ContentChanged"
 )
 

@@ -54,11 +54,11 @@ func MakePlan(ctx context.Context, obj resource.Object, signerType string, ring 
 // inspect asks the cheapest witness first: authorities may need the API server
 // or a KMS.
 func inspect(ctx context.Context, obj resource.Object, checksum []byte, active *keyring.Key, ring *keyring.Ring, authorities Authorities) (SignatureState, error) {
-	sig, err := resource.Signature(obj)
+	sig, malformed := resource.Signature(obj)
 	switch {
-	case errors.Is(err, resource.ErrUnsigned):
+	case errors.Is(malformed, resource.ErrUnsigned):
 		return Unsigned, nil
-	case err != nil:
+	case malformed != nil:
 		return Invalid, nil
 	case active.Verify(sig, checksum):
 		return Active, nil

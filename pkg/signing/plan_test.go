@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"testing"
 
@@ -81,9 +82,7 @@ func (s *signer) plan(obj resource.Object, authorities Authorities) Plan {
 
 func setSignature(obj metav1.Object, value string) {
 	annotations := map[string]string{}
-	for k, v := range obj.GetAnnotations() {
-		annotations[k] = v
-	}
+	maps.Copy(annotations, obj.GetAnnotations())
 	annotations[trustedresources.SignatureAnnotation] = value
 	obj.SetAnnotations(annotations)
 }

@@ -62,7 +62,8 @@ func (c *Cluster) Log(part string) string { return filepath.Join(c.Dir, "logs", 
 // Run starts a cluster in dir that ends with this process at the latest, with
 // the manifests of config/ applied. Progress goes to out.
 func Run(ctx context.Context, b Binaries, dir string, out io.Writer) (*Cluster, error) {
-	supervisor := exec.Command(b.LocalCluster, append([]string{"run"}, clusterFlags(b, dir)...)...)
+	// Not ended with the context: Stop lets it end in order.
+	supervisor := exec.CommandContext(context.WithoutCancel(ctx), b.LocalCluster, append([]string{"run"}, clusterFlags(b, dir)...)...)
 	supervisor.SysProcAttr = dieWithParent()
 	supervisor.Stdout, supervisor.Stderr = out, out
 	if err := startOnLockedThread(supervisor); err != nil {
@@ -196,7 +197,7 @@ func (c *Cluster) Part(ctx context.Context, name string) (Part, error) {
 
 // RunKubectl runs kubectl as the administrator and returns what it prints.
 func (c *Cluster) RunKubectl(ctx context.Context, stdin string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, c.Binaries.Kubectl(), append([]string{"--kubeconfig", c.Kubeconfig()}, args...)...)
+	cmd := exec.CommandContext(ctx, c.Kubectl(), append([]string{"--kubeconfig", c.Kubeconfig()}, args...)...)
 	cmd.Stdin = strings.NewReader(stdin)
 	out, err := cmd.CombinedOutput()
 	if err != nil {

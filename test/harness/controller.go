@@ -49,11 +49,10 @@ func (c *Cluster) RunController(ctx context.Context, out io.Writer, secretsDir s
 	cmd := command(ctx, out, how.command[0], how.command[1:]...)
 	cmd.Env = append(os.Environ(), how.env...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	err = cmd.Run()
-	if ctx.Err() != nil {
-		return nil // it was told to stop
+	if err := cmd.Run(); ctx.Err() == nil { // else it was told to stop
+		return err
 	}
-	return err
+	return nil
 }
 
 // invocation is how one replica is started.
@@ -67,14 +66,14 @@ func (c *Cluster) controllerInvocation(ctx context.Context, name, secretsDir str
 	if _, err := c.localcluster(ctx, "kubeconfig", "--service-account", SystemNamespace+"/"+ServiceAccount, "--output", kubeconfig); err != nil {
 		return invocation{}, err
 	}
-	ports, err := freePorts(3)
+	ports, err := freePorts(ctx, 3)
 	if err != nil {
 		return invocation{}, err
 	}
 	health, metrics, profiling := ports[0], ports[1], ports[2]
 	return invocation{
 		command: append([]string{
-			c.Binaries.Controller, "--kubeconfig", kubeconfig,
+			c.Controller, "--kubeconfig", kubeconfig,
 			"--signing-secrets", secretsDir, "--health-port", strconv.Itoa(health),
 		}, flags...),
 		env: []string{
@@ -132,14 +131,14 @@ func (c *Controller) ResidentMemory(ctx context.Context) (uint64, error) {
 	return 0, fmt.Errorf("process %d does not tell its resident memory", part.PID)
 }
 
-func freePorts(n int) ([]int, error) {
+func freePorts(ctx context.Context, n int) ([]int, error) {
 	ports := make([]int, 0, n)
 	for range n {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, err
 		}
-		defer listener.Close()
+		defer func() { _ = listener.Close() }() // together, so that each is another one
 		ports = append(ports, listener.Addr().(*net.TCPAddr).Port)
 	}
 	return ports, nil
