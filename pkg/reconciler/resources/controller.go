@@ -62,7 +62,7 @@ func newController(ctx context.Context, kind resource.Kind, env *environment) *c
 		ring:        env.keys.Ring,
 		distrust:    env.keys.Distrust,
 		authorities: env.authorities,
-		recorder:    env.recorder,
+		events:      env.events,
 		metrics:     env.metrics,
 		disputes:    flowcontrol.NewBackOff(firstDisputeDelay, maxDisputeDelay),
 	}

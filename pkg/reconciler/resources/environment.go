@@ -14,7 +14,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	corev1listers "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/tools/record"
 	kubeclient "knative.dev/pkg/client/injection/kube/client"
 	namespaceinformer "knative.dev/pkg/client/injection/kube/informers/core/v1/namespace"
 	"knative.dev/pkg/configmap"
@@ -37,7 +36,7 @@ type environment struct {
 	config      *config.Store
 	keys        *keyring.Keeper
 	authorities signing.Authorities
-	recorder    record.EventRecorder
+	events      *eventRecorder
 	metrics     *metrics.Recorder
 
 	scope      []string
@@ -60,7 +59,7 @@ func newEnvironment(ctx context.Context, cmw configmap.Watcher, options Options)
 		authorities: policyAuthorities{
 			cached: policies.Lister(), live: pipelineclient.Get(ctx).TektonV1alpha1(), kube: kubeclient.Get(ctx),
 		},
-		recorder:   newEventRecorder(ctx),
+		events:     newEventRecorder(ctx),
 		metrics:    recorder,
 		scope:      options.Namespaces,
 		namespaces: namespaces.Lister(),
@@ -107,8 +106,7 @@ func (env *environment) configured(ctx context.Context, c *config.Config) {
 func (env *environment) configRefused(ctx context.Context, cm *corev1.ConfigMap, err error) {
 	logging.FromContext(ctx).Errorw("Configuration refused, the last good one stays in force",
 		"namespace", cm.Namespace, "name", cm.Name, zap.Error(err))
-	env.recorder.Eventf(cm, corev1.EventTypeWarning, ReasonConfigRefused,
-		"The last good configuration stays in force: %v", err)
+	env.events.record(ctx, refusedEvent(cm, err))
 	env.metrics.ConfigRefused(ctx)
 }
 

@@ -35,23 +35,26 @@ const (
 // used.
 const ReasonConfigRefused = "ConfigRefused"
 
-type event struct{ kind, reason, message string }
-
-func signedEvent(plan signing.Plan) event {
+func signedEvent(about *corev1.ObjectReference, plan signing.Plan) event {
+	e := event{about: about, kind: corev1.EventTypeNormal, reason: ReasonSignedAgain}
 	switch plan.Reason {
 	case signing.KeyRotated:
-		return event{corev1.EventTypeNormal, ReasonSignedAgain,
-			fmt.Sprintf("Signed again with key %s: the signature was made with a key that is not active any more", plan.Key.ID)}
+		e.message = fmt.Sprintf("Signed again with key %s: the signature was made with a key that is not active any more", plan.Key.ID)
 	case signing.ContentChanged:
-		return event{corev1.EventTypeNormal, ReasonSignedAgain,
-			fmt.Sprintf("Signed again with key %s: the signature did not verify, the content has changed since", plan.Key.ID)}
+		e.message = fmt.Sprintf("Signed again with key %s: the signature did not verify, the content has changed since", plan.Key.ID)
 	case signing.FirstSignature, signing.NotNeeded:
+		e.reason, e.message = ReasonSigned, "Signed with key "+plan.Key.ID
 	}
-	return event{corev1.EventTypeNormal, ReasonSigned, "Signed with key " + plan.Key.ID}
+	return e
 }
 
-func failedEvent(reason string, err error) event {
-	return event{corev1.EventTypeWarning, reason, "Not signed: " + err.Error()}
+func failedEvent(about *corev1.ObjectReference, reason string, err error) event {
+	return event{about: about, kind: corev1.EventTypeWarning, reason: reason, message: "Not signed: " + err.Error()}
+}
+
+func refusedEvent(cm *corev1.ConfigMap, err error) event {
+	return event{about: cm, kind: corev1.EventTypeWarning, reason: ReasonConfigRefused,
+		message: fmt.Sprintf("The last good configuration stays in force: %v", err)}
 }
 
 // reference names a resource in an Event. Objects from a cache carry no

@@ -69,8 +69,7 @@ func (r *Reconciler) conclude(ctx context.Context, key string, obj resource.Obje
 			continue
 		}
 		if f.reason != "" {
-			event := failedEvent(f.reason, err)
-			r.recorder.Event(reference(r.kind, obj), event.kind, event.reason, event.message)
+			r.events.record(ctx, failedEvent(reference(r.kind, obj), f.reason, err))
 			r.metrics.Failed(ctx, r.kind, f.reason)
 		}
 		if !f.waits {

@@ -10,7 +10,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/flowcontrol"
 	"knative.dev/pkg/controller"
 	"knative.dev/pkg/logging"
@@ -37,7 +36,7 @@ type Reconciler struct {
 	ring        func() *keyring.Ring
 	distrust    func(signerType string)
 	authorities signing.Authorities
-	recorder    record.EventRecorder
+	events      *eventRecorder
 	metrics     *metrics.Recorder
 	// disputes holds back from resources that something else changes whenever
 	// they are signed, so that the two do not write forever.
@@ -65,14 +64,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, key string) error {
 	if obj == nil || !r.eligible(obj) {
 		return controller.NewSkipKey(key)
 	}
-	signed, err := r.sign(ctx, key, obj)
-	if err != nil {
+	if err := r.sign(ctx, key, obj); err != nil {
 		return r.conclude(ctx, key, obj, err)
 	}
-	if !signed {
-		return controller.NewSkipKey(key) // nothing changed: nothing to log
-	}
-	return nil
+	return controller.NewSkipKey(key) // a signature has its own log line
 }
 
 func (r *Reconciler) get(key string) (resource.Object, error) {
@@ -97,33 +92,33 @@ func (r *Reconciler) eligible(obj resource.Object) bool {
 	return known && cfg.Selects(labels)
 }
 
-// sign brings the signature of obj up to date and says whether it wrote one.
-func (r *Reconciler) sign(ctx context.Context, key string, obj resource.Object) (bool, error) {
+// sign brings the signature of obj up to date.
+func (r *Reconciler) sign(ctx context.Context, key string, obj resource.Object) error {
 	if err := r.release(); err != nil {
-		return false, fmt.Errorf("%w: %w", errRelease, err)
+		return fmt.Errorf("%w: %w", errRelease, err)
 	}
 	signerType := r.config().Signer(r.kind)
 	plan, err := signing.MakePlan(ctx, obj, signerType, r.ring(), r.authorities)
 	if err != nil {
-		return false, err
+		return err
 	}
 	if plan.Reason == signing.NotNeeded {
-		return false, nil
+		return nil
 	}
 	if now := r.disputes.Clock.Now(); r.disputes.IsInBackOffSinceUpdate(key, now) {
-		return false, controller.NewRequeueAfter(r.disputes.Get(key))
+		return controller.NewRequeueAfter(r.disputes.Get(key))
 	}
 	signature, err := plan.Sign(ctx)
 	if err != nil {
 		r.distrust(signerType)
-		return false, fmt.Errorf("%w: %w", errSigner, err)
+		return fmt.Errorf("%w: %w", errSigner, err)
 	}
 	stored, err := annotation.Store(ctx, r.patcher, obj, signature)
 	if err != nil {
-		return false, err
+		return err
 	}
 	r.tellSigned(ctx, stored, plan)
-	return true, r.settled(ctx, key, stored, plan.Checksum)
+	return r.settled(ctx, key, stored, plan.Checksum)
 }
 
 // settled checks that what was stored is what was signed: a mutating webhook
@@ -143,8 +138,7 @@ func (r *Reconciler) settled(ctx context.Context, key string, stored resource.Ob
 
 // tellSigned reports one signature as Event, log line and metric.
 func (r *Reconciler) tellSigned(ctx context.Context, obj resource.Object, plan signing.Plan) {
-	event := signedEvent(plan)
-	r.recorder.Event(reference(r.kind, obj), event.kind, event.reason, event.message)
+	r.events.record(ctx, signedEvent(reference(r.kind, obj), plan))
 	r.metrics.Signed(ctx, r.kind, string(plan.Reason))
 	logging.FromContext(ctx).Infow("Resource signed", append(r.describe(obj),
 		"reason", plan.Reason, "keyId", plan.Key.ID, "checksum", fmt.Sprintf("%x", plan.Checksum))...)
