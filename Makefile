@@ -44,6 +44,7 @@ verify: ## Check that go.mod and formatting are what the tools would make of the
 fuzz: ## Fuzz what reads untrusted input, FUZZ_TIME each
 	go test -run '^$$' -fuzz FuzzParse -fuzztime $(FUZZ_TIME) ./pkg/config
 	go test -run '^$$' -fuzz FuzzSignature -fuzztime $(FUZZ_TIME) ./pkg/resource
+	go test -run '^$$' -fuzz FuzzKeyFiles -fuzztime $(FUZZ_TIME) ./pkg/keyring
 
 .PHONY: bench
 bench: ## Measure latency, throughput and memory on a real control plane

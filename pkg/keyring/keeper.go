@@ -1,12 +1,12 @@
 package keyring
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -104,50 +104,53 @@ func (k *Keeper) reload(ctx context.Context) {
 func (k *Keeper) load(ctx context.Context) (changed bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	before := k.ring.Load()
-	next := &Ring{active: map[string]*Key{}, retired: before.retired}
-
 	contents, err := readFiles(k.dir)
-	for _, signerType := range k.settings.SignerTypes {
-		key := before.active[signerType]
-		if err != nil {
-			changed = k.report(ctx, signerType, err) || changed
-		} else if newer, news := k.loadSigner(ctx, signerType, contents); news {
-			changed = true
-			if newer != nil {
-				key = newer
-			}
-		}
-		if key != nil {
-			next.active[signerType] = key
-		}
-	}
-	if fingerprint := contents.fingerprint(); err == nil && k.loaded[retiredSource].fingerprint != fingerprint {
-		k.loaded[retiredSource] = source{fingerprint: fingerprint}
-		keys, err := contents.retiredKeys(k.dir)
-		changed = k.report(ctx, retiredSource, err) || changed
-		next.retired = merge(next.retired, keys...)
-	}
-	// What was active and no longer is did sign, so it stays known.
-	for signerType, key := range before.active {
-		if now := next.active[signerType]; now == nil || now.ID != key.ID {
-			next.retired = merge(next.retired, key)
-		}
-	}
-
-	next.retired = slices.DeleteFunc(slices.Clone(next.retired), next.isActive) // cosign.pub, most likely
+	before := k.ring.Load()
+	active, news := k.loadActive(ctx, before, contents, err)
+	retired, moreNews := k.loadRetired(ctx, before, contents, err)
+	next := &Ring{active: active, retired: retired, problems: maps.Clone(k.problems)}
+	next.retire(before)
 
 	differs := !sameKeys(before, next)
-	if !changed && !differs {
+	if !differs && !news && !moreNews {
 		return false
 	}
-	next.problems = maps.Clone(k.problems)
 	k.ring.Store(next)
 	if differs {
 		active, retired := next.ids()
 		logging.FromContext(ctx).Infow("Key ring loaded", "active", active, "retired", retired)
 	}
 	return true
+}
+
+// loadActive is the active key of each signer type: a new one where there is
+// one, the one from before otherwise. readErr is why contents are missing.
+func (k *Keeper) loadActive(ctx context.Context, before *Ring, contents files, readErr error) (active map[string]*Key, news bool) {
+	active = map[string]*Key{}
+	for _, signerType := range k.settings.SignerTypes {
+		key, isNews := (*Key)(nil), false
+		if readErr != nil {
+			isNews = k.report(ctx, signerType, readErr)
+		} else {
+			key, isNews = k.loadSigner(ctx, signerType, contents)
+		}
+		if key = cmp.Or(key, before.active[signerType]); key != nil {
+			active[signerType] = key
+		}
+		news = news || isNews
+	}
+	return active, news
+}
+
+// loadRetired adds the retired keys among the files to those known before.
+func (k *Keeper) loadRetired(ctx context.Context, before *Ring, contents files, readErr error) (retired []*Key, news bool) {
+	fingerprint := contents.fingerprint()
+	if readErr != nil || k.loaded[retiredSource].fingerprint == fingerprint {
+		return before.retired, false
+	}
+	k.loaded[retiredSource] = source{fingerprint: fingerprint}
+	keys, err := contents.retiredKeys(k.dir)
+	return merge(before.retired, keys...), k.report(ctx, retiredSource, err)
 }
 
 // loadSigner builds a signer again when its source changed. news says that it
@@ -228,22 +231,4 @@ func (k *Keeper) report(ctx context.Context, about string, err error) (news bool
 		logging.FromContext(ctx).Errorw("Signing key not usable", "signer", about, zap.Error(err))
 	}
 	return true
-}
-
-// merge adds the keys that are not there yet. Retired keys never sign again,
-// so only their public half is kept.
-func merge(keys []*Key, more ...*Key) []*Key {
-	merged := slices.Clone(keys)
-	for _, key := range more {
-		if !slices.ContainsFunc(merged, func(known *Key) bool { return known.ID == key.ID }) {
-			merged = append(merged, &Key{ID: key.ID, verifier: key.verifier})
-		}
-	}
-	return merged
-}
-
-func sameKeys(a, b *Ring) bool {
-	aActive, aRetired := a.ids()
-	bActive, bRetired := b.ids()
-	return maps.Equal(aActive, bActive) && slices.Equal(aRetired, bRetired)
 }

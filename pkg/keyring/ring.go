@@ -3,6 +3,8 @@ package keyring
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 )
 
 // ErrNoKey says that there is no usable key of the type asked for. What is
@@ -45,13 +47,21 @@ func (r *Ring) Find(sig, message []byte) *Key {
 	return nil
 }
 
-func (r *Ring) isActive(key *Key) bool {
-	for _, active := range r.active {
-		if active.ID == key.ID {
-			return true
-		}
+// retire keeps what was active before and no longer is among the retired keys:
+// it did sign. What is active is not retired, even when cosign.pub says so.
+func (r *Ring) retire(before *Ring) {
+	retired := slices.Clone(r.retired)
+	for _, key := range before.active {
+		retired = merge(retired, key)
 	}
-	return false
+	r.retired = slices.DeleteFunc(retired, func(key *Key) bool {
+		for _, active := range r.active {
+			if active.ID == key.ID {
+				return true
+			}
+		}
+		return false
+	})
 }
 
 // ids are the IDs of the ring's keys by role, to compare and to log.
@@ -64,4 +74,22 @@ func (r *Ring) ids() (active map[string]string, retired []string) {
 		retired = append(retired, key.ID)
 	}
 	return active, retired
+}
+
+// merge adds the keys that are not there yet. Retired keys never sign again,
+// so only their public half is kept.
+func merge(keys []*Key, more ...*Key) []*Key {
+	merged := slices.Clone(keys)
+	for _, key := range more {
+		if !slices.ContainsFunc(merged, func(known *Key) bool { return known.ID == key.ID }) {
+			merged = append(merged, &Key{ID: key.ID, verifier: key.verifier})
+		}
+	}
+	return merged
+}
+
+func sameKeys(a, b *Ring) bool {
+	aActive, aRetired := a.ids()
+	bActive, bRetired := b.ids()
+	return maps.Equal(aActive, bActive) && slices.Equal(aRetired, bRetired)
 }

@@ -54,12 +54,14 @@ func MakePlan(ctx context.Context, obj resource.Object, signerType string, ring 
 // inspect asks the cheapest witness first: authorities may need the API server
 // or a KMS.
 func inspect(ctx context.Context, obj resource.Object, checksum []byte, active *keyring.Key, ring *keyring.Ring, authorities Authorities) (SignatureState, error) {
-	sig, malformed := resource.Signature(obj)
+	sig, err := resource.Signature(obj)
 	switch {
-	case errors.Is(malformed, resource.ErrUnsigned):
+	case errors.Is(err, resource.ErrUnsigned):
 		return Unsigned, nil
-	case malformed != nil:
+	case errors.Is(err, resource.ErrMalformedSignature):
 		return Invalid, nil
+	case err != nil:
+		return "", err
 	case active.Verify(sig, checksum):
 		return Active, nil
 	case ring.Find(sig, checksum) != nil:

@@ -28,7 +28,7 @@ func (b *bench) countWrites(namespace string, count int) (writes, error) {
 	if err != nil {
 		return writes{}, err
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }()
 	var result writes
 	total, byName := 0, map[string]int{}
 	lines := bufio.NewReader(log)

@@ -45,23 +45,23 @@ type backlog struct {
 	MedianRatio float64 `json:"medianRatio"`
 }
 
-func (b *bench) measureBacklog(ctx context.Context) (*backlog, error) {
-	result := &backlog{Count: b.count, Concurrency: b.concurrency}
-	ratios := make([]float64, 0, b.rounds)
-	for i := range b.rounds {
+func (b *bench) measureBacklog(ctx context.Context, o options) (*backlog, error) {
+	result := &backlog{Count: o.count, Concurrency: o.concurrency}
+	ratios := make([]float64, 0, o.rounds)
+	for i := range o.rounds {
 		var r round
-		passes := []func(context.Context, *round) error{b.controllerPass, b.barePass}
+		passes := []func(context.Context, options, *round) error{b.controllerPass, b.barePass}
 		if i%2 == 1 {
 			slices.Reverse(passes) // whatever drifts is no advantage to either
 		}
 		for _, pass := range passes {
-			if err := pass(ctx, &r); err != nil {
+			if err := pass(ctx, o, &r); err != nil {
 				return result, err
 			}
 		}
 		r.Ratio = r.Controller.PerSecond / r.Bare.PerSecond
-		b.logf("round %d of %d: controller %.0f/s, bare %.0f/s, ratio %.2f",
-			i+1, b.rounds, r.Controller.PerSecond, r.Bare.PerSecond, r.Ratio)
+		b.log.Printf("round %d of %d: controller %.0f/s, bare %.0f/s, ratio %.2f",
+			i+1, o.rounds, r.Controller.PerSecond, r.Bare.PerSecond, r.Ratio)
 		result.Rounds = append(result.Rounds, r)
 		ratios = append(ratios, r.Ratio)
 	}
@@ -71,16 +71,16 @@ func (b *bench) measureBacklog(ctx context.Context) (*backlog, error) {
 }
 
 // controllerPass has a fresh controller sign a backlog that was there before.
-func (b *bench) controllerPass(ctx context.Context, r *round) error {
-	return b.withTasks(ctx, optedIn, b.count, func(namespace string) error {
+func (b *bench) controllerPass(ctx context.Context, o options, r *round) error {
+	return b.withTasks(ctx, optedIn, o.count, func(namespace string) error {
 		ctx, cancel := context.WithTimeout(ctx, passTimeout)
 		defer cancel()
 		tracker, err := b.track(ctx, namespace, trustedresources.SignatureAnnotation)
 		if err != nil {
 			return err
 		}
-		b.logf("%s: the controller signs", namespace)
-		return b.withController(ctx, func(controller *harness.Controller) error {
+		b.log.Printf("%s: the controller signs", namespace)
+		return b.withController(ctx, o.concurrency, func(controller *harness.Controller) error {
 			processes, err := b.processes(ctx, controller.Name)
 			if err != nil {
 				return err
@@ -89,15 +89,15 @@ func (b *bench) controllerPass(ctx context.Context, r *round) error {
 			if err != nil {
 				return err
 			}
-			if r.Controller, err = b.timePass(ctx, tracker, processes); err != nil {
+			if r.Controller, err = timePass(ctx, tracker, processes, o.count); err != nil {
 				return err
 			}
-			r.StartToLast = seconds(r.Controller.last.Sub(started))
-			b.logf("%s: waiting for its Events", namespace)
-			if r.Events, err = b.settleEvents(ctx, namespace, r.Controller.last); err != nil {
+			r.StartToLast = inSeconds(r.Controller.last.Sub(started))
+			b.log.Printf("%s: waiting for its Events", namespace)
+			if r.Events, err = b.settleEvents(ctx, namespace, o.count, r.Controller.last); err != nil {
 				return err
 			}
-			r.Writes, err = b.countWrites(namespace, b.count)
+			r.Writes, err = b.countWrites(namespace, o.count)
 			return err
 		})
 	})
@@ -106,7 +106,7 @@ func (b *bench) controllerPass(ctx context.Context, r *round) error {
 const passTimeout = 20 * time.Minute
 
 // timePass follows the annotations of a backlog as they come.
-func (b *bench) timePass(ctx context.Context, tracker *tracker, processes processes) (pass, error) {
+func timePass(ctx context.Context, tracker *tracker, processes processes, count int) (pass, error) {
 	first, err := tracker.waitFirst(ctx)
 	if err != nil {
 		return pass{}, err
@@ -115,7 +115,7 @@ func (b *bench) timePass(ctx context.Context, tracker *tracker, processes proces
 	if err != nil {
 		return pass{}, err
 	}
-	last, err := tracker.waitAll(ctx, b.count)
+	last, err := tracker.waitAll(ctx, count)
 	if err != nil {
 		return pass{}, err
 	}
@@ -125,7 +125,7 @@ func (b *bench) timePass(ctx context.Context, tracker *tracker, processes proces
 	}
 	took := last.Sub(first)
 	return pass{
-		PerSecond: float64(b.count-1) / took.Seconds(), FirstToLast: seconds(took),
+		PerSecond: float64(count-1) / took.Seconds(), FirstToLast: inSeconds(took),
 		Cores: cores(before, after), last: last,
 	}, nil
 }

@@ -18,8 +18,8 @@ var bareValue = strings.Repeat("x", base64.StdEncoding.EncodedLen(72))
 
 // barePass has a client write to as many Tasks, in requests like the
 // controller's, and do nothing else.
-func (b *bench) barePass(ctx context.Context, r *round) error {
-	return b.withTasks(ctx, nil, b.count, func(namespace string) error {
+func (b *bench) barePass(ctx context.Context, o options, r *round) error {
+	return b.withTasks(ctx, nil, o.count, func(namespace string) error {
 		ctx, cancel := context.WithTimeout(ctx, passTimeout)
 		defer cancel()
 		processes, err := b.processes(ctx)
@@ -34,13 +34,13 @@ func (b *bench) barePass(ctx context.Context, r *round) error {
 		if err != nil {
 			return err
 		}
-		b.logf("%s: the bare client writes", namespace)
+		b.log.Printf("%s: the bare client writes", namespace)
 		group, groupCtx := errgroup.WithContext(ctx)
 		group.Go(func() (err error) {
-			r.Bare, err = b.timePass(groupCtx, tracker, processes)
+			r.Bare, err = timePass(groupCtx, tracker, processes, o.count)
 			return err
 		})
-		group.Go(func() error { return b.patchAll(groupCtx, namespace, patches) })
+		group.Go(func() error { return b.patchAll(groupCtx, namespace, patches, o.concurrency) })
 		return group.Wait()
 	})
 }
@@ -71,10 +71,10 @@ func (b *bench) barePatches(ctx context.Context, namespace string) ([]barePatch,
 	return patches, nil
 }
 
-func (b *bench) patchAll(ctx context.Context, namespace string, patches []barePatch) error {
+func (b *bench) patchAll(ctx context.Context, namespace string, patches []barePatch, workers int) error {
 	tasks := b.cluster.Tekton.TektonV1().Tasks(namespace)
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(b.concurrency)
+	group.SetLimit(workers)
 	for _, patch := range patches {
 		group.Go(func() error {
 			_, err := tasks.Patch(ctx, patch.name, types.MergePatchType, patch.data, metav1.PatchOptions{FieldManager: "bench"})

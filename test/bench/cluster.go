@@ -5,11 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"log"
 	"os"
 	"path/filepath"
 	"strconv"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -20,42 +19,41 @@ import (
 
 // bench is a cluster without a controller: the parts add one as they need it.
 type bench struct {
-	options
-
-	cluster  *harness.Cluster
-	dir      string // of everything on disk
-	progress io.Writer
-	started  time.Time
+	cluster    *harness.Cluster
+	secretsDir string
+	log        *log.Logger // progress
 }
 
-// start brings up a cluster where every kind is to be signed with a new key.
-func start(ctx context.Context, o options, progress io.Writer) (*bench, error) {
-	binaries, err := harness.Build(ctx, progress)
+// start brings up a cluster below dir where every kind is to be signed with a
+// new key.
+func start(ctx context.Context, dir string, progress *log.Logger) (*bench, error) {
+	binaries, err := harness.Build(ctx, progress.Writer())
 	if err != nil {
 		return nil, fmt.Errorf("building: %w", err)
 	}
-	dir, err := os.MkdirTemp("", "bench-")
-	if err != nil {
+	if binaries.Controller, err = private(binaries.Controller, dir); err != nil {
 		return nil, err
 	}
-	b := &bench{options: o, dir: dir, progress: progress, started: time.Now()}
-	if b.cluster, err = harness.Run(ctx, binaries, filepath.Join(dir, "cluster"), progress); err != nil {
-		return nil, fmt.Errorf("starting the cluster: %w; its logs are kept in %s", err, dir)
+	cluster, err := harness.Run(ctx, binaries, filepath.Join(dir, "cluster"), progress.Writer())
+	if err != nil {
+		return nil, fmt.Errorf("starting the cluster: %w", err)
 	}
+	b := &bench{cluster: cluster, secretsDir: filepath.Join(dir, "secrets"), log: progress}
 	if err := b.configure(ctx); err != nil {
-		return nil, b.stop(fmt.Errorf("configuring: %w", err))
+		return nil, errors.Join(fmt.Errorf("configuring the cluster: %w", err), cluster.Stop())
 	}
 	return b, nil
 }
 
-// stop ends the cluster. Its directory is kept if something had failed.
-func (b *bench) stop(failure error) error {
-	err := errors.Join(failure, b.cluster.Stop())
+// private copies a program to dir: the whole run is of one version, even when
+// somebody builds another meanwhile.
+func private(program, dir string) (string, error) {
+	content, err := os.ReadFile(program)
 	if err != nil {
-		b.logf("logs are kept in %s", b.dir)
-		return err
+		return "", err
 	}
-	return os.RemoveAll(b.dir)
+	own := filepath.Join(dir, filepath.Base(program))
+	return own, os.WriteFile(own, content, 0o700)
 }
 
 func (b *bench) configure(ctx context.Context) error {
@@ -63,7 +61,7 @@ func (b *bench) configure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := secret.Write(b.secretsDir()); err != nil {
+	if err := secret.Write(b.secretsDir); err != nil {
 		return err
 	}
 	patch, err := json.Marshal(map[string]any{"data": map[string]string{
@@ -79,19 +77,12 @@ func (b *bench) configure(ctx context.Context) error {
 	return err
 }
 
-func (b *bench) secretsDir() string { return filepath.Join(b.dir, "secrets") }
-
 // withController calls do with a fresh controller and removes that afterwards.
-func (b *bench) withController(ctx context.Context, do func(*harness.Controller) error) error {
-	controller, err := b.cluster.AddController(ctx, "controller", b.secretsDir(),
-		"--threads-per-controller="+strconv.Itoa(b.concurrency))
+func (b *bench) withController(ctx context.Context, threads int, do func(*harness.Controller) error) error {
+	controller, err := b.cluster.AddController(ctx, "controller", b.secretsDir,
+		"--threads-per-controller="+strconv.Itoa(threads))
 	if err != nil {
 		return err
 	}
 	return errors.Join(do(controller), controller.Remove(context.WithoutCancel(ctx)))
-}
-
-// logf tells about progress.
-func (b *bench) logf(format string, args ...any) {
-	fmt.Fprintf(b.progress, "%6.1fs  %s\n", time.Since(b.started).Seconds(), fmt.Sprintf(format, args...))
 }

@@ -24,7 +24,7 @@ type events struct {
 }
 
 const (
-	eventsTimeout = 3 * time.Minute
+	eventsTimeout = 10 * time.Minute
 	// eventsQuiet without a new Event means that no more will come. Client-go
 	// waits up to 10 seconds before it tries again to write one.
 	eventsQuiet = 20 * time.Second
@@ -34,7 +34,7 @@ var errSettled = errors.New("no more Events")
 
 // settleEvents waits until there is an Event for each Task, or no more come. It
 // looks only after the last signature, not to disturb before.
-func (b *bench) settleEvents(ctx context.Context, namespace string, lastSignature time.Time) (events, error) {
+func (b *bench) settleEvents(ctx context.Context, namespace string, count int, lastSignature time.Time) (events, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	deadline := time.AfterFunc(eventsTimeout, func() { cancel(errSettled) })
@@ -53,7 +53,7 @@ func (b *bench) settleEvents(ctx context.Context, namespace string, lastSignatur
 		found.Insert(event.InvolvedObject.UID)
 	}
 	result := events{Resources: found.Len()}
-	if found.Len() == b.count {
+	if found.Len() == count {
 		return result, nil
 	}
 	open := func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
@@ -64,10 +64,10 @@ func (b *bench) settleEvents(ctx context.Context, namespace string, lastSignatur
 		event, ok := change.Object.(*corev1.Event)
 		if ok && !found.Has(event.InvolvedObject.UID) {
 			found.Insert(event.InvolvedObject.UID)
-			result.Resources, result.LastAfter = found.Len(), seconds(time.Since(lastSignature))
+			result.Resources, result.LastAfter = found.Len(), inSeconds(time.Since(lastSignature))
 			quiet.Reset(eventsQuiet)
 		}
-		return found.Len() < b.count
+		return found.Len() < count
 	})
 	if errors.Is(err, errSettled) {
 		err = nil

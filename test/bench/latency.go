@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/tektoncd/pipeline/pkg/trustedresources"
@@ -29,7 +29,7 @@ type latency struct {
 	Max    milliseconds `json:"maxMilliseconds"`
 }
 
-func (b *bench) measureLatency(ctx context.Context) (results []latency, err error) {
+func (b *bench) measureLatency(ctx context.Context, o options) (results []latency, err error) {
 	ctx, cancel := context.WithTimeout(ctx, latencyTimeout)
 	defer cancel()
 	err = b.withTasks(ctx, optedIn, 0, func(namespace string) error {
@@ -37,7 +37,7 @@ func (b *bench) measureLatency(ctx context.Context) (results []latency, err erro
 		if err != nil {
 			return err
 		}
-		return b.withController(ctx, func(*harness.Controller) error {
+		return b.withController(ctx, o.concurrency, func(*harness.Controller) error {
 			// The first signature is also that of a leader that has just started.
 			if err := b.create(ctx, namespace, "first"); err != nil {
 				return err
@@ -45,14 +45,16 @@ func (b *bench) measureLatency(ctx context.Context) (results []latency, err erro
 			if _, err := tracker.waitTask(ctx, "first"); err != nil {
 				return err
 			}
-			created := 0
 			for _, atOnce := range []int{1, 50} {
-				b.logf("latency of %d Tasks, %d at once", b.latencyCount(), atOnce)
-				waits, err := b.latencies(ctx, namespace, tracker, created, atOnce)
+				b.log.Printf("latency of %d Tasks, %d at once", o.latencyCount(), atOnce)
+				names := make([]string, o.latencyCount())
+				for i := range names {
+					names[i] = fmt.Sprintf("task-%d-at-once-%d", atOnce, i)
+				}
+				waits, err := b.latencies(ctx, namespace, tracker, names, atOnce)
 				if err != nil {
 					return err
 				}
-				created += b.latencyCount()
 				results = append(results, summarize(atOnce, waits))
 			}
 			return nil
@@ -61,29 +63,20 @@ func (b *bench) measureLatency(ctx context.Context) (results []latency, err erro
 	return results, err
 }
 
-// latencies creates and waits with some workers; the names go on after created.
-func (b *bench) latencies(ctx context.Context, namespace string, tracker *tracker, created, workers int) ([]time.Duration, error) {
-	waits := make([]time.Duration, b.latencyCount())
-	var taken atomic.Int64
+// latencies are those of new Tasks with these names, in no order.
+func (b *bench) latencies(ctx context.Context, namespace string, tracker *tracker, names []string, workers int) ([]time.Duration, error) {
+	waits := make([]time.Duration, len(names))
 	group, ctx := errgroup.WithContext(ctx)
-	for range workers {
+	group.SetLimit(workers)
+	for i, name := range names {
 		group.Go(func() error {
-			for {
-				i := int(taken.Add(1)) - 1
-				if i >= len(waits) {
-					return nil
-				}
-				name := taskName(created + i)
-				sent := time.Now()
-				if err := b.create(ctx, namespace, name); err != nil {
-					return err
-				}
-				signed, err := tracker.waitTask(ctx, name)
-				if err != nil {
-					return err
-				}
-				waits[i] = signed.Sub(sent)
+			sent := time.Now()
+			if err := b.create(ctx, namespace, name); err != nil {
+				return err
 			}
+			signed, err := tracker.waitTask(ctx, name)
+			waits[i] = signed.Sub(sent)
+			return err
 		})
 	}
 	return waits, group.Wait()
@@ -93,7 +86,7 @@ func summarize(atOnce int, waits []time.Duration) latency {
 	slices.Sort(waits)
 	// percentile is the smallest value that p of all do not exceed.
 	percentile := func(p float64) milliseconds {
-		return milliseconds(waits[int(math.Ceil(p*float64(len(waits))))-1])
+		return inMilliseconds(waits[int(math.Ceil(p*float64(len(waits))))-1])
 	}
 	return latency{
 		AtOnce: atOnce, Count: len(waits),

@@ -8,12 +8,14 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// memory is taken when the controller has come to rest.
+// memory is that of the controller with so many signed Tasks in the cluster.
 type memory struct {
 	Count int `json:"count"`
-	// AfterSigning is that of a process that has signed all Tasks.
+	// AfterSigning is that of the process that has signed them all, when the
+	// last signature is seen. Most of the Events still wait in it.
 	AfterSigning footprint `json:"afterSigning"`
-	// AfterStart is that of a fresh process that has found all signed.
+	// AfterStart is that of a fresh process that has found them all signed and
+	// come to rest.
 	AfterStart footprint `json:"afterStart"`
 	// LookedAtAll is from the start of the latter until it came to rest, exact
 	// to half a second.
@@ -26,13 +28,13 @@ type footprint struct {
 	// Anonymous is the part of it that no file backs: without the program's own
 	// pages, which the kernel can drop and read again.
 	Anonymous mebibytes `json:"anonymousMebibytes"`
-	// Peak is the highest since the process started.
+	// Peak is the highest that was resident since the process started.
 	Peak mebibytes `json:"peakMebibytes"`
 }
 
-func (b *bench) measureMemory(ctx context.Context) ([]memory, error) {
-	results := make([]memory, 0, len(b.memoryCounts()))
-	for _, count := range b.memoryCounts() {
+func (b *bench) measureMemory(ctx context.Context, o options) ([]memory, error) {
+	results := make([]memory, 0, len(o.memoryCounts()))
+	for _, count := range o.memoryCounts() {
 		result := memory{Count: count}
 		err := b.withTasks(ctx, optedIn, count, func(namespace string) error {
 			ctx, cancel := context.WithTimeout(ctx, passTimeout)
@@ -41,12 +43,12 @@ func (b *bench) measureMemory(ctx context.Context) ([]memory, error) {
 			if err != nil {
 				return err
 			}
-			b.logf("%s: memory with %d Tasks", namespace, count)
-			return b.withController(ctx, func(controller *harness.Controller) error {
+			b.log.Printf("%s: memory with %d Tasks", namespace, count)
+			return b.withController(ctx, o.concurrency, func(controller *harness.Controller) error {
 				if _, err := tracker.waitAll(ctx, count); err != nil {
 					return err
 				}
-				if result.AfterSigning, _, err = b.footprint(ctx, controller); err != nil {
+				if result.AfterSigning, err = b.footprint(ctx, controller); err != nil {
 					return err
 				}
 				return b.measureRestart(ctx, namespace, tracker, controller, &result)
@@ -75,34 +77,36 @@ func (b *bench) measureRestart(ctx context.Context, namespace string, tracker *t
 	if _, err := tracker.waitTask(ctx, "last"); err != nil {
 		return err
 	}
-	var err error
-	result.AfterStart, result.LookedAtAll, err = b.footprint(ctx, controller)
-	return err
-}
-
-// footprint waits until the controller is at rest. It also returns how long
-// that took since its process was started.
-func (b *bench) footprint(ctx context.Context, controller *harness.Controller) (footprint, seconds, error) {
 	part, err := b.cluster.Part(ctx, controller.Name)
 	if err != nil {
-		return footprint{}, 0, err
+		return err
 	}
 	started, err := processStart(part.PID)
 	if err != nil {
-		return footprint{}, 0, err
+		return err
 	}
 	idle, err := waitIdle(ctx, part.PID)
 	if err != nil {
-		return footprint{}, 0, err
+		return err
+	}
+	result.LookedAtAll = inSeconds(idle.Sub(started))
+	result.AfterStart, err = b.footprint(ctx, controller)
+	return err
+}
+
+func (b *bench) footprint(ctx context.Context, controller *harness.Controller) (footprint, error) {
+	part, err := b.cluster.Part(ctx, controller.Name)
+	if err != nil {
+		return footprint{}, err
 	}
 	resident, err := controller.ResidentMemory(ctx)
 	if err != nil {
-		return footprint{}, 0, err
+		return footprint{}, err
 	}
 	anonymous, err := processMemory(part.PID, "RssAnon")
 	if err != nil {
-		return footprint{}, 0, err
+		return footprint{}, err
 	}
 	peak, err := processMemory(part.PID, "VmHWM")
-	return footprint{mebibytes(resident), mebibytes(anonymous), mebibytes(peak)}, seconds(idle.Sub(started)), err
+	return footprint{inMebibytes(resident), inMebibytes(anonymous), inMebibytes(peak)}, err
 }

@@ -47,22 +47,15 @@ func describeMachine() machine {
 
 // Units of the report. As JSON they are plain numbers.
 type (
-	milliseconds time.Duration
-	seconds      time.Duration
-	mebibytes    uint64 // held in bytes
+	milliseconds float64
+	seconds      float64
+	mebibytes    float64
 )
 
-func (m milliseconds) String() string {
-	return fmt.Sprintf("%.1f", float64(m)/float64(time.Millisecond))
-}
-func (s seconds) String() string   { return fmt.Sprintf("%.2f", time.Duration(s).Seconds()) }
-func (m mebibytes) String() string { return fmt.Sprintf("%.0f", float64(m)/(1<<20)) }
+func inMilliseconds(d time.Duration) milliseconds { return milliseconds(1000 * d.Seconds()) }
+func inSeconds(d time.Duration) seconds           { return seconds(d.Seconds()) }
+func inMebibytes(bytes uint64) mebibytes          { return mebibytes(float64(bytes) / (1 << 20)) }
 
-// MarshalJSON implements json.Marshaler.
-func (m milliseconds) MarshalJSON() ([]byte, error) { return []byte(m.String()), nil }
-
-// MarshalJSON implements json.Marshaler.
-func (s seconds) MarshalJSON() ([]byte, error) { return []byte(s.String()), nil }
-
-// MarshalJSON implements json.Marshaler.
-func (m mebibytes) MarshalJSON() ([]byte, error) { return []byte(m.String()), nil }
+func (m milliseconds) String() string { return fmt.Sprintf("%.1f ms", float64(m)) }
+func (s seconds) String() string      { return fmt.Sprintf("%.1f s", float64(s)) }
+func (m mebibytes) String() string    { return fmt.Sprintf("%.0f MiB", float64(m)) }

@@ -6,15 +6,16 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"text/tabwriter"
 )
 
-// tables writes aligned columns; its errors come with Flush.
-type tables struct{ *tabwriter.Writer }
+// tables collects text in which tabs end cells.
+type tables struct{ strings.Builder }
 
 func (r report) printTables(out io.Writer) error {
-	t := tables{tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)}
-	t.title("%s, %d cores, %s", r.Machine.CPU, r.Machine.Cores, r.Machine.Go)
+	var t tables
+	t.line("%s, %d cores, %s", r.Machine.CPU, r.Machine.Cores, r.Machine.Go)
 	if r.Latency != nil {
 		t.latency(r.Latency)
 	}
@@ -25,40 +26,44 @@ func (r report) printTables(out io.Writer) error {
 	if r.Memory != nil {
 		t.memory(r.Memory)
 	}
-	return t.Flush()
+	aligned := tabwriter.NewWriter(out, 0, 0, 3, ' ', tabwriter.AlignRight)
+	if _, err := io.WriteString(aligned, t.String()); err != nil {
+		return err
+	}
+	return aligned.Flush()
 }
 
-// title ends the table before it: a line without tabs does.
-func (t tables) title(format string, args ...any) { fmt.Fprintf(t, "\n"+format+"\n", args...) }
+// line also ends the table before it.
+func (t *tables) line(format string, args ...any) { fmt.Fprintf(t, format+"\n", args...) }
 
-func (t tables) row(cells ...any) {
+func (t *tables) row(cells ...any) {
 	for _, cell := range cells {
 		fmt.Fprintf(t, "%v\t", cell)
 	}
 	fmt.Fprintln(t)
 }
 
-func (t tables) latency(results []latency) {
-	t.title("Latency: from create sent to signature seen, in milliseconds")
+func (t *tables) latency(results []latency) {
+	t.line("\nLatency: from create sent to signature seen")
 	t.row("Tasks", "at once", "p50", "p90", "p99", "max")
 	for _, l := range results {
 		t.row(l.Count, l.AtOnce, l.P50, l.P90, l.P99, l.Max)
 	}
 }
 
-func (t tables) backlog(b *backlog) {
-	t.title("Backlog: %d Tasks, %d at a time; rates per second from the first to the last", b.Count, b.Concurrency)
+func (t *tables) backlog(b *backlog) {
+	t.line("\nBacklog: %d Tasks, %d at a time; Tasks per second from the first to the last", b.Count, b.Concurrency)
 	t.row("round", "controller", "bare client", "ratio", "start to last", "writes/Task", "not once", "refused", "with Event", "last Event after")
 	for i, r := range b.Rounds {
 		t.row(i+1, fixed(r.Controller.PerSecond, 0), fixed(r.Bare.PerSecond, 0), fixed(r.Ratio, 2),
-			r.StartToLast.String()+" s", fixed(r.Writes.PerResource, 2), r.Writes.NotOnce, r.Writes.Refused,
-			r.Events.Resources, r.Events.LastAfter.String()+" s")
+			r.StartToLast, fixed(r.Writes.PerResource, 2), r.Writes.NotOnce, r.Writes.Refused,
+			r.Events.Resources, r.Events.LastAfter)
 	}
-	t.title("Median ratio: %.2f", b.MedianRatio)
+	t.line("median ratio: %.2f", b.MedianRatio)
 }
 
 // cores shows the busiest process first.
-func (t tables) cores(b *backlog) {
+func (t *tables) cores(b *backlog) {
 	controller, bare := map[string]float64{}, map[string]float64{}
 	add := func(sum, of map[string]float64) {
 		for name, cores := range of {
@@ -69,8 +74,8 @@ func (t tables) cores(b *backlog) {
 		add(controller, r.Controller.Cores)
 		add(bare, r.Bare.Cores)
 	}
-	t.title("Backlog: cores busy meanwhile, mean of the rounds")
-	t.row("process", "with the controller", "with the bare client")
+	t.line("\nBacklog: cores busy from the first to the last, mean of the rounds")
+	t.row("process", "controller's pass", "bare client's pass")
 	for _, name := range slices.SortedFunc(maps.Keys(controller), func(x, y string) int {
 		return cmp.Compare(controller[y], controller[x])
 	}) {
@@ -78,14 +83,16 @@ func (t tables) cores(b *backlog) {
 	}
 }
 
-func (t tables) memory(results []memory) {
-	t.title("Memory of the controller at rest: resident / anonymous / peak, in MiB")
-	t.row("Tasks", "after signing all", "fresh start, all signed", "looked at all after")
+func (t *tables) memory(results []memory) {
+	t.line("\nMemory of the controller: resident / anonymous part of it / peak")
+	t.row("Tasks", "after signing all", "fresh start, at rest", "looked at all after")
 	for _, m := range results {
-		t.row(m.Count, m.AfterSigning, m.AfterStart, m.LookedAtAll.String()+" s")
+		t.row(m.Count, m.AfterSigning, m.AfterStart, m.LookedAtAll)
 	}
 }
 
-func (f footprint) String() string { return fmt.Sprintf("%v / %v / %v", f.Resident, f.Anonymous, f.Peak) }
+func (f footprint) String() string {
+	return fmt.Sprintf("%.0f / %.0f / %v", float64(f.Resident), float64(f.Anonymous), f.Peak)
+}
 
 func fixed(value float64, decimals int) string { return fmt.Sprintf("%.*f", decimals, value) }

@@ -70,21 +70,20 @@ func (b *bench) withTasks(ctx context.Context, labels map[string]string, count i
 		return err
 	}
 	if count > 0 {
-		b.logf("%s: creating %d Tasks", ns.Name, count)
+		b.log.Printf("%s: creating %d Tasks", ns.Name, count)
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(creators)
 	for i := range count {
 		group.Go(func() error { return b.create(groupCtx, ns.Name, taskName(i)) })
 	}
-	err = group.Wait()
-	if err == nil {
-		err = do(ns.Name)
+	if err := group.Wait(); err != nil {
+		return err
 	}
-	if err != nil {
-		return err // the cluster goes, too
+	if err := do(ns.Name); err != nil {
+		return err // there is nothing more to measure
 	}
-	b.logf("%s: deleting it", ns.Name)
+	b.log.Printf("%s: deleting it", ns.Name)
 	return b.deleteNamespace(ctx, ns.Name)
 }
 

@@ -106,7 +106,7 @@ func (env *environment) configured(ctx context.Context, c *config.Config) {
 func (env *environment) configRefused(ctx context.Context, cm *corev1.ConfigMap, err error) {
 	logging.FromContext(ctx).Errorw("Configuration refused, the last good one stays in force",
 		"namespace", cm.Namespace, "name", cm.Name, zap.Error(err))
-	env.events.record(ctx, refusedEvent(cm, err))
+	env.events.record(ctx, configMapReference(cm), configRefusedEvent(err))
 	env.metrics.ConfigRefused(ctx)
 }
 
@@ -129,7 +129,7 @@ func (env *environment) namespaceLabels(namespace string) (map[string]string, bo
 	if err != nil {
 		return nil, false // not in the cache yet: its arrival brings us back
 	}
-	return ns.Labels, true
+	return ns.Labels, ns.DeletionTimestamp == nil // what is in it goes with it
 }
 
 func (env *environment) inScope(item any) bool {

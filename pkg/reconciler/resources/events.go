@@ -2,6 +2,7 @@ package resources
 
 import (
 	"fmt"
+	"strings"
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1beta1"
@@ -35,8 +36,11 @@ const (
 // used.
 const ReasonConfigRefused = "ConfigRefused"
 
-func signedEvent(about *corev1.ObjectReference, plan signing.Plan) event {
-	e := event{about: about, kind: corev1.EventTypeNormal, reason: ReasonSignedAgain}
+// event is what is said about an object; kind is corev1's Normal or Warning.
+type event struct{ kind, reason, message string }
+
+func signedEvent(plan signing.Plan) event {
+	e := event{kind: corev1.EventTypeNormal, reason: ReasonSignedAgain}
 	switch plan.Reason {
 	case signing.KeyRotated:
 		e.message = fmt.Sprintf("Signed again with key %s: the signature was made with a key that is not active any more", plan.Key.ID)
@@ -48,13 +52,23 @@ func signedEvent(about *corev1.ObjectReference, plan signing.Plan) event {
 	return e
 }
 
-func failedEvent(about *corev1.ObjectReference, reason string, err error) event {
-	return event{about: about, kind: corev1.EventTypeWarning, reason: reason, message: "Not signed: " + err.Error()}
+func failedEvent(reason string, err error) event {
+	return event{corev1.EventTypeWarning, reason, limited("Not signed: " + err.Error())}
 }
 
-func refusedEvent(cm *corev1.ConfigMap, err error) event {
-	return event{about: cm, kind: corev1.EventTypeWarning, reason: ReasonConfigRefused,
-		message: fmt.Sprintf("The last good configuration stays in force: %v", err)}
+func configRefusedEvent(err error) event {
+	return event{corev1.EventTypeWarning, ReasonConfigRefused, limited(fmt.Sprintf("The last good configuration stays in force: %v", err))}
+}
+
+// maxMessage is the API server's limit for an Event's message, in bytes.
+const maxMessage = 1024
+
+func limited(message string) string {
+	if len(message) <= maxMessage {
+		return message
+	}
+	const cut = "…"
+	return strings.ToValidUTF8(message[:maxMessage-len(cut)], "") + cut
 }
 
 // reference names a resource in an Event. Objects from a cache carry no
@@ -68,5 +82,12 @@ func reference(kind resource.Kind, obj resource.Object) *corev1.ObjectReference 
 		APIVersion: version.String(), Kind: string(kind),
 		Namespace: obj.GetNamespace(), Name: obj.GetName(),
 		UID: obj.GetUID(), ResourceVersion: obj.GetResourceVersion(),
+	}
+}
+
+func configMapReference(cm *corev1.ConfigMap) *corev1.ObjectReference {
+	return &corev1.ObjectReference{
+		APIVersion: corev1.SchemeGroupVersion.String(), Kind: "ConfigMap",
+		Namespace: cm.Namespace, Name: cm.Name, UID: cm.UID, ResourceVersion: cm.ResourceVersion,
 	}
 }

@@ -43,7 +43,8 @@ type Reconciler struct {
 	disputes *flowcontrol.Backoff
 }
 
-// namespaceLabels gives the labels of a namespace; false when it is not known.
+// namespaceLabels gives the labels of a namespace; false when there is none to
+// sign in.
 type namespaceLabels func(namespace string) (map[string]string, bool)
 
 var _ controller.Reconciler = (*Reconciler)(nil)
@@ -64,6 +65,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, key string) error {
 	if obj == nil || !r.eligible(obj) {
 		return controller.NewSkipKey(key)
 	}
+	ctx, cancel := context.WithTimeout(ctx, signTimeout)
+	defer cancel()
 	if err := r.sign(ctx, key, obj); err != nil {
 		return r.conclude(ctx, key, obj, err)
 	}
@@ -88,8 +91,8 @@ func (r *Reconciler) eligible(obj resource.Object) bool {
 	if cfg.Signer(r.kind) == config.SignerNone || obj.GetDeletionTimestamp() != nil {
 		return false
 	}
-	labels, known := r.namespaces(obj.GetNamespace())
-	return known && cfg.Selects(labels)
+	labels, there := r.namespaces(obj.GetNamespace())
+	return there && cfg.Selects(labels)
 }
 
 // sign brings the signature of obj up to date.
@@ -138,7 +141,7 @@ func (r *Reconciler) settled(ctx context.Context, key string, stored resource.Ob
 
 // tellSigned reports one signature as Event, log line and metric.
 func (r *Reconciler) tellSigned(ctx context.Context, obj resource.Object, plan signing.Plan) {
-	r.events.record(ctx, signedEvent(reference(r.kind, obj), plan))
+	r.events.record(ctx, reference(r.kind, obj), signedEvent(plan))
 	r.metrics.Signed(ctx, r.kind, string(plan.Reason))
 	logging.FromContext(ctx).Infow("Resource signed", append(r.describe(obj),
 		"reason", plan.Reason, "keyId", plan.Key.ID, "checksum", fmt.Sprintf("%x", plan.Checksum))...)
@@ -153,6 +156,8 @@ func (r *Reconciler) describe(obj resource.Object) []any {
 }
 
 const (
+	// signTimeout bounds one signature, calls to a KMS and the API server included.
+	signTimeout       = time.Minute
 	firstDisputeDelay = time.Second
 	maxDisputeDelay   = 5 * time.Minute
 )

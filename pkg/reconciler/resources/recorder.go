@@ -2,13 +2,18 @@ package resources
 
 import (
 	"context"
+	"fmt"
+	"time"
 
+	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/kubernetes/scheme"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/utils/clock"
 	kubeclient "knative.dev/pkg/client/injection/kube/client"
 	"knative.dev/pkg/logging"
 
@@ -21,51 +26,105 @@ const (
 	// docs/design/0005-events.md.
 	eventRate  = 50
 	eventBurst = 100
-	// maxPendingEvents bounds what waits, at a few hundred bytes each.
+	// maxPendingEvents bounds what waits, at about 1 kB each.
 	maxPendingEvents = 50_000
 )
 
+// eventRetries is how long an Event is tried while the API server is away.
+var eventRetries = wait.Backoff{Duration: time.Second, Factor: 2, Steps: 6, Cap: 30 * time.Second}
+
 // eventRecorder posts Events in order, at its own pace. Client-go's recorder
-// drops them when more than a thousand wait.
+// drops them when signatures come faster than Events can be posted.
 type eventRecorder struct {
-	pending chan event
+	events     typedcorev1.EventsGetter
+	correlator *record.EventCorrelator // counts repeats in place of posting each
+	pending    chan *corev1.Event
+	limiter    *rate.Limiter
 }
 
 // newEventRecorder posts Events until the context ends.
 func newEventRecorder(ctx context.Context) *eventRecorder {
-	broadcaster := record.NewBroadcaster(record.WithContext(ctx))
-	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: kubeclient.Get(ctx).CoreV1().Events("")})
-	r := &eventRecorder{pending: make(chan event, maxPendingEvents)}
-	go r.post(ctx, broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: config.Group}))
+	r := &eventRecorder{
+		events:     kubeclient.Get(ctx).CoreV1(),
+		correlator: record.NewEventCorrelator(clock.RealClock{}),
+		pending:    make(chan *corev1.Event, maxPendingEvents),
+		limiter:    rate.NewLimiter(eventRate, eventBurst),
+	}
+	go r.run(ctx)
 	return r
 }
 
-func (r *eventRecorder) post(ctx context.Context, recorder record.EventRecorder) {
-	limiter := rate.NewLimiter(eventRate, eventBurst)
+// record posts an Event later. It never waits.
+func (r *eventRecorder) record(ctx context.Context, about *corev1.ObjectReference, e event) {
+	now := metav1.Now()
+	full := &corev1.Event{
+		ObjectMeta: metav1.ObjectMeta{
+			Name:      fmt.Sprintf("%s.%x", about.Name, now.UnixNano()), // as client-go names them
+			Namespace: about.Namespace,
+		},
+		InvolvedObject: *about,
+		Type:           e.kind, Reason: e.reason, Message: e.message,
+		FirstTimestamp: now, LastTimestamp: now, Count: 1,
+		Source:              corev1.EventSource{Component: config.Group},
+		ReportingController: config.Group,
+	}
+	select {
+	case r.pending <- full:
+	default:
+		logging.FromContext(ctx).Warnw("Event dropped, too many wait", "about", about.Name, "reason", e.reason)
+	}
+}
+
+func (r *eventRecorder) run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case e := <-r.pending:
-			if limiter.Wait(ctx) != nil {
-				return
-			}
-			recorder.Event(e.about, e.kind, e.reason, e.message)
+		case event := <-r.pending:
+			r.post(ctx, event)
 		}
 	}
 }
 
-// record posts an Event later. It never waits.
-func (r *eventRecorder) record(ctx context.Context, e event) {
-	select {
-	case r.pending <- e:
-	default:
-		logging.FromContext(ctx).Warnw("Event dropped, too many wait", "reason", e.reason, "message", e.message)
+// post writes one Event, or counts it up when it repeats an earlier one.
+func (r *eventRecorder) post(ctx context.Context, event *corev1.Event) {
+	correlated, err := r.correlator.EventCorrelate(event)
+	if err == nil && correlated.Skip {
+		return // too many about this object
+	}
+	if err == nil {
+		err = wait.ExponentialBackoffWithContext(ctx, eventRetries, func(ctx context.Context) (bool, error) {
+			if err := r.limiter.Wait(ctx); err != nil {
+				return false, err
+			}
+			stored, err := r.write(ctx, correlated)
+			if err == nil {
+				r.correlator.UpdateState(stored)
+			}
+			return err == nil, permanent(err)
+		})
+	}
+	if err != nil && ctx.Err() == nil {
+		logging.FromContext(ctx).Warnw("Event not posted", "about", event.InvolvedObject.Name, "reason", event.Reason, zap.Error(err))
 	}
 }
 
-// event is what is said about an object.
-type event struct {
-	about                 runtime.Object
-	kind, reason, message string
+func (r *eventRecorder) write(ctx context.Context, e *record.EventCorrelateResult) (*corev1.Event, error) {
+	client := r.events.Events(e.Event.Namespace)
+	if e.Event.Count > 1 {
+		stored, err := client.PatchWithEventNamespaceWithContext(ctx, e.Event, e.Patch)
+		if !apierrors.IsNotFound(err) {
+			return stored, err
+		}
+	}
+	e.Event.ResourceVersion = "" // the one that was counted has expired
+	return client.CreateWithEventNamespaceWithContext(ctx, e.Event)
+}
+
+// permanent is the error, if trying again does not help.
+func permanent(err error) error {
+	if apierrors.IsInvalid(err) || apierrors.IsForbidden(err) || apierrors.IsNotFound(err) || apierrors.IsAlreadyExists(err) {
+		return err
+	}
+	return nil
 }
