@@ -1,10 +1,12 @@
 package config
 
 import (
+	"os"
 	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
 
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
@@ -126,4 +128,37 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What config/ shows as an example is a configuration.
+func TestShippedExampleParses(t *testing.T) {
+	file, err := os.ReadFile("../../config/300-chains-config.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cm corev1.ConfigMap
+	if err := yaml.UnmarshalStrict(file, &cm); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Parse(cm.Data); err != nil {
+		t.Errorf("as shipped: %v", err)
+	}
+	var example map[string]string
+	if err := yaml.UnmarshalStrict([]byte(cm.Data["_example"]), &example); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := Parse(example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range resource.Kinds {
+		if cfg.Signer(kind) != "x509" {
+			t.Errorf("the example does not set the signer of %s", kind)
+		}
+	}
+	for key := range example {
+		if !ours(key) {
+			t.Errorf("%s is none of ours", key)
+		}
+	}
 }
