@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -104,5 +105,7 @@ func newTestReconciler(t *testing.T) *Reconciler {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Reconciler{kind: resource.Task, metrics: recorder, events: &eventRecorder{pending: make(chan *corev1.Event, 10)}}
+	return &Reconciler{kind: resource.Task, metrics: recorder, events: &eventRecorder{
+		pending: make(chan *corev1.Event, 10), arrivals: rate.NewLimiter(busyRate, busyRate),
+	}}
 }

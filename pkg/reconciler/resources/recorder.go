@@ -3,6 +3,7 @@ package resources
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -20,12 +21,14 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/config"
 )
 
+// Signatures come first, see docs/design/0005-events.md: while more Events come
+// per second than busyRate, a backlog is being signed, and they are posted at
+// the slow rate; otherwise, and once it is done, at the fast one.
 const (
-	// eventRate is how many Events are posted per second. Signatures come
-	// first: a backlog of them is told of after the fact, see
-	// docs/design/0005-events.md.
-	eventRate  = 50
-	eventBurst = 100
+	busyRate  = 50
+	slowRate  = 5
+	fastRate  = 100
+	busyAfter = time.Second // how long after the last sign of a backlog it counts as over
 	// maxPendingEvents bounds what waits, at about 1 kB each.
 	maxPendingEvents = 50_000
 )
@@ -39,7 +42,9 @@ type eventRecorder struct {
 	events     typedcorev1.EventsGetter
 	correlator *record.EventCorrelator // counts repeats in place of posting each
 	pending    chan *corev1.Event
-	limiter    *rate.Limiter
+	arrivals   *rate.Limiter // refuses what comes faster than busyRate
+	busyUntil  atomic.Int64  // Unix nanoseconds
+	slow, fast *rate.Limiter
 }
 
 // newEventRecorder posts Events until the context ends.
@@ -48,7 +53,9 @@ func newEventRecorder(ctx context.Context) *eventRecorder {
 		events:     kubeclient.Get(ctx).CoreV1(),
 		correlator: record.NewEventCorrelator(clock.RealClock{}),
 		pending:    make(chan *corev1.Event, maxPendingEvents),
-		limiter:    rate.NewLimiter(eventRate, eventBurst),
+		arrivals:   rate.NewLimiter(busyRate, busyRate),
+		slow:       rate.NewLimiter(slowRate, slowRate),
+		fast:       rate.NewLimiter(fastRate, fastRate),
 	}
 	go r.run(ctx)
 	return r
@@ -57,6 +64,9 @@ func newEventRecorder(ctx context.Context) *eventRecorder {
 // record posts an Event later. It never waits.
 func (r *eventRecorder) record(ctx context.Context, about *corev1.ObjectReference, e event) {
 	now := metav1.Now()
+	if !r.arrivals.Allow() {
+		r.busyUntil.Store(now.Add(busyAfter).UnixNano())
+	}
 	full := &corev1.Event{
 		ObjectMeta: metav1.ObjectMeta{
 			Name:      fmt.Sprintf("%s.%x", about.Name, now.UnixNano()), // as client-go names them
@@ -94,7 +104,7 @@ func (r *eventRecorder) post(ctx context.Context, event *corev1.Event) {
 	}
 	if err == nil {
 		err = wait.ExponentialBackoffWithContext(ctx, eventRetries, func(ctx context.Context) (bool, error) {
-			if err := r.limiter.Wait(ctx); err != nil {
+			if err := r.pace(ctx); err != nil {
 				return false, err
 			}
 			stored, err := r.write(ctx, correlated)
@@ -107,6 +117,14 @@ func (r *eventRecorder) post(ctx context.Context, event *corev1.Event) {
 	if err != nil && ctx.Err() == nil {
 		logging.FromContext(ctx).Warnw("Event not posted", "about", event.InvolvedObject.Name, "reason", event.Reason, zap.Error(err))
 	}
+}
+
+// pace waits for the time of the next Event.
+func (r *eventRecorder) pace(ctx context.Context) error {
+	if time.Now().UnixNano() < r.busyUntil.Load() {
+		return r.slow.Wait(ctx)
+	}
+	return r.fast.Wait(ctx)
 }
 
 func (r *eventRecorder) write(ctx context.Context, e *record.EventCorrelateResult) (*corev1.Event, error) {
