@@ -47,7 +47,6 @@ type backlog struct {
 
 func (b *bench) measureBacklog(ctx context.Context, o options) (*backlog, error) {
 	result := &backlog{Count: o.count, Concurrency: o.concurrency}
-	ratios := make([]float64, 0, o.rounds)
 	for i := range o.rounds {
 		var r round
 		passes := []func(context.Context, options, *round) error{b.controllerPass, b.barePass}
@@ -63,11 +62,18 @@ func (b *bench) measureBacklog(ctx context.Context, o options) (*backlog, error)
 		b.log.Printf("round %d of %d: controller %.0f/s, bare %.0f/s, ratio %.2f",
 			i+1, o.rounds, r.Controller.PerSecond, r.Bare.PerSecond, r.Ratio)
 		result.Rounds = append(result.Rounds, r)
+		result.MedianRatio = medianRatio(result.Rounds)
+	}
+	return result, nil
+}
+
+func medianRatio(rounds []round) float64 {
+	ratios := make([]float64, 0, len(rounds))
+	for _, r := range rounds {
 		ratios = append(ratios, r.Ratio)
 	}
 	slices.Sort(ratios)
-	result.MedianRatio = ratios[(len(ratios)-1)/2]
-	return result, nil
+	return ratios[(len(ratios)-1)/2]
 }
 
 // controllerPass has a fresh controller sign a backlog that was there before.

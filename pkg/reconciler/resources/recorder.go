@@ -55,7 +55,7 @@ func newEventRecorder(ctx context.Context) *eventRecorder {
 		pending:    make(chan *corev1.Event, maxPendingEvents),
 		arrivals:   rate.NewLimiter(busyRate, busyRate),
 		slow:       rate.NewLimiter(slowRate, slowRate),
-		fast:       rate.NewLimiter(fastRate, fastRate),
+		fast:       rate.NewLimiter(fastRate, fastRate/5),
 	}
 	go r.run(ctx)
 	return r
