@@ -2,16 +2,12 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log"
 	"os"
 	"path/filepath"
 	"strconv"
-
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/trusted-resources/chains-extension/test/harness"
 	"github.com/trusted-resources/chains-extension/test/keys"
@@ -64,17 +60,7 @@ func (b *bench) configure(ctx context.Context) error {
 	if err := secret.Write(b.secretsDir); err != nil {
 		return err
 	}
-	patch, err := json.Marshal(map[string]any{"data": map[string]string{
-		"artifacts.task.signer":       "x509",
-		"artifacts.pipeline.signer":   "x509",
-		"artifacts.stepaction.signer": "x509",
-	}})
-	if err != nil {
-		return err
-	}
-	_, err = b.cluster.Kube.CoreV1().ConfigMaps(harness.SystemNamespace).
-		Patch(ctx, harness.ConfigMap, types.MergePatchType, patch, metav1.PatchOptions{})
-	return err
+	return b.cluster.Configure(ctx, harness.SignAll())
 }
 
 // withController calls do with a fresh controller and removes that afterwards.

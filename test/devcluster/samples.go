@@ -14,7 +14,6 @@ import (
 type sample struct {
 	kind resource.Kind
 	name string
-	get  func(context.Context) (resource.Object, error)
 }
 
 // samples lists what kubectl has created.
@@ -29,27 +28,21 @@ func (d *demonstration) samples(ctx context.Context) ([]sample, error) {
 		return nil, err
 	}
 	for _, t := range taskList.Items {
-		found = append(found, sample{resource.Task, t.Name, func(ctx context.Context) (resource.Object, error) {
-			return tasks.Get(ctx, t.Name, metav1.GetOptions{})
-		}})
+		found = append(found, sample{resource.Task, t.Name})
 	}
 	pipelineList, err := pipelines.List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, err
 	}
 	for _, p := range pipelineList.Items {
-		found = append(found, sample{resource.Pipeline, p.Name, func(ctx context.Context) (resource.Object, error) {
-			return pipelines.Get(ctx, p.Name, metav1.GetOptions{})
-		}})
+		found = append(found, sample{resource.Pipeline, p.Name})
 	}
 	actionList, err := actions.List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, err
 	}
 	for _, a := range actionList.Items {
-		found = append(found, sample{resource.StepAction, a.Name, func(ctx context.Context) (resource.Object, error) {
-			return actions.Get(ctx, a.Name, metav1.GetOptions{})
-		}})
+		found = append(found, sample{resource.StepAction, a.Name})
 	}
 	return found, nil
 }
@@ -57,7 +50,7 @@ func (d *demonstration) samples(ctx context.Context) ([]sample, error) {
 // waitSigned waits until Tekton's verifier accepts the sample.
 func (d *demonstration) waitSigned(ctx context.Context, s sample) error {
 	err := d.until(ctx, func(ctx context.Context) error {
-		obj, err := s.get(ctx)
+		obj, err := d.Resource(ctx, s.kind, demoNamespace, s.name)
 		if err != nil {
 			return err
 		}

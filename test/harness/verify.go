@@ -9,10 +9,23 @@ import (
 	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
 	"github.com/tektoncd/pipeline/pkg/trustedresources"
 	"go.uber.org/zap"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"knative.dev/pkg/logging"
 
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
+
+// Resource reads a resource of any signable kind, in the version that is signed.
+func (c *Cluster) Resource(ctx context.Context, kind resource.Kind, namespace, name string) (resource.Object, error) {
+	switch kind {
+	case resource.Pipeline:
+		return c.Tekton.TektonV1().Pipelines(namespace).Get(ctx, name, metav1.GetOptions{})
+	case resource.StepAction:
+		return c.Tekton.TektonV1beta1().StepActions(namespace).Get(ctx, name, metav1.GetOptions{})
+	case resource.Task:
+	}
+	return c.Tekton.TektonV1().Tasks(namespace).Get(ctx, name, metav1.GetOptions{})
+}
 
 // Verify asks Tekton's own verifier, as its reconcilers do, under an enforce
 // policy that trusts one key.

@@ -81,7 +81,7 @@ func TestTektonsExamples(t *testing.T) {
 	count := map[resource.Kind]int{}
 	for _, a := range all {
 		e.eventually(soon, func() error {
-			obj, err := e.fetch(a.kind, a.namespace, a.name)
+			obj, err := cluster.Resource(t.Context(), a.kind, a.namespace, a.name)
 			if err != nil {
 				return err
 			}
@@ -98,17 +98,6 @@ func TestTektonsExamples(t *testing.T) {
 			t.Errorf("no %s among the examples", kind)
 		}
 	}
-}
-
-func (e *env) fetch(kind resource.Kind, namespace, name string) (resource.Object, error) {
-	switch kind {
-	case resource.Pipeline:
-		return cluster.Tekton.TektonV1().Pipelines(namespace).Get(e.Context(), name, metav1.GetOptions{})
-	case resource.StepAction:
-		return cluster.Tekton.TektonV1beta1().StepActions(namespace).Get(e.Context(), name, metav1.GetOptions{})
-	case resource.Task:
-	}
-	return cluster.Tekton.TektonV1().Tasks(namespace).Get(e.Context(), name, metav1.GetOptions{})
 }
 
 // alphaFeatures lets Tekton take the examples that need more than its defaults.
