@@ -23,9 +23,18 @@ test: binaries ## Run all tests, those on a real control plane included
 	go test -timeout 40m ./...
 	cd test/localcluster && go test -timeout 20m ./...
 
+# Not part of test: Vault takes 9 minutes of CPU time to build, once.
+.PHONY: test-kms
+test-kms: binaries vault ## Run the tests that take a KMS: HashiCorp Vault, built from its Go module
+	go test -timeout 20m -count 1 -tags kms -run KMS ./test/harness ./test/integration
+
+.PHONY: vault
+vault: ## Build the KMS for test-kms
+	go build -C test/vault -o ../../.localcluster/bin/vault .
+
 # The binaries come first, so that no test waits for a compiler.
 .PHONY: binaries
-binaries: ## Build the control plane that tests and demo run on
+binaries: ## Build the control plane and the tools that tests run
 	go run ./test/devcluster build
 
 .PHONY: lint
@@ -37,6 +46,7 @@ lint: ## Run golangci-lint
 verify: ## Check that go.mod and formatting are what the tools would make of them
 	go mod tidy -diff
 	cd test/localcluster && go mod tidy -diff
+	cd test/vault && go mod tidy -diff
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
 	if [ -n "$$unformatted" ]; then echo "not formatted, run gofmt -w on: $$unformatted"; exit 1; fi
 
@@ -47,7 +57,7 @@ fuzz: ## Fuzz what reads untrusted input, FUZZ_TIME each
 	go test -run '^$$' -fuzz FuzzKeyFiles -fuzztime $(FUZZ_TIME) ./pkg/keyring
 
 .PHONY: bench
-bench: ## Measure latency, throughput and memory on a real control plane
+bench: ## Measure latency, throughput and memory on a real control plane, and verification
 	go run ./test/bench
 
 .PHONY: cluster-up

@@ -14,6 +14,7 @@ import (
 	"knative.dev/pkg/injection/sharedmain"
 	"knative.dev/pkg/signals"
 
+	"github.com/trusted-resources/chains-extension/pkg/reconciler/environment"
 	"github.com/trusted-resources/chains-extension/pkg/reconciler/resources"
 	"github.com/trusted-resources/chains-extension/pkg/reconciler/runs"
 	"github.com/trusted-resources/chains-extension/pkg/tekton"
@@ -36,11 +37,11 @@ func main() {
 	cfg.QPS, cfg.Burst = cmp.Or(cfg.QPS, 1000), cmp.Or(cfg.Burst, 2000)
 
 	namespaces := strings.FieldsFunc(*namespaceList, func(r rune) bool { return r == ',' || r == ' ' })
-	controllers := resources.NewControllers(resources.Options{
-		SecretsDir: *secretsDir, TektonNamespace: *tektonNamespace, Namespaces: namespaces,
-	})
+	options := environment.Options{SecretsDir: *secretsDir, TektonNamespace: *tektonNamespace, Namespaces: namespaces}
+	shared := environment.Shared(options)
+	controllers := resources.NewControllers(shared)
 	if *signRuns {
-		controllers = append(controllers, runs.NewControllers(*secretsDir, namespaces)...)
+		controllers = append(controllers, runs.NewControllers(shared, options)...)
 	}
 
 	ctx := sharedmain.WithHealthProbesDisabled(signals.NewContext()) // they are at a fixed port

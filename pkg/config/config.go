@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tektoncd/chains/pkg/chains/formats"
 	"github.com/tektoncd/chains/pkg/chains/signing"
 	chainsconfig "github.com/tektoncd/chains/pkg/config"
 	"k8s.io/apimachinery/pkg/util/sets"
@@ -39,7 +40,10 @@ const (
 	NamespacesAll NamespaceMode = "all"
 )
 
-const namespacesKey = "trustedresources.namespaces"
+const (
+	namespacesKey = "trustedresources.namespaces"
+	provenanceKey = "trustedresources.provenance.enabled"
+)
 
 // ownPrefixes are the key prefixes of chains-config that belong to this
 // project. An unknown key below one of them is an error; all other keys are
@@ -53,6 +57,8 @@ type Config struct {
 	Chains *chainsconfig.Config
 	// Namespaces says which namespaces are selected.
 	Namespaces NamespaceMode
+	// Provenance says that attestations carry the verification status.
+	Provenance bool
 
 	signers map[resource.Kind]string
 }
@@ -104,7 +110,20 @@ func Parse(data map[string]string) (*Config, error) {
 		return nil, fmt.Errorf("a setting of Tekton Chains: %w", err)
 	}
 	c.Chains = chains
+	if c.Provenance && !enrichable(chains) {
+		return nil, fmt.Errorf("%s: the attestations are of formats that cannot carry it; "+
+			"set artifacts.taskrun.format or artifacts.pipelinerun.format to one of: %s", provenanceKey, strings.Join(enrichedFormats, ", "))
+	}
 	return c, nil
+}
+
+// enrichedFormats are the formats of attestations that can carry the
+// verification status.
+var enrichedFormats = []string{string(formats.PayloadTypeSlsav2alpha3), string(formats.PayloadTypeSlsav2alpha4)}
+
+func enrichable(c *chainsconfig.Config) bool {
+	return slices.Contains(enrichedFormats, c.Artifacts.TaskRuns.Format) ||
+		slices.Contains(enrichedFormats, c.Artifacts.PipelineRuns.Format)
 }
 
 func ours(key string) bool {
@@ -116,6 +135,10 @@ func (c *Config) set(key, value string) (problem string) {
 	if key == namespacesKey {
 		c.Namespaces = NamespaceMode(value)
 		return oneOf(value, string(NamespacesLabelled), string(NamespacesAll))
+	}
+	if key == provenanceKey {
+		c.Provenance = value == "true"
+		return oneOf(value, "true", "false")
 	}
 	for _, kind := range resource.Kinds {
 		switch key {

@@ -18,6 +18,8 @@ type Recorder struct {
 	signatures   metric.Int64Counter
 	failures     metric.Int64Counter
 	configErrors metric.Int64Counter
+	verified     metric.Int64Counter
+	differing    metric.Int64Counter
 }
 
 // New registers the counters with the global meter provider.
@@ -41,6 +43,12 @@ func New() (*Recorder, error) {
 	if r.configErrors, err = counter("trustedresources_config_errors", "ConfigMaps that were refused."); err != nil {
 		return nil, err
 	}
+	if r.verified, err = counter("trustedresources_verifications", "Resources behind runs that were verified for an attestation, by kind, result and reason."); err != nil {
+		return nil, err
+	}
+	if r.differing, err = counter("trustedresources_verification_differences", "Runs whose verification came out otherwise than Tekton's, by kind."); err != nil {
+		return nil, err
+	}
 	return &r, nil
 }
 
@@ -56,6 +64,16 @@ func (r *Recorder) Failed(ctx context.Context, kind resource.Kind, reason string
 
 // ConfigRefused counts one ConfigMap that could not be used.
 func (r *Recorder) ConfigRefused(ctx context.Context) { r.configErrors.Add(ctx, 1) }
+
+// Verified counts one resource behind a run.
+func (r *Recorder) Verified(ctx context.Context, kind resource.Kind, result, reason string) {
+	r.verified.Add(ctx, 1, labels(kind, reason), metric.WithAttributes(attribute.String("result", result)))
+}
+
+// Differed counts one run, of kind TaskRun or PipelineRun.
+func (r *Recorder) Differed(ctx context.Context, kind string) {
+	r.differing.Add(ctx, 1, metric.WithAttributes(attribute.String("kind", kind)))
+}
 
 func labels(kind resource.Kind, reason string) metric.AddOption {
 	return metric.WithAttributes(attribute.String("kind", string(kind)), attribute.String("reason", reason))

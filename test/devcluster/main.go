@@ -34,7 +34,7 @@ func newRoot() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.AddCommand(
-		newCommand("build", "Build the control plane and the controller", buildAll),
+		newCommand("build", "Build the control plane, the controller and what else tests run", buildAll),
 		newCommand("up", "Start a cluster with the controller and leave it running", up),
 		newCommand("down", "Stop that cluster and remove its data", down),
 		newCommand("run", "Run the controller in the foreground, in the place of the cluster's own", run),
@@ -48,8 +48,10 @@ func newCommand(use, short string, run func(*cobra.Command) error) *cobra.Comman
 }
 
 func buildAll(cmd *cobra.Command) error {
-	_, err := harness.Build(cmd.Context(), cmd.OutOrStdout())
-	return err
+	if _, err := harness.Build(cmd.Context(), cmd.OutOrStdout()); err != nil {
+		return err
+	}
+	return harness.BuildCosigns(cmd.Context(), cmd.OutOrStdout())
 }
 
 // The one cluster that up, run and down are about, and its files.

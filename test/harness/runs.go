@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
@@ -22,6 +23,12 @@ import (
 // Trust makes Tekton run nothing in a namespace, by way of a resolver, that
 // public does not verify.
 func (c *Cluster) Trust(ctx context.Context, namespace string, public crypto.PublicKey) error {
+	return c.TrustFrom(ctx, namespace, ".*", public)
+}
+
+// TrustFrom is Trust for what comes from sources that match a pattern only,
+// which Tekton matches against the whole of RefSource.URI without its "git+".
+func (c *Cluster) TrustFrom(ctx context.Context, namespace, pattern string, public crypto.PublicKey) error {
 	pem, err := cryptoutils.MarshalPublicKeyToPEM(public)
 	if err != nil {
 		return err
@@ -29,7 +36,7 @@ func (c *Cluster) Trust(ctx context.Context, namespace string, public crypto.Pub
 	_, err = c.Tekton.TektonV1alpha1().VerificationPolicies(namespace).Create(ctx, &v1alpha1.VerificationPolicy{
 		ObjectMeta: metav1.ObjectMeta{Name: "trust"},
 		Spec: v1alpha1.VerificationPolicySpec{
-			Resources:   []v1alpha1.ResourcePattern{{Pattern: ".*"}},
+			Resources:   []v1alpha1.ResourcePattern{{Pattern: pattern}},
 			Authorities: []v1alpha1.Authority{{Name: "controller", Key: &v1alpha1.KeyRef{Data: string(pem)}}},
 			Mode:        v1alpha1.ModeEnforce,
 		},
@@ -37,28 +44,40 @@ func (c *Cluster) Trust(ctx context.Context, namespace string, public crypto.Pub
 	return err
 }
 
+// BuiltDigest is the SHA-256 digest of what a TaskRun with BuildsImage built.
+const BuiltDigest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
 // BuildsImage are annotations of a TaskRun with which the local cluster gives it
 // the results of a Task that built and pushed an image.
 func BuildsImage() map[string]string {
-	const digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 	return map[string]string{"kubelet.localcluster/message": fmt.Sprintf(
-		`[{"key":"IMAGE_URL","value":"registry.example/app","type":1},{"key":"IMAGE_DIGEST","value":%q,"type":1}]`, digest)}
+		`[{"key":"IMAGE_URL","value":"registry.example/app","type":1},{"key":"IMAGE_DIGEST","value":%q,"type":1}]`, "sha256:"+BuiltDigest)}
 }
 
 // RunTask runs a Task through Tekton's cluster resolver, which is what makes
 // Tekton verify it, and waits for the end.
 func (c *Cluster) RunTask(ctx context.Context, namespace, task string, annotations map[string]string, timeout time.Duration) (*v1.TaskRun, error) {
-	param := func(name, value string) v1.Param {
-		return v1.Param{Name: name, Value: *v1.NewStructuredValues(value)}
+	ref := resolverRef("cluster", "kind", "task", "name", task, "namespace", namespace)
+	return c.Run(ctx, &v1.TaskRun{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, GenerateName: task + "-", Annotations: annotations},
+		Spec:       v1.TaskRunSpec{TaskRef: &v1.TaskRef{ResolverRef: ref}},
+	}, timeout)
+}
+
+// resolverRef takes the parameters as names and values by turns.
+func resolverRef(resolver string, params ...string) v1.ResolverRef {
+	ref := v1.ResolverRef{Resolver: v1.ResolverName(resolver)}
+	for pair := range slices.Chunk(params, 2) {
+		ref.Params = append(ref.Params, v1.Param{Name: pair[0], Value: *v1.NewStructuredValues(pair[1])})
 	}
+	return ref
+}
+
+// Run creates a TaskRun and waits for its end.
+func (c *Cluster) Run(ctx context.Context, run *v1.TaskRun, timeout time.Duration) (*v1.TaskRun, error) {
+	namespace := run.Namespace
 	runs := c.Tekton.TektonV1().TaskRuns(namespace)
-	run, err := runs.Create(ctx, &v1.TaskRun{
-		ObjectMeta: metav1.ObjectMeta{GenerateName: task + "-", Annotations: annotations},
-		Spec: v1.TaskRunSpec{TaskRef: &v1.TaskRef{ResolverRef: v1.ResolverRef{
-			Resolver: "cluster",
-			Params:   v1.Params{param("kind", "task"), param("name", task), param("namespace", namespace)},
-		}}},
-	}, metav1.CreateOptions{})
+	run, err := runs.Create(ctx, run, metav1.CreateOptions{})
 	if err != nil {
 		return nil, err
 	}
@@ -73,9 +92,9 @@ func (c *Cluster) RunTask(ctx context.Context, namespace, task string, annotatio
 	return run, nil
 }
 
-// Attestation is the statement that Tekton Chains signed for a TaskRun and
-// stored on it, after its signature was verified with public.
-func Attestation(run *v1.TaskRun, public crypto.PublicKey) ([]byte, error) {
+// Envelope is what Tekton Chains stored on a TaskRun: a DSSE envelope with an
+// attestation in it. Nothing is verified.
+func Envelope(run *v1.TaskRun) ([]byte, error) {
 	key := fmt.Sprintf("chains.tekton.dev/signature-taskrun-%s", run.UID)
 	encoded, found := run.Annotations[key]
 	if !found {
@@ -84,6 +103,16 @@ func Attestation(run *v1.TaskRun, public crypto.PublicKey) ([]byte, error) {
 	envelope, err := base64.StdEncoding.DecodeString(encoded)
 	if err != nil {
 		return nil, fmt.Errorf("TaskRun %s/%s: annotation %s: %w", run.Namespace, run.Name, key, err)
+	}
+	return envelope, nil
+}
+
+// Attestation is the statement that Tekton Chains signed for a TaskRun and
+// stored on it, after its signature was verified with public.
+func Attestation(run *v1.TaskRun, public crypto.PublicKey) ([]byte, error) {
+	envelope, err := Envelope(run)
+	if err != nil {
+		return nil, err
 	}
 	verifier, err := signature.LoadVerifier(public, crypto.SHA256)
 	if err != nil {

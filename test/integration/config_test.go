@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/trusted-resources/chains-extension/pkg/reconciler/environment"
 	"github.com/trusted-resources/chains-extension/pkg/reconciler/resources"
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
@@ -96,7 +97,7 @@ func TestBadConfigKeepsTheLastGood(t *testing.T) {
 			e.configure(map[string]string{"artifacts.task.signer": "none", tc.key: tc.value})
 			cm, err := cluster.Kube.CoreV1().ConfigMaps(harness.SystemNamespace).Get(t.Context(), harness.ConfigMap, metav1.GetOptions{})
 			e.check(err)
-			e.event(cm, resources.ReasonConfigRefused, tc.says)
+			e.event(cm, environment.ReasonConfigRefused, tc.says)
 			e.logged(e.controller, "Configuration refused", strings.ReplaceAll(tc.says, `"`, `\"`))
 			resource := strings.ToLower(strings.NewReplacer(" ", "-", "'", "").Replace(name))
 			e.create(task(ns, resource))

@@ -18,6 +18,12 @@ import (
 // leader in a cluster.
 var cluster *harness.Cluster
 
+// beforeCluster starts what the cluster finds in its environment. Files with a
+// build tag set it.
+var beforeCluster = func(context.Context) (stop func() error, err error) {
+	return func() error { return nil }, nil
+}
+
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
@@ -28,6 +34,16 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "building:", err)
 		return 1
 	}
+	stop, err := beforeCluster(ctx)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "starting what the cluster needs:", err)
+		return 1
+	}
+	defer func() {
+		if err := stop(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}()
 	dir, err := os.MkdirTemp("", "cluster-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -65,11 +65,38 @@ func (e *env) runTask(namespace, name string) *v1.TaskRun {
 
 func (e *env) refused(namespace, name string) {
 	e.Helper()
-	run := e.runTask(namespace, name)
+	e.wasRefused(e.runTask(namespace, name))
+}
+
+// wasRefused wants a run to have failed for the sake of the signature.
+func (e *env) wasRefused(run *v1.TaskRun) {
+	e.Helper()
 	c := run.Status.GetCondition(apis.ConditionSucceeded)
 	if c.Status != corev1.ConditionFalse || c.Reason != "ResourceVerificationFailed" {
 		e.Errorf("got %s %s: %s; want ResourceVerificationFailed", c.Status, c.Reason, c.Message)
 	}
+}
+
+// withoutRegistry has Chains sign runs, but not the images that they built.
+var withoutRegistry = with(signAll, map[string]string{"artifacts.oci.signer": "none"})
+
+// build runs a Task that builds an image and waits until Chains has signed the
+// run.
+func (e *env) build(namespace string) *v1.TaskRun {
+	e.Helper()
+	e.create(task(namespace, "build", func(t *v1.Task) {
+		t.Spec.Results = []v1.TaskResult{{Name: "IMAGE_URL"}, {Name: "IMAGE_DIGEST"}}
+	}))
+	name := e.runTask(namespace, "build").Name
+	var run *v1.TaskRun
+	e.eventually(soon, func() (err error) {
+		run, err = cluster.Tekton.TektonV1().TaskRuns(namespace).Get(e.Context(), name, metav1.GetOptions{})
+		if err == nil && run.Annotations[chainsSigned] != "true" {
+			err = fmt.Errorf("annotation %s is %q", chainsSigned, run.Annotations[chainsSigned])
+		}
+		return err
+	})
+	return run
 }
 
 // The controller is Chains' too: runs are signed as stock Chains signs them,
@@ -77,26 +104,14 @@ func (e *env) refused(namespace, name string) {
 func TestRunsAreSignedByChains(t *testing.T) {
 	t.Run("by default", func(t *testing.T) {
 		e := start(t)
-		e.configure(with(signAll, map[string]string{"artifacts.oci.signer": "none"})) // there is no registry
+		e.configure(withoutRegistry)
 		ns := e.namespace()
-		e.create(task(ns, "build", func(t *v1.Task) {
-			t.Spec.Results = []v1.TaskResult{{Name: "IMAGE_URL"}, {Name: "IMAGE_DIGEST"}}
-		}))
-		run := e.runTask(ns, "build")
-		e.eventually(soon, func() error {
-			got, err := cluster.Tekton.TektonV1().TaskRuns(ns).Get(t.Context(), run.Name, metav1.GetOptions{})
-			if err != nil {
-				return err
-			}
-			if got.Annotations[chainsSigned] != "true" {
-				return fmt.Errorf("annotation %s is %q", chainsSigned, got.Annotations[chainsSigned])
-			}
-			statement, err := harness.Attestation(got, e.public)
-			if err == nil && !strings.Contains(string(statement), "registry.example/app") {
-				err = fmt.Errorf("the attestation is not about what was built: %s", statement)
-			}
-			return err
-		})
+		run := e.build(ns)
+		statement, err := harness.Attestation(run, e.public)
+		e.check(err)
+		if !strings.Contains(string(statement), "registry.example/app") {
+			t.Errorf("the attestation is not about what was built: %s", statement)
+		}
 		e.check(cluster.Tekton.TektonV1().TaskRuns(ns).Delete(t.Context(), run.Name, metav1.DeleteOptions{}))
 		e.eventually(soon, func() error { // the finalizer is taken off
 			_, err := cluster.Tekton.TektonV1().TaskRuns(ns).Get(t.Context(), run.Name, metav1.GetOptions{})

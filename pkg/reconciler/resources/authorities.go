@@ -8,12 +8,15 @@ import (
 
 	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
 	policyclient "github.com/tektoncd/pipeline/pkg/client/clientset/versioned/typed/pipeline/v1alpha1"
+	pipelineclient "github.com/tektoncd/pipeline/pkg/client/injection/client"
+	policyinformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1alpha1/verificationpolicy"
 	policylisters "github.com/tektoncd/pipeline/pkg/client/listers/pipeline/v1alpha1"
 	"github.com/tektoncd/pipeline/pkg/trustedresources/verifier"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
+	kubeclient "knative.dev/pkg/client/injection/kube/client"
 
 	"github.com/trusted-resources/chains-extension/pkg/signing"
 )
@@ -27,6 +30,12 @@ type policyAuthorities struct {
 }
 
 var _ signing.Authorities = policyAuthorities{}
+
+func newPolicyAuthorities(ctx context.Context) policyAuthorities {
+	return policyAuthorities{
+		cached: policyinformer.Get(ctx).Lister(), live: pipelineclient.Get(ctx).TektonV1alpha1(), kube: kubeclient.Get(ctx),
+	}
+}
 
 // Verify implements signing.Authorities. A signature that nobody claims is
 // about to be overwritten, so the answer "no" comes from the API server and

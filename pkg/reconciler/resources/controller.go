@@ -15,31 +15,17 @@ import (
 	"knative.dev/pkg/reconciler"
 
 	"github.com/trusted-resources/chains-extension/pkg/config"
+	"github.com/trusted-resources/chains-extension/pkg/reconciler/environment"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
-// Options are what the command line says.
-type Options struct {
-	// SecretsDir is where the signing secret is mounted.
-	SecretsDir string
-	// TektonNamespace is where Tekton Pipelines is installed.
-	TektonNamespace string
-	// Namespaces restricts the controller to some; empty means all.
-	Namespaces []string
-}
-
 // NewControllers makes one controller for each signable kind. They share
 // configuration, keys and policies.
-func NewControllers(options Options) []injection.ControllerConstructor {
-	var shared *environment
+func NewControllers(shared environment.Source) []injection.ControllerConstructor {
 	constructors := make([]injection.ControllerConstructor, 0, len(resource.Kinds))
 	for _, kind := range resource.Kinds {
-		// knative calls the constructors one after the other.
 		constructors = append(constructors, func(ctx context.Context, cmw configmap.Watcher) *controller.Impl {
-			if shared == nil {
-				shared = newEnvironment(ctx, cmw, options)
-			}
-			return newController(ctx, kind, shared)
+			return newController(ctx, kind, shared(ctx, cmw))
 		})
 	}
 	return constructors
@@ -50,20 +36,20 @@ const (
 	maxRetryDelay   = 5 * time.Minute
 )
 
-func newController(ctx context.Context, kind resource.Kind, env *environment) *controller.Impl {
-	informer := accessOf[kind].informer(ctx)
+func newController(ctx context.Context, kind resource.Kind, env *environment.Environment) *controller.Impl {
+	informer := environment.Informer(ctx, kind)
 	r := &Reconciler{
 		kind:        kind,
 		indexer:     informer.GetIndexer(),
-		patcher:     accessOf[kind].patcher(ctx),
-		config:      env.config.Load,
-		namespaces:  env.namespaceLabels,
-		release:     env.checkRelease,
-		ring:        env.keys.Ring,
-		distrust:    env.keys.Distrust,
-		authorities: env.authorities,
-		events:      env.events,
-		metrics:     env.metrics,
+		patcher:     patcherOf[kind](ctx),
+		config:      env.Config.Load,
+		namespaces:  env.NamespaceLabels,
+		release:     env.CheckRelease,
+		ring:        env.Keys.Ring,
+		distrust:    env.Keys.Distrust,
+		authorities: newPolicyAuthorities(ctx),
+		events:      env.Events,
+		metrics:     env.Metrics,
 		disputes:    flowcontrol.NewBackOff(firstDisputeDelay, maxDisputeDelay),
 	}
 	r.PromoteFunc = r.enqueueAll
@@ -75,16 +61,13 @@ func newController(ctx context.Context, kind resource.Kind, env *environment) *c
 		RateLimiter:   workqueue.NewTypedItemExponentialFailureRateLimiter[any](firstRetryDelay, maxRetryDelay),
 	})
 
-	if err := informer.SetTransform(slim); err != nil {
-		logging.FromContext(ctx).Fatalw("Cannot set up the cache", "kind", kind, "error", err)
-	}
-	env.handle(ctx, informer, cache.FilteringResourceEventHandler{
-		FilterFunc: env.inScope,
+	env.Handle(ctx, informer, cache.FilteringResourceEventHandler{
+		FilterFunc: env.InScope,
 		Handler:    controller.HandleAll(impl.Enqueue),
 	})
-	env.onChange(func(namespace string) {
+	env.OnChange(func(namespace string) {
 		for _, item := range r.list(namespace) {
-			if env.inScope(item) {
+			if env.InScope(item) {
 				impl.EnqueueSlow(item)
 			}
 		}
@@ -94,7 +77,7 @@ func newController(ctx context.Context, kind resource.Kind, env *environment) *c
 
 // list is what the cache holds of one namespace, or of all.
 func (r *Reconciler) list(namespace string) []any {
-	if namespace == allNamespaces {
+	if namespace == environment.AllNamespaces {
 		return r.indexer.List()
 	}
 	items, err := r.indexer.ByIndex(cache.NamespaceIndex, namespace)

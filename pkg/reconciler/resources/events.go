@@ -2,12 +2,12 @@ package resources
 
 import (
 	"fmt"
-	"strings"
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1beta1"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/trusted-resources/chains-extension/pkg/reconciler/events"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/pkg/signing"
 )
@@ -32,43 +32,19 @@ const (
 	ReasonRefused = "SignatureRefused"
 )
 
-// ReasonConfigRefused is the reason of the Event on a ConfigMap that cannot be
-// used.
-const ReasonConfigRefused = "ConfigRefused"
-
-// event is what is said about an object; kind is corev1's Normal or Warning.
-type event struct{ kind, reason, message string }
-
-func signedEvent(plan signing.Plan) event {
-	e := event{kind: corev1.EventTypeNormal, reason: ReasonSignedAgain}
+func signedEvent(plan signing.Plan) events.Event {
 	switch plan.Reason {
 	case signing.KeyRotated:
-		e.message = fmt.Sprintf("Signed again with key %s: the signature was made with a key that is not active any more", plan.Key.ID)
+		return events.Normal(ReasonSignedAgain, fmt.Sprintf("Signed again with key %s: the signature was made with a key that is not active any more", plan.Key.ID))
 	case signing.ContentChanged:
-		e.message = fmt.Sprintf("Signed again with key %s: the signature did not verify, the content has changed since", plan.Key.ID)
+		return events.Normal(ReasonSignedAgain, fmt.Sprintf("Signed again with key %s: the signature did not verify, the content has changed since", plan.Key.ID))
 	case signing.FirstSignature, signing.NotNeeded:
-		e.reason, e.message = ReasonSigned, "Signed with key "+plan.Key.ID
 	}
-	return e
+	return events.Normal(ReasonSigned, "Signed with key "+plan.Key.ID)
 }
 
-func failedEvent(reason string, err error) event {
-	return event{corev1.EventTypeWarning, reason, limited("Not signed: " + err.Error())}
-}
-
-func configRefusedEvent(err error) event {
-	return event{corev1.EventTypeWarning, ReasonConfigRefused, limited(fmt.Sprintf("The last good configuration stays in force: %v", err))}
-}
-
-// maxMessage is the API server's limit for an Event's message, in bytes.
-const maxMessage = 1024
-
-func limited(message string) string {
-	if len(message) <= maxMessage {
-		return message
-	}
-	const cut = "…"
-	return strings.ToValidUTF8(message[:maxMessage-len(cut)], "") + cut
+func failedEvent(reason string, err error) events.Event {
+	return events.Warning(reason, "Not signed: "+err.Error())
 }
 
 // reference names a resource in an Event. Objects from a cache carry no
@@ -82,12 +58,5 @@ func reference(kind resource.Kind, obj resource.Object) *corev1.ObjectReference 
 		APIVersion: version.String(), Kind: string(kind),
 		Namespace: obj.GetNamespace(), Name: obj.GetName(),
 		UID: obj.GetUID(), ResourceVersion: obj.GetResourceVersion(),
-	}
-}
-
-func configMapReference(cm *corev1.ConfigMap) *corev1.ObjectReference {
-	return &corev1.ObjectReference{
-		APIVersion: corev1.SchemeGroupVersion.String(), Kind: "ConfigMap",
-		Namespace: cm.Namespace, Name: cm.Name, UID: cm.UID, ResourceVersion: cm.ResourceVersion,
 	}
 }

@@ -69,7 +69,7 @@ func (r *Reconciler) conclude(ctx context.Context, key string, obj resource.Obje
 			continue
 		}
 		if f.reason != "" {
-			r.events.record(ctx, reference(r.kind, obj), failedEvent(f.reason, err))
+			r.events.Record(ctx, reference(r.kind, obj), failedEvent(f.reason, err))
 			r.metrics.Failed(ctx, r.kind, f.reason)
 		}
 		if !f.waits {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/flowcontrol"
@@ -18,6 +19,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/config"
 	"github.com/trusted-resources/chains-extension/pkg/keyring"
 	"github.com/trusted-resources/chains-extension/pkg/metrics"
+	"github.com/trusted-resources/chains-extension/pkg/reconciler/events"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/pkg/signing"
 	"github.com/trusted-resources/chains-extension/pkg/storage/annotation"
@@ -36,7 +38,7 @@ type Reconciler struct {
 	ring        func() *keyring.Ring
 	distrust    func(signerType string)
 	authorities signing.Authorities
-	events      *eventRecorder
+	events      eventRecorder
 	metrics     *metrics.Recorder
 	// disputes holds back from resources that something else changes whenever
 	// they are signed, so that the two do not write forever.
@@ -47,7 +49,15 @@ type Reconciler struct {
 // sign in.
 type namespaceLabels func(namespace string) (map[string]string, bool)
 
-var _ controller.Reconciler = (*Reconciler)(nil)
+// eventRecorder tells about an object; it does not wait.
+type eventRecorder interface {
+	Record(ctx context.Context, about *corev1.ObjectReference, event events.Event)
+}
+
+var (
+	_ controller.Reconciler = (*Reconciler)(nil)
+	_ eventRecorder         = (*events.Recorder)(nil)
+)
 
 // Reconcile signs the resource with this key ("namespace/name") if need be.
 func (r *Reconciler) Reconcile(ctx context.Context, key string) error {
@@ -141,7 +151,7 @@ func (r *Reconciler) settled(ctx context.Context, key string, stored resource.Ob
 
 // tellSigned reports one signature as Event, log line and metric.
 func (r *Reconciler) tellSigned(ctx context.Context, obj resource.Object, plan signing.Plan) {
-	r.events.record(ctx, reference(r.kind, obj), signedEvent(plan))
+	r.events.Record(ctx, reference(r.kind, obj), signedEvent(plan))
 	r.metrics.Signed(ctx, r.kind, string(plan.Reason))
 	logging.FromContext(ctx).Infow("Resource signed", append(r.describe(obj),
 		"reason", plan.Reason, "keyId", plan.Key.ID, "checksum", fmt.Sprintf("%x", plan.Checksum))...)

@@ -27,6 +27,9 @@ import (
 	"knative.dev/pkg/injection"
 	"knative.dev/pkg/logging"
 
+	"github.com/trusted-resources/chains-extension/pkg/provenance"
+	"github.com/trusted-resources/chains-extension/pkg/reconciler/environment"
+
 	_ "github.com/tektoncd/chains/pkg/chains/formats/all" // registers the payload formats
 )
 
@@ -38,15 +41,16 @@ const (
 	finalizerFieldManager = "tekton-chains-controller/finalizers"
 )
 
-// NewControllers makes Chains' two controllers, restricted to some namespaces
-// unless the list is empty.
-func NewControllers(secretsDir string, namespaces []string) []injection.ControllerConstructor {
+// NewControllers makes Chains' two controllers, and has them write the
+// verification status into what they sign.
+func NewControllers(shared environment.Source, options environment.Options) []injection.ControllerConstructor {
 	return []injection.ControllerConstructor{
 		func(ctx context.Context, cmw configmap.Watcher) *controller.Impl {
-			return newTaskRunController(ctx, cmw, secretsDir, namespaces)
+			provenance.Register(newReporter(ctx, shared(ctx, cmw)))
+			return newTaskRunController(ctx, cmw, options.SecretsDir, options.Namespaces)
 		},
 		func(ctx context.Context, cmw configmap.Watcher) *controller.Impl {
-			return newPipelineRunController(ctx, cmw, secretsDir, namespaces)
+			return newPipelineRunController(ctx, cmw, options.SecretsDir, options.Namespaces)
 		},
 	}
 }

@@ -1,4 +1,6 @@
-package resources
+// Package events posts what the controller says about objects, at a pace that
+// leaves the API server to more important things.
+package events
 
 import (
 	"context"
@@ -36,9 +38,9 @@ const (
 // eventRetries is how long an Event is tried while the API server is away.
 var eventRetries = wait.Backoff{Duration: time.Second, Factor: 2, Steps: 6, Cap: 30 * time.Second}
 
-// eventRecorder posts Events in order, at its own pace. Client-go's recorder
+// Recorder posts Events in order, at its own pace. Client-go's recorder
 // drops them when signatures come faster than Events can be posted.
-type eventRecorder struct {
+type Recorder struct {
 	events     typedcorev1.EventsGetter
 	correlator *record.EventCorrelator // counts repeats in place of posting each
 	pending    chan *corev1.Event
@@ -47,9 +49,9 @@ type eventRecorder struct {
 	slow, fast *rate.Limiter
 }
 
-// newEventRecorder posts Events until the context ends.
-func newEventRecorder(ctx context.Context) *eventRecorder {
-	r := &eventRecorder{
+// NewRecorder posts Events until the context ends.
+func NewRecorder(ctx context.Context) *Recorder {
+	r := &Recorder{
 		events:     kubeclient.Get(ctx).CoreV1(),
 		correlator: record.NewEventCorrelator(clock.RealClock{}),
 		pending:    make(chan *corev1.Event, maxPendingEvents),
@@ -61,8 +63,8 @@ func newEventRecorder(ctx context.Context) *eventRecorder {
 	return r
 }
 
-// record posts an Event later. It never waits.
-func (r *eventRecorder) record(ctx context.Context, about *corev1.ObjectReference, e event) {
+// Record posts an Event later. It never waits.
+func (r *Recorder) Record(ctx context.Context, about *corev1.ObjectReference, e Event) {
 	now := metav1.Now()
 	if !r.arrivals.Allow() {
 		r.busyUntil.Store(now.Add(busyAfter).UnixNano())
@@ -73,7 +75,7 @@ func (r *eventRecorder) record(ctx context.Context, about *corev1.ObjectReferenc
 			Namespace: about.Namespace,
 		},
 		InvolvedObject: *about,
-		Type:           e.kind, Reason: e.reason, Message: e.message,
+		Type:           e.Type, Reason: e.Reason, Message: e.Message,
 		FirstTimestamp: now, LastTimestamp: now, Count: 1,
 		Source:              corev1.EventSource{Component: config.Group},
 		ReportingController: config.Group,
@@ -81,11 +83,11 @@ func (r *eventRecorder) record(ctx context.Context, about *corev1.ObjectReferenc
 	select {
 	case r.pending <- full:
 	default:
-		logging.FromContext(ctx).Warnw("Event dropped, too many wait", "about", about.Name, "reason", e.reason)
+		logging.FromContext(ctx).Warnw("Event dropped, too many wait", "about", about.Name, "reason", e.Reason)
 	}
 }
 
-func (r *eventRecorder) run(ctx context.Context) {
+func (r *Recorder) run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -97,7 +99,7 @@ func (r *eventRecorder) run(ctx context.Context) {
 }
 
 // post writes one Event, or counts it up when it repeats an earlier one.
-func (r *eventRecorder) post(ctx context.Context, event *corev1.Event) {
+func (r *Recorder) post(ctx context.Context, event *corev1.Event) {
 	correlated, err := r.correlator.EventCorrelate(event)
 	if err == nil && correlated.Skip {
 		return // too many about this object
@@ -120,14 +122,14 @@ func (r *eventRecorder) post(ctx context.Context, event *corev1.Event) {
 }
 
 // pace waits for the time of the next Event.
-func (r *eventRecorder) pace(ctx context.Context) error {
+func (r *Recorder) pace(ctx context.Context) error {
 	if time.Now().UnixNano() < r.busyUntil.Load() {
 		return r.slow.Wait(ctx)
 	}
 	return r.fast.Wait(ctx)
 }
 
-func (r *eventRecorder) write(ctx context.Context, e *record.EventCorrelateResult) (*corev1.Event, error) {
+func (r *Recorder) write(ctx context.Context, e *record.EventCorrelateResult) (*corev1.Event, error) {
 	client := r.events.Events(e.Event.Namespace)
 	if e.Event.Count > 1 {
 		stored, err := client.PatchWithEventNamespaceWithContext(ctx, e.Event, e.Patch)

@@ -1,4 +1,4 @@
-package resources
+package environment
 
 import (
 	"context"
@@ -15,13 +15,13 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/tekton"
 )
 
-// checkRelease says why the installed Tekton could not verify our signatures.
-func (env *environment) checkRelease() error { return *env.release.Load() }
+// CheckRelease says why the installed Tekton could not verify our signatures.
+func (env *Environment) CheckRelease() error { return *env.release.Load() }
 
 // watchRelease follows the ConfigMap that names Tekton's release. It is read
 // once before anything is signed; when that is not possible, Tekton counts as
 // current until it is.
-func (env *environment) watchRelease(ctx context.Context, namespace string) {
+func (env *Environment) watchRelease(ctx context.Context, namespace string) {
 	env.releaseRead(ctx, nil)
 	kube := kubeclient.Get(ctx)
 	info, err := kube.CoreV1().ConfigMaps(namespace).Get(ctx, tekton.InfoConfigMap, metav1.GetOptions{})
@@ -37,14 +37,14 @@ func (env *environment) watchRelease(ctx context.Context, namespace string) {
 		informers.WithTweakListOptions(func(o *metav1.ListOptions) {
 			o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, tekton.InfoConfigMap).String()
 		}))
-	env.handle(ctx, factory.Core().V1().ConfigMaps().Informer(), cache.ResourceEventHandlerFuncs{
+	env.Handle(ctx, factory.Core().V1().ConfigMaps().Informer(), cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(item any) { env.releaseRead(ctx, item.(*corev1.ConfigMap).Data) },
 		UpdateFunc: func(_, item any) { env.releaseRead(ctx, item.(*corev1.ConfigMap).Data) },
 	})
 	factory.Start(ctx.Done())
 }
 
-func (env *environment) releaseRead(ctx context.Context, info map[string]string) {
+func (env *Environment) releaseRead(ctx context.Context, info map[string]string) {
 	err := tekton.CheckRelease(info)
 	before := env.release.Swap(&err)
 	if before != nil && (*before == nil) == (err == nil) {
@@ -53,5 +53,5 @@ func (env *environment) releaseRead(ctx context.Context, info map[string]string)
 	if err != nil {
 		logging.FromContext(ctx).Errorw("Nothing is signed", zap.Error(err))
 	}
-	env.changed(allNamespaces)
+	env.changed(AllNamespaces)
 }

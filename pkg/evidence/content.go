@@ -1,0 +1,155 @@
+package evidence
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"slices"
+
+	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	pipelinev1beta1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1beta1"
+	"github.com/tektoncd/pipeline/pkg/apis/resolution/v1beta1"
+	"github.com/tektoncd/pipeline/pkg/remote/resolution"
+	requests "github.com/tektoncd/pipeline/pkg/resolution/resource"
+	"github.com/tektoncd/pipeline/pkg/trustedresources"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"knative.dev/pkg/apis"
+
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/verify"
+)
+
+// MaxContent bounds what is decoded of a ResolutionRequest, in bytes of base64.
+// What etcd stores by default is smaller.
+const MaxContent = 4 << 20
+
+const sha256Digest = "sha256"
+
+// run is what matters of a run to all that is behind it.
+type run struct {
+	namespace   string
+	owners      []types.UID // who may own its ResolutionRequests
+	annotations map[string]string
+}
+
+// resolved is a resource as a resolver returned it.
+type resolved struct {
+	object resource.Object
+	source v1.RefSource
+}
+
+// request reads what a resolver returned for a run. recorded is the source that
+// the run names, if it does.
+func (c *Collector) request(ctx context.Context, r run, name string, recorded *v1.RefSource) (*resolved, *gap) {
+	request, err := c.Requests.Request(ctx, r.namespace, name)
+	if err != nil {
+		return nil, unavailable("ResolutionRequest %s/%s: %v", r.namespace, name, err)
+	}
+	return readRequest(r, request, recorded)
+}
+
+func readRequest(r run, request *v1beta1.ResolutionRequest, recorded *v1.RefSource) (*resolved, *gap) {
+	owned := slices.ContainsFunc(request.OwnerReferences, func(owner metav1.OwnerReference) bool {
+		return slices.Contains(r.owners, owner.UID)
+	})
+	switch {
+	case !owned:
+		return nil, unavailable("ResolutionRequest %s belongs to another run", request.Name)
+	case !request.Status.GetCondition(apis.ConditionSucceeded).IsTrue():
+		return nil, unavailable("ResolutionRequest %s did not succeed", request.Name)
+	case request.Status.RefSource == nil:
+		return nil, unavailable("ResolutionRequest %s names no source", request.Name)
+	case recorded != nil && !equality.Semantic.DeepEqual(recorded, request.Status.RefSource):
+		return nil, unavailable("ResolutionRequest %s names another source than the run", request.Name)
+	case len(request.Status.Data) > MaxContent:
+		return nil, unavailable("ResolutionRequest %s holds %d bytes, expected at most %d", request.Name, len(request.Status.Data), MaxContent)
+	}
+	// Tekton's own decoding of what a resolver returned.
+	decoded, _, err := resolution.ResolvedRequest(requests.CrdIntoResource(request), nil)
+	if err != nil {
+		return nil, unavailable("ResolutionRequest %s: %v", request.Name, err)
+	}
+	object, ok := decoded.(resource.Object)
+	if !ok {
+		return nil, unavailable("ResolutionRequest %s holds a %T, which cannot be signed", request.Name, decoded)
+	}
+	return &resolved{object: object, source: *request.Status.RefSource}, nil
+}
+
+// content takes the checksum of what a resolver returned. Tekton sets defaults
+// before it verifies.
+func (c *Collector) content(ctx context.Context, r run, kind resource.Kind, res *resolved, resolver string) (*Content, *gap) {
+	defaulted, ok := res.object.DeepCopyObject().(resource.Object)
+	if !ok {
+		return nil, unavailable("a copy of %T cannot be signed", res.object)
+	}
+	defaulted.SetDefaults(ctx)
+	checksum, err := checksumOf(defaulted)
+	if err != nil {
+		return nil, unavailable("%v", err)
+	}
+	if found := hex.EncodeToString(checksum); resolver == resolverCluster && found != res.source.Digest[sha256Digest] {
+		return nil, &gap{verify.DigestMismatch, "the content has checksum " + found + ", the run recorded " + res.source.Digest[sha256Digest]}
+	}
+	return &Content{
+		Checksum:   checksum,
+		Signatures: c.candidates(ctx, r, kind, res.object, checksum),
+	}, nil
+}
+
+// recordedContent is all that is left when what the cluster resolver returned
+// is gone: it records the checksum.
+func (c *Collector) recordedContent(ctx context.Context, r run, kind resource.Kind, source v1.RefSource) *Content {
+	checksum, err := hex.DecodeString(source.Digest[sha256Digest])
+	if err != nil || len(checksum) == 0 {
+		return nil
+	}
+	named := &metav1.ObjectMeta{}
+	named.Namespace, named.Name, _ = parseClusterURI(source.URI)
+	return &Content{Checksum: checksum, Signatures: c.candidates(ctx, r, kind, named, checksum)}
+}
+
+// candidates are the signatures that may be over the checksum: first the one of
+// the content itself, empty if it has none.
+func (c *Collector) candidates(ctx context.Context, r run, kind resource.Kind, of metav1.Object, checksum []byte) []string {
+	own := of.GetAnnotations()[trustedresources.SignatureAnnotation] // as Tekton saw it, however long
+	found := []string{own}
+	add := func(signature string) {
+		if signature != "" && len(signature) <= resource.MaxSignatureLength && !slices.Contains(found, signature) {
+			found = append(found, signature)
+		}
+	}
+	live, err := c.Objects.Object(kind, of.GetNamespace(), of.GetName())
+	if err == nil && live != nil {
+		signature := live.GetAnnotations()[trustedresources.SignatureAnnotation]
+		if !slices.Contains(found, signature) && hasChecksum(ctx, live, checksum) {
+			add(signature)
+		}
+	}
+	add(r.annotations[trustedresources.SignatureAnnotation])
+	return found
+}
+
+func hasChecksum(ctx context.Context, live resource.Object, checksum []byte) bool {
+	found, err := resource.Checksum(ctx, live)
+	return err == nil && bytes.Equal(found, checksum)
+}
+
+func checksumOf(object resource.Object) ([]byte, error) { return object.Checksum() }
+
+// asTask is what a resolver returned as the Task that Tekton runs.
+func asTask(ctx context.Context, object resource.Object) (*v1.Task, *gap) {
+	switch task := object.(type) {
+	case *v1.Task:
+		return task, nil
+	case *pipelinev1beta1.Task:
+		converted := &v1.Task{}
+		if err := task.ConvertTo(ctx, converted); err != nil {
+			return nil, unavailable("%v", err)
+		}
+		return converted, nil
+	}
+	return nil, unavailable("found a %T, expected a Task", object)
+}

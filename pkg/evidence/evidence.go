@@ -1,0 +1,91 @@
+// Package evidence finds out which resources are behind a run and what their
+// content was when it ran, from the run's own record. It claims nothing that
+// the record does not show: a resource whose content cannot be established is
+// an Item without Content.
+package evidence
+
+import (
+	"context"
+	"fmt"
+
+	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	"github.com/tektoncd/pipeline/pkg/apis/resolution/v1beta1"
+	"knative.dev/pkg/apis"
+
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/verify"
+)
+
+// Role is what a resource is to the run, as Chains names its dependencies
+// (resolved_dependencies.go in tektoncd/chains).
+type Role string
+
+// The roles. StepAction is ours: Chains has no dependency for them.
+const (
+	Pipeline     Role = "pipeline"
+	PipelineTask Role = "pipelineTask"
+	Task         Role = "task"
+	StepAction   Role = "stepAction"
+)
+
+// Item is one resource behind a run.
+type Item struct {
+	Role            Role
+	Kind            resource.Kind
+	Namespace, Name string
+	// Source is where it came from. Its URI is empty for a spec that the run
+	// itself carries, its digest when that is not known.
+	Source v1.RefSource
+	// Content is nil when it cannot be established; Gap and Message say why.
+	Content *Content
+	Gap     verify.Reason
+	Message string
+	// Referenced says that a resolver fetched it, so that Tekton verified it
+	// unless no policy matched.
+	Referenced bool
+	// Verified is Tekton's condition on the TaskRun that ran it, if there is one.
+	Verified *apis.Condition
+	// NoMatch is what Tekton did about resources that no policy matches.
+	NoMatch verify.Mode
+}
+
+// Content is what ran.
+type Content struct {
+	Checksum []byte
+	// Signatures are candidates: the value of the signature annotation of the
+	// content itself, which may be empty, and those found on the live object
+	// and on the run. None is proof of anything until it verifies over Checksum.
+	Signatures []string
+}
+
+// Objects are the resources in the cluster now. What is not there is nil.
+type Objects interface {
+	Object(kind resource.Kind, namespace, name string) (resource.Object, error)
+}
+
+// Requests reads a ResolutionRequest. The error is of any kind.
+type Requests interface {
+	Request(ctx context.Context, namespace, name string) (*v1beta1.ResolutionRequest, error)
+}
+
+// Collector collects the evidence for runs.
+type Collector struct {
+	Objects  Objects
+	Requests Requests
+}
+
+// gap says why content cannot be established.
+type gap struct {
+	reason  verify.Reason
+	message string
+}
+
+func (g *gap) Error() string { return string(g.reason) + ": " + g.message }
+
+func unavailable(format string, args ...any) *gap {
+	return &gap{verify.ContentUnavailable, fmt.Sprintf(format, args...)}
+}
+
+func (i *Item) missing(g *gap) {
+	i.Content, i.Gap, i.Message = nil, g.reason, g.message
+}

@@ -1,0 +1,87 @@
+// Package provenance writes into Chains' SLSA v1 provenance attestations
+// whether the resources behind a build were verified, by which key, under which
+// policy.
+package provenance
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/trusted-resources/chains-extension/pkg/evidence"
+	"github.com/trusted-resources/chains-extension/pkg/verify"
+)
+
+// Names in the attestation. Consumers of SLSA provenance ignore annotations
+// that they do not know.
+const (
+	// VerificationAnnotation holds, on a dependency, the list of verifications
+	// of the resources that it stands for.
+	VerificationAnnotation = "tekton_verification"
+	// SummaryName names the byproduct whose annotations sum the run up.
+	SummaryName = "tekton_verificationSummary"
+)
+
+// Agreement says whether Tekton came to what we came to.
+type Agreement string
+
+// The agreements. Tekton's word and ours cannot be compared when Tekton
+// verified nothing that we could: local references and StepActions.
+const (
+	Agrees        Agreement = "AGREES"
+	Differs       Agreement = "DIFFERS"
+	NotComparable Agreement = "NOT_COMPARABLE"
+)
+
+// Record is what is known of one resource behind a run.
+type Record struct {
+	evidence.Item
+	verify.Verdict
+}
+
+// Report is what is known of a run. It is all plain values: the same report
+// always makes the same attestation.
+type Report struct {
+	Records   []Record
+	CheckedAt time.Time
+	// TektonStatus and TektonMessage are the run's condition
+	// TrustedResourcesVerified as it stood: "True", "False", or "Absent".
+	TektonStatus, TektonMessage string
+	Agreement                   Agreement
+	// Differing says in words where Agreement does.
+	Differing []string
+}
+
+// Result is FAILED if one resource failed, and PASSED only if all passed.
+func (r Report) Result() verify.Result {
+	counts := r.counts()
+	switch {
+	case counts[verify.Failed] > 0:
+		return verify.Failed
+	case counts[verify.Skipped] > 0 || len(r.Records) == 0:
+		return verify.Skipped
+	default:
+		return verify.Passed
+	}
+}
+
+func (r Report) counts() map[verify.Result]int {
+	counts := map[verify.Result]int{}
+	for _, record := range r.Records {
+		counts[record.Result]++
+	}
+	return counts
+}
+
+// sorted makes the attestation independent of the order of the evidence.
+func sorted(records []Record) []Record {
+	records = slices.Clone(records)
+	slices.SortStableFunc(records, func(a, b Record) int {
+		return cmp.Or(
+			cmp.Compare(a.Role, b.Role), cmp.Compare(a.Kind, b.Kind),
+			cmp.Compare(a.Item.Namespace, b.Item.Namespace), cmp.Compare(a.Name, b.Name),
+			cmp.Compare(a.Source.URI, b.Source.URI),
+		)
+	})
+	return records
+}

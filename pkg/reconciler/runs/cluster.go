@@ -1,0 +1,77 @@
+package runs
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
+	"github.com/tektoncd/pipeline/pkg/apis/resolution/v1beta1"
+	policylisters "github.com/tektoncd/pipeline/pkg/client/listers/pipeline/v1alpha1"
+	resolution "github.com/tektoncd/pipeline/pkg/client/resolution/clientset/versioned/typed/resolution/v1beta1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/trusted-resources/chains-extension/pkg/evidence"
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/verify"
+)
+
+// cached are the resources that the controller watches anyway.
+type cached map[resource.Kind]cache.Indexer
+
+var _ evidence.Objects = cached{}
+
+// Object implements evidence.Objects.
+func (c cached) Object(kind resource.Kind, namespace, name string) (resource.Object, error) {
+	item, exists, err := c[kind].GetByKey(cache.NewObjectName(namespace, name).String())
+	if err != nil || !exists {
+		return nil, err
+	}
+	object, ok := item.(resource.Object)
+	if !ok {
+		return nil, fmt.Errorf("the cache of kind %s holds a %T", kind, item)
+	}
+	return object, nil
+}
+
+// requests reads ResolutionRequests one by one: they hold whole resources, so
+// that a cache of all of them would be large, and each is asked for about once.
+type requests struct {
+	resolution.ResolutionRequestsGetter
+}
+
+var _ evidence.Requests = requests{}
+
+// Request implements evidence.Requests.
+func (r requests) Request(ctx context.Context, namespace, name string) (*v1beta1.ResolutionRequest, error) {
+	return r.ResolutionRequests(namespace).Get(ctx, name, metav1.GetOptions{})
+}
+
+// secrets reads Secrets one by one: watching them would take the right to list
+// them all.
+type secrets struct{ corev1.SecretsGetter }
+
+var _ verify.Secrets = secrets{}
+
+// Secret implements verify.Secrets.
+func (s secrets) Secret(ctx context.Context, namespace, name string) (map[string][]byte, error) {
+	secret, err := s.Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	return secret.Data, nil
+}
+
+// policies are the VerificationPolicies that the controller watches anyway.
+type policies struct {
+	policylisters.VerificationPolicyLister
+}
+
+var _ verify.Policies = policies{}
+
+// Policies implements verify.Policies.
+func (p policies) Policies(namespace string) ([]*v1alpha1.VerificationPolicy, error) {
+	return p.VerificationPolicies(namespace).List(labels.Everything())
+}

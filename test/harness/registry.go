@@ -1,0 +1,105 @@
+package harness
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	"github.com/tektoncd/pipeline/pkg/resolution/resolver/bundle"
+
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+)
+
+// Registry is an OCI registry in this process, without TLS or passwords. It
+// keeps all that is pushed in memory.
+type Registry struct{ *server }
+
+// StartRegistry starts an empty registry with the referrers API of OCI 1.1.
+func StartRegistry(ctx context.Context) (*Registry, error) {
+	handler := registry.New(registry.WithReferrersSupport(true), registry.Logger(log.New(io.Discard, "", 0)))
+	server, err := serve(ctx, handler)
+	return &Registry{server}, err
+}
+
+// Host is where references to its images start, host and port.
+func (r *Registry) Host() string { return r.address }
+
+// Bundles is the repository of all Tekton bundles, which is also the URI that
+// Tekton's resolver says they come from: it names neither tag nor digest.
+func (r *Registry) Bundles() string { return r.Host() + "/bundles" }
+
+// PushBundle makes a Tekton bundle of resources and returns its reference by
+// digest.
+func (r *Registry) PushBundle(ctx context.Context, objects ...resource.Object) (string, error) {
+	if len(objects) > bundle.MaximumBundleObjects {
+		return "", fmt.Errorf("%d resources, but Tekton takes at most %d in a bundle", len(objects), bundle.MaximumBundleObjects)
+	}
+	image := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
+	for _, obj := range objects {
+		layer, err := bundleLayer(obj)
+		if err != nil {
+			return "", err
+		}
+		if image, err = mutate.Append(image, layer); err != nil {
+			return "", err
+		}
+	}
+	digest, err := image.Digest()
+	if err != nil {
+		return "", err
+	}
+	ref, err := name.NewDigest(r.Bundles() + "@" + digest.String())
+	if err != nil {
+		return "", err
+	}
+	return ref.String(), remote.Write(ref, image, remote.WithContext(ctx))
+}
+
+// BundleRef is a resource in a bundle, for Tekton's bundles resolver.
+func BundleRef(bundleRef string, kind resource.Kind, name string) v1.ResolverRef {
+	return resolverRef("bundles",
+		bundle.ParamBundle, bundleRef, bundle.ParamKind, strings.ToLower(string(kind)), bundle.ParamName, name)
+}
+
+// bundleLayer is a layer that holds one resource: a tar with a single file, and
+// annotations by which the resolver finds it.
+func bundleLayer(obj resource.Object) (mutate.Addendum, error) {
+	gvk, err := kindOf(obj)
+	if err != nil {
+		return mutate.Addendum{}, err
+	}
+	manifest, err := Manifest(obj)
+	if err != nil {
+		return mutate.Addendum{}, err
+	}
+	var archive bytes.Buffer
+	w := tar.NewWriter(&archive)
+	if err := w.WriteHeader(&tar.Header{Name: obj.GetName() + ".yaml", Mode: 0o600, Size: int64(len(manifest))}); err != nil {
+		return mutate.Addendum{}, err
+	}
+	if _, err := w.Write(manifest); err != nil {
+		return mutate.Addendum{}, err
+	}
+	if err := w.Close(); err != nil {
+		return mutate.Addendum{}, err
+	}
+	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(archive.Bytes())), nil }
+	layer, err := tarball.LayerFromOpener(open, tarball.WithMediaType(types.OCILayer))
+	return mutate.Addendum{Layer: layer, MediaType: types.OCILayer, Annotations: map[string]string{
+		bundle.BundleAnnotationAPIVersion: gvk.GroupVersion().String(),
+		bundle.BundleAnnotationKind:       strings.ToLower(gvk.Kind),
+		bundle.BundleAnnotationName:       obj.GetName(),
+	}}, err
+}

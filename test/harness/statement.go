@@ -1,0 +1,138 @@
+package harness
+
+import (
+	"bytes"
+	"crypto"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+
+	slsa "github.com/in-toto/attestation/go/predicates/provenance/v1"
+	intoto "github.com/in-toto/attestation/go/v1"
+	"github.com/secure-systems-lab/go-securesystemslib/dsse"
+	"github.com/sigstore/sigstore/pkg/signature"
+	sigdsse "github.com/sigstore/sigstore/pkg/signature/dsse"
+	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	"google.golang.org/protobuf/encoding/protojson"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/trusted-resources/chains-extension/pkg/provenance"
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+)
+
+// Provenance is an attestation as a strict consumer reads it: fields that
+// in-toto's and SLSA's bindings do not know are an error.
+type Provenance struct {
+	Statement *intoto.Statement
+	Predicate *slsa.Provenance
+}
+
+// ParseProvenance reads a statement.
+func ParseProvenance(payload []byte) (*Provenance, error) {
+	p := &Provenance{Statement: &intoto.Statement{}, Predicate: &slsa.Provenance{}}
+	if err := protojson.Unmarshal(payload, p.Statement); err != nil {
+		return nil, fmt.Errorf("in-toto statement: %w", err)
+	}
+	predicate, err := protojson.Marshal(p.Statement.GetPredicate())
+	if err != nil {
+		return nil, err
+	}
+	if err := protojson.Unmarshal(predicate, p.Predicate); err != nil {
+		return nil, fmt.Errorf("SLSA provenance: %w", err)
+	}
+	return p, nil
+}
+
+// Verification is one entry of the annotation of a dependency.
+type Verification struct {
+	Kind, Namespace, Name string
+	Result, Reason, Mode  string
+	Policy, KeyID         string
+	CheckedAt             string
+	Policies              []Verification
+	// Dependency is what it was found on.
+	Dependency *intoto.ResourceDescriptor `json:"-"`
+}
+
+// Verifications are the entries of all dependencies.
+func (p *Provenance) Verifications() (all []Verification, err error) {
+	for _, dependency := range p.Predicate.GetBuildDefinition().GetResolvedDependencies() {
+		entries, err := verifications(dependency)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, entries...)
+	}
+	return all, nil
+}
+
+// Summary is the byproduct that sums the run up.
+type Summary struct {
+	Result    string
+	Counts    struct{ Passed, Failed, Skipped int }
+	Tekton    struct{ Status, Message string }
+	Agreement string
+	// Others are resources that are no dependency.
+	Others []Verification `json:"tekton_verification"`
+}
+
+// Summary is nil when there is none.
+func (p *Provenance) Summary() (*Summary, error) {
+	for _, byproduct := range p.Predicate.GetRunDetails().GetByproducts() {
+		if byproduct.GetName() == provenance.SummaryName {
+			data, err := protojson.Marshal(byproduct.GetAnnotations())
+			if err != nil {
+				return nil, err
+			}
+			summary := &Summary{}
+			return summary, json.Unmarshal(data, summary)
+		}
+	}
+	return nil, nil
+}
+
+func verifications(dependency *intoto.ResourceDescriptor) (entries []Verification, err error) {
+	value, found := dependency.GetAnnotations().GetFields()[provenance.VerificationAnnotation]
+	if !found {
+		return nil, nil
+	}
+	data, err := protojson.Marshal(value)
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(data, &entries); err != nil {
+		return nil, err
+	}
+	for i := range entries {
+		entries[i].Dependency = dependency
+	}
+	return entries, nil
+}
+
+// Payload is the statement that Tekton Chains signed for a run of a kind
+// ("taskrun", "pipelinerun") and stored on it, after its signature was verified
+// with public.
+func Payload(run metav1.Object, kind string, public crypto.PublicKey) ([]byte, error) {
+	key := fmt.Sprintf("chains.tekton.dev/signature-%s-%s", kind, run.GetUID())
+	envelope, err := base64.StdEncoding.DecodeString(run.GetAnnotations()[key])
+	if err != nil {
+		return nil, fmt.Errorf("annotation %s: %w", key, err)
+	}
+	verifier, err := signature.LoadVerifier(public, crypto.SHA256)
+	if err != nil {
+		return nil, err
+	}
+	if err := sigdsse.WrapVerifier(verifier).VerifySignature(bytes.NewReader(envelope), nil); err != nil {
+		return nil, fmt.Errorf("the attestation of %s: %w", run.GetName(), err)
+	}
+	var signed dsse.Envelope
+	if err := json.Unmarshal(envelope, &signed); err != nil {
+		return nil, err
+	}
+	return signed.DecodeB64Payload()
+}
+
+// ClusterRef is a resource in the cluster, for Tekton's cluster resolver.
+func ClusterRef(kind resource.Kind, namespace, name string) v1.ResolverRef {
+	return resolverRef("cluster", "kind", kind.ConfigName(), "name", name, "namespace", namespace)
+}
