@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	"github.com/tektoncd/pipeline/pkg/trustedresources"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -81,6 +82,8 @@ func (d *demonstration) play(ctx context.Context) error {
 		{"Tekton runs the signed Task under an enforce policy, through its cluster resolver", d.runSigned},
 		{"Stopping the controller, and tampering with the Task", d.tamper},
 		{"Tekton is asked to run the Task that was tampered with", d.runTampered},
+		{"Tekton is asked to run it by its name, without a resolver", d.runLocal},
+		{"The same with config/admission, which gives such references a resolver", d.runAdmitted},
 	} {
 		fmt.Fprintf(d.out, "\n%s\n", step.title)
 		if err := step.do(ctx); err != nil {
@@ -187,14 +190,45 @@ func (d *demonstration) runTampered(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.verdict("TaskRun of the Task tampered with", refused, run)
+	return nil
+}
+
+func (d *demonstration) runLocal(ctx context.Context) error {
+	run, err := d.RunLocalTask(ctx, demoNamespace, demoTask, demoWait)
+	if err != nil {
+		return err
+	}
+	d.verdict("The same by name, Tekton alone", accepted, run)
+	return nil
+}
+
+func (d *demonstration) runAdmitted(ctx context.Context) error {
+	if err := d.InstallAdmission(ctx); err != nil {
+		return err
+	}
+	run, err := d.RunLocalTask(ctx, demoNamespace, demoTask, demoWait)
+	if err != nil {
+		return err
+	}
+	d.verdict("The same by name, with admission", refused, run)
+	return nil
+}
+
+const (
+	accepted = "accepted"
+	refused  = "refused, ResourceVerificationFailed"
+)
+
+// verdict adds a row about what Tekton made of a Task that was tampered with.
+func (d *demonstration) verdict(what, expected string, run *v1.TaskRun) {
 	succeeded := run.Status.GetCondition(apis.ConditionSucceeded)
 	d.sayf("TaskRun %s: %s: %s", run.Name, succeeded.Reason, succeeded.Message)
-	observed := "accepted"
+	observed := accepted
 	if succeeded.IsFalse() {
 		observed = "refused, " + succeeded.Reason
 	}
-	d.rows = append(d.rows, row{"TaskRun of the Task tampered with", "refused, ResourceVerificationFailed", observed})
-	return nil
+	d.rows = append(d.rows, row{what, expected, observed})
 }
 
 // until tries again until check returns nil, and otherwise returns its last

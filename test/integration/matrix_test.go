@@ -88,14 +88,35 @@ func (c cell) want() (result, reason, mode string) {
 
 // runs says whether Tekton lets the run go ahead.
 func (c cell) runs() bool {
-	_, _, mode := c.want()
-	result, _, _ := c.want()
+	result, _, mode := c.want()
 	return result != "FAILED" || mode == "warn" || c.reference == byName
+}
+
+// wantTekton is Tekton's own verdict, and whether ours can be compared with it.
+func (c cell) wantTekton() (status, agreement string) {
+	if c.reference == inline || c.reference == byName {
+		return "Absent", "NOT_COMPARABLE"
+	}
+	switch result, _, _ := c.want(); result {
+	case "PASSED":
+		return "True", "AGREES"
+	case "FAILED":
+		return "False", "AGREES"
+	default:
+		return "Absent", "AGREES"
+	}
 }
 
 // lasts says whether something happens to the resources while the run is under
 // way.
 func (c cell) lasts() bool { return c.situation == deleted || c.situation == changed }
+
+func (c cell) rank() int {
+	if c.lasts() {
+		return 0
+	}
+	return 1
+}
 
 // matrix has what all cells share.
 type matrix struct {

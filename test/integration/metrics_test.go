@@ -22,19 +22,25 @@ func TestMetricsCountWhatHappens(t *testing.T) {
 		`trustedresources_signatures_total{kind="Task",reason="ContentChanged"} 1`,
 		`trustedresources_config_errors_total 1`,
 	} {
-		e.eventually(soon, func() error {
-			metrics, err := fetch(t.Context(), e.controller.MetricsURL)
-			if err != nil {
-				return err
-			}
-			for line := range strings.Lines(metrics) {
-				if withoutScope(line) == want {
-					return nil
-				}
-			}
-			return fmt.Errorf("no line %s in %s", want, grep(metrics, "trustedresources"))
-		})
+		e.counted(want)
 	}
+}
+
+// counted waits until the controller's metrics have a line.
+func (e *env) counted(want string) {
+	e.Helper()
+	e.eventually(soon, func() error {
+		metrics, err := fetch(e.Context(), e.controller.MetricsURL)
+		if err != nil {
+			return err
+		}
+		for line := range strings.Lines(metrics) {
+			if withoutScope(line) == want {
+				return nil
+			}
+		}
+		return fmt.Errorf("no line %s in %s", want, grep(metrics, "trustedresources"))
+	})
 }
 
 // withoutScope removes the labels by which OpenTelemetry names the library.

@@ -1,14 +1,16 @@
 package integration
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/trusted-resources/chains-extension/pkg/config"
+	"github.com/trusted-resources/chains-extension/pkg/keyring"
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
@@ -59,28 +61,27 @@ func (e *env) theRun(namespace, name string, pipeline bool) (metav1.Object, stri
 func TestVerificationStatusInAttestations(t *testing.T) {
 	e := start(t)
 	e.configure(withProvenance)
+	e.installAdmission()
 	m := newMatrix(e)
-
-	namespaces := map[situation]string{}
-	labelled := map[situation]string{}
-	for _, s := range situations {
-		namespaces[s] = e.namespaceWith(nil)
-		labelled[s] = e.namespaceWith(map[string]string{config.NamespaceLabel: "true"})
-		m.policies(namespaces[s], s)
-		m.policies(labelled[s], s)
-	}
 	var cells []*cell
 	for _, s := range situations {
+		plain := e.namespaceWith(nil)
+		admitted := e.namespace()
+		m.policies(plain, s)
+		m.policies(admitted, s)
 		for _, r := range references {
 			for _, pipeline := range []bool{false, true} {
-				c := &cell{reference: r, situation: s, pipeline: pipeline, namespace: namespaces[s]}
+				c := &cell{reference: r, situation: s, pipeline: pipeline, namespace: plain}
 				if r == byAdmission {
-					continue // TODO
+					c.namespace = admitted
 				}
 				cells = append(cells, c)
 			}
 		}
 	}
+	slices.SortStableFunc(cells, func(a, b *cell) int { // before the machine has much to do
+		return cmp.Compare(a.rank(), b.rank())
+	})
 	for i, c := range cells {
 		m.begin(c, fmt.Sprintf("run-%d", i))
 		if c.lasts() {
@@ -90,33 +91,30 @@ func TestVerificationStatusInAttestations(t *testing.T) {
 	deadline := time.Now().Add(2 * time.Minute) // for all of them together
 	for _, c := range cells {
 		t.Run(c.String(), func(t *testing.T) {
-			e := e.in(t)
-			e.says(*c, e.attestation(c.namespace, c.run.GetName(), c.pipeline, max(time.Until(deadline), time.Second)), m.signer)
+			m := &matrix{env: e.in(t), signer: m.signer}
+			m.says(*c, e.attestation(c.namespace, c.run.GetName(), c.pipeline, max(time.Until(deadline), time.Second)))
 		})
 	}
 }
 
 // says checks an attestation against what the cell wants.
-func (e *env) says(c cell, p *harness.Provenance, signer harness.Signer) {
-	e.Helper()
-	verifications, err := p.Verifications()
-	e.check(err)
-	summary, err := p.Summary()
-	e.check(err)
-	if summary == nil {
-		e.Fatal("there is no summary")
-	}
+func (m *matrix) says(c cell, p *harness.Provenance) {
+	m.Helper()
+	verifications, summary := m.status(p)
 	result, reason, mode := c.want()
 	if summary.Result != result {
-		e.Errorf("the summary says %s, want %s", summary.Result, result)
+		m.Errorf("the summary says %s, want %s", summary.Result, result)
 	}
-	all := append(verifications, summary.Others...)
+	if status, agreement := c.wantTekton(); summary.Tekton.Status != status || summary.Agreement != agreement {
+		m.Errorf("Tekton's condition: got %s %s, want %s %s", summary.Tekton.Status, summary.Agreement, status, agreement)
+	}
 	var kinds []string
-	for _, v := range all {
+	for _, v := range append(verifications, summary.Others...) {
 		kinds = append(kinds, v.Kind)
 		if v.Result != result || v.Reason != reason || v.Mode != mode {
-			e.Errorf("%s %s: got %s %q %q, want %s %q %q", v.Kind, v.Name, v.Result, v.Reason, v.Mode, result, reason, mode)
+			m.Errorf("%s %s: got %s %q %q, want %s %q %q", v.Kind, v.Name, v.Result, v.Reason, v.Mode, result, reason, mode)
 		}
+		m.names(c, v)
 	}
 	want := "Task"
 	switch {
@@ -126,10 +124,49 @@ func (e *env) says(c cell, p *harness.Provenance, signer harness.Signer) {
 		want = "Pipeline Task"
 	}
 	if got := strings.Join(kinds, " "); got != want {
-		e.Errorf("the attestation is about %q, want %q", got, want)
+		m.Errorf("the attestation is about %q, want %q", got, want)
 	}
-	if e.Failed() {
-		e.Logf("summary: %+v", summary)
-		e.Logf("verifications: %+v", all)
+	if m.Failed() {
+		m.Logf("summary: %+v", summary)
+		m.Logf("verifications: %+v", verifications)
 	}
+}
+
+// names checks what the entry of one resource says of keys, policies and
+// digests.
+func (m *matrix) names(c cell, v harness.Verification) {
+	m.Helper()
+	public, err := m.signer.PublicKey()
+	m.check(err)
+	id, err := keyring.KeyID(public)
+	m.check(err)
+	if v.Result == "PASSED" && (v.KeyID != id || v.Policy != "trust") {
+		m.Errorf("%s: passed with key %q of policy %q, want %q of trust", v.Kind, v.KeyID, v.Policy, id)
+	}
+	if c.situation == twoPolicies && c.reference != inline {
+		if len(v.Policies) != 2 || v.Policies[0].Result != "PASSED" || v.Policies[1].Result != "FAILED" || v.Policy != "second" {
+			m.Errorf("%s: got policies %+v, want that the first passed and the second failed", v.Kind, v.Policies)
+		}
+	}
+	known := c.reference != inline && v.Reason != "ContentUnavailable"
+	if known && len(v.Dependency.GetDigest()) == 0 {
+		m.Errorf("%s: the dependency has no digest: %v", v.Kind, v.Dependency)
+	}
+	if !known && len(v.Dependency.GetDigest()) != 0 {
+		m.Errorf("%s: a digest is claimed: %v", v.Kind, v.Dependency)
+	}
+}
+
+// status is what an attestation says, which must be there and be as the schema
+// wants it.
+func (e *env) status(p *harness.Provenance) ([]harness.Verification, *harness.Summary) {
+	e.Helper()
+	verifications, err := p.Verifications()
+	e.check(err)
+	summary, err := p.Summary()
+	e.check(err)
+	if summary == nil {
+		e.Fatal("there is no summary")
+	}
+	return verifications, summary
 }

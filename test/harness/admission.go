@@ -1,0 +1,90 @@
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+
+	"github.com/trusted-resources/chains-extension/pkg/config"
+)
+
+// admissionTimeout is how long the API server may take to notice a policy.
+const admissionTimeout = 30 * time.Second
+
+// InstallAdmission applies config/admission, with which the API server has
+// Tekton verify local references too, and waits until it does.
+func (c *Cluster) InstallAdmission(ctx context.Context) error {
+	if _, err := c.RunKubectl(ctx, "", "apply", "-f", admissionManifests()); err != nil {
+		return err
+	}
+	return c.waitAdmission(ctx, "cluster")
+}
+
+// RemoveAdmission takes them away again, and waits until local references stay
+// as they are.
+func (c *Cluster) RemoveAdmission(ctx context.Context) error {
+	if _, err := c.RunKubectl(ctx, "", "delete", "--ignore-not-found", "-f", admissionManifests()); err != nil {
+		return err
+	}
+	return c.waitAdmission(ctx, "")
+}
+
+func admissionManifests() string { return filepath.Join(Root(), "config", "admission") }
+
+// waitAdmission waits until local references in an opted-in namespace get a
+// resolver, or none when it is empty. Nothing is stored but the namespace.
+func (c *Cluster) waitAdmission(ctx context.Context, resolver v1.ResolverName) (err error) {
+	namespaces := c.Kube.CoreV1().Namespaces()
+	ns, err := namespaces.Create(ctx, &corev1.Namespace{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "admission-", Labels: map[string]string{config.NamespaceLabel: "true"}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, namespaces.Delete(ctx, ns.Name, metav1.DeleteOptions{})) }()
+	var got string
+	err = wait.PollUntilContextTimeout(ctx, pollInterval, admissionTimeout, true, func(ctx context.Context) (bool, error) {
+		task, pipeline, err := c.admitted(ctx, ns.Name)
+		got = fmt.Sprintf("a taskRef has the resolver %q, a pipelineRef %q: %v", task, pipeline, err)
+		return err == nil && task == resolver && pipeline == resolver, nil
+	})
+	if err != nil {
+		return fmt.Errorf("waiting for the resolver %q: %w; last, %s", resolver, err, got)
+	}
+	return nil
+}
+
+// admitted is what the API server makes of the resolvers of local references.
+func (c *Cluster) admitted(ctx context.Context, namespace string) (task, pipeline v1.ResolverName, err error) {
+	dryRun := metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
+	meta := metav1.ObjectMeta{Namespace: namespace, GenerateName: "dry-run-"}
+	taskRun, err := c.Tekton.TektonV1().TaskRuns(namespace).Create(ctx, &v1.TaskRun{
+		ObjectMeta: meta, Spec: v1.TaskRunSpec{TaskRef: &v1.TaskRef{Name: "any"}},
+	}, dryRun)
+	if err != nil {
+		return "", "", err
+	}
+	pipelineRun, err := c.Tekton.TektonV1().PipelineRuns(namespace).Create(ctx, &v1.PipelineRun{
+		ObjectMeta: meta, Spec: v1.PipelineRunSpec{PipelineRef: &v1.PipelineRef{Name: "any"}},
+	}, dryRun)
+	if err != nil {
+		return "", "", err
+	}
+	return taskRun.Spec.TaskRef.Resolver, pipelineRun.Spec.PipelineRef.Resolver, nil
+}
+
+// RunLocalTask runs a Task by its name alone, without a resolver, and waits for
+// the end.
+func (c *Cluster) RunLocalTask(ctx context.Context, namespace, task string, timeout time.Duration) (*v1.TaskRun, error) {
+	return c.Run(ctx, &v1.TaskRun{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, GenerateName: task + "-"},
+		Spec:       v1.TaskRunSpec{TaskRef: &v1.TaskRef{Name: task}},
+	}, timeout)
+}
