@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 )
 
@@ -92,6 +93,26 @@ func (c Cosign) Run(ctx context.Context, args ...string) (string, error) {
 // must have the predicate type (a short name of cosign's or a URI) and a subject
 // with the SHA-256 digest, in hexadecimal.
 func (c Cosign) VerifyBlobAttestation(ctx context.Context, public crypto.PublicKey, envelope []byte, predicateType, digest string) error {
+	return withFiles(public, envelope, func(keyFile, envelopeFile string) error {
+		_, err := c.Run(ctx, "verify-blob-attestation", "--key", keyFile, "--insecure-ignore-tlog",
+			"--signature", envelopeFile, "--type", predicateType, "--digest", digest, "--digestAlg", "sha256")
+		return err
+	})
+}
+
+// VerifyAttestation verifies what Chains attached to an image in a registry, in
+// the same way, and returns what cosign prints: the envelopes, one on a line.
+func (c Cosign) VerifyAttestation(ctx context.Context, public crypto.PublicKey, image name.Digest, predicateType string) (out string, err error) {
+	err = withFiles(public, nil, func(keyFile, _ string) error {
+		out, err = c.Run(ctx, "verify-attestation", "--key", keyFile, "--insecure-ignore-tlog", "--allow-http-registry",
+			"--type", predicateType, image.Name())
+		return err
+	})
+	return out, err
+}
+
+// withFiles gives cosign a key and an envelope as files.
+func withFiles(public crypto.PublicKey, envelope []byte, use func(keyFile, envelopeFile string) error) error {
 	pem, err := cryptoutils.MarshalPublicKeyToPEM(public)
 	if err != nil {
 		return err
@@ -108,7 +129,5 @@ func (c Cosign) VerifyBlobAttestation(ctx context.Context, public crypto.PublicK
 	if err := os.WriteFile(envelopeFile, envelope, 0o600); err != nil {
 		return err
 	}
-	_, err = c.Run(ctx, "verify-blob-attestation", "--key", keyFile, "--insecure-ignore-tlog",
-		"--signature", envelopeFile, "--type", predicateType, "--digest", digest, "--digestAlg", "sha256")
-	return err
+	return use(keyFile, envelopeFile)
 }

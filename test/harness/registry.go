@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -65,6 +66,25 @@ func (r *Registry) PushBundle(ctx context.Context, objects ...resource.Object) (
 		return "", err
 	}
 	return ref.String(), remote.Write(ref, image, remote.WithContext(ctx))
+}
+
+// PushImage pushes a small image, which anybody may have built, and returns its
+// reference by digest.
+func (r *Registry) PushImage(ctx context.Context, repository string) (name.Digest, error) {
+	const layers, bytes = 1, 64
+	image, err := random.Image(bytes, layers)
+	if err != nil {
+		return name.Digest{}, err
+	}
+	digest, err := image.Digest()
+	if err != nil {
+		return name.Digest{}, err
+	}
+	ref, err := name.NewDigest(r.Host() + "/" + repository + "@" + digest.String())
+	if err != nil {
+		return name.Digest{}, err
+	}
+	return ref, remote.Write(ref, image, remote.WithContext(ctx))
 }
 
 // BundleRef is a resource in a bundle, for Tekton's bundles resolver.

@@ -18,6 +18,8 @@ import (
 	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
+
+	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
 // Trust makes Tekton run nothing in a namespace, by way of a resolver, that
@@ -49,19 +51,27 @@ const BuiltDigest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b785
 
 // BuildsImage are annotations of a TaskRun with which the local cluster gives it
 // the results of a Task that built and pushed an image.
-func BuildsImage() map[string]string {
+func BuildsImage() map[string]string { return Builds("registry.example/app", "sha256:"+BuiltDigest) }
+
+// Builds is BuildsImage for a certain image.
+func Builds(url, digest string) map[string]string {
 	return map[string]string{"kubelet.localcluster/message": fmt.Sprintf(
-		`[{"key":"IMAGE_URL","value":"registry.example/app","type":1},{"key":"IMAGE_DIGEST","value":%q,"type":1}]`, "sha256:"+BuiltDigest)}
+		`[{"key":"IMAGE_URL","value":%q,"type":1},{"key":"IMAGE_DIGEST","value":%q,"type":1}]`, url, digest)}
 }
 
 // RunTask runs a Task through Tekton's cluster resolver, which is what makes
 // Tekton verify it, and waits for the end.
 func (c *Cluster) RunTask(ctx context.Context, namespace, task string, annotations map[string]string, timeout time.Duration) (*v1.TaskRun, error) {
-	ref := resolverRef("cluster", "kind", "task", "name", task, "namespace", namespace)
+	ref := ClusterRef(resource.Task, namespace, task)
 	return c.Run(ctx, &v1.TaskRun{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, GenerateName: task + "-", Annotations: annotations},
 		Spec:       v1.TaskRunSpec{TaskRef: &v1.TaskRef{ResolverRef: ref}},
 	}, timeout)
+}
+
+// ClusterRef is a resource in the cluster, for Tekton's cluster resolver.
+func ClusterRef(kind resource.Kind, namespace, name string) v1.ResolverRef {
+	return resolverRef("cluster", "kind", kind.ConfigName(), "name", name, "namespace", namespace)
 }
 
 // resolverRef takes the parameters as names and values by turns.
@@ -92,25 +102,34 @@ func (c *Cluster) Run(ctx context.Context, run *v1.TaskRun, timeout time.Duratio
 	return run, nil
 }
 
-// Envelope is what Tekton Chains stored on a TaskRun: a DSSE envelope with an
+// RunKind is a kind of run as Tekton Chains spells it in annotations.
+type RunKind string
+
+// The kinds of runs.
+const (
+	TaskRun     RunKind = "taskrun"
+	PipelineRun RunKind = "pipelinerun"
+)
+
+// Envelope is what Tekton Chains stored on a run: a DSSE envelope with an
 // attestation in it. Nothing is verified.
-func Envelope(run *v1.TaskRun) ([]byte, error) {
-	key := fmt.Sprintf("chains.tekton.dev/signature-taskrun-%s", run.UID)
-	encoded, found := run.Annotations[key]
+func Envelope(run metav1.Object, kind RunKind) ([]byte, error) {
+	key := fmt.Sprintf("chains.tekton.dev/signature-%s-%s", kind, run.GetUID())
+	encoded, found := run.GetAnnotations()[key]
 	if !found {
-		return nil, fmt.Errorf("TaskRun %s/%s has no annotation %s with a signed attestation", run.Namespace, run.Name, key)
+		return nil, fmt.Errorf("%s %s/%s has no annotation %s with a signed attestation", kind, run.GetNamespace(), run.GetName(), key)
 	}
 	envelope, err := base64.StdEncoding.DecodeString(encoded)
 	if err != nil {
-		return nil, fmt.Errorf("TaskRun %s/%s: annotation %s: %w", run.Namespace, run.Name, key, err)
+		return nil, fmt.Errorf("%s %s/%s: annotation %s: %w", kind, run.GetNamespace(), run.GetName(), key, err)
 	}
 	return envelope, nil
 }
 
-// Attestation is the statement that Tekton Chains signed for a TaskRun and
-// stored on it, after its signature was verified with public.
-func Attestation(run *v1.TaskRun, public crypto.PublicKey) ([]byte, error) {
-	envelope, err := Envelope(run)
+// Attestation is the statement that Tekton Chains signed for a run and stored
+// on it, after its signature was verified with public.
+func Attestation(run metav1.Object, kind RunKind, public crypto.PublicKey) ([]byte, error) {
+	envelope, err := Envelope(run, kind)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +138,7 @@ func Attestation(run *v1.TaskRun, public crypto.PublicKey) ([]byte, error) {
 		return nil, err
 	}
 	if err := sigdsse.WrapVerifier(verifier).VerifySignature(bytes.NewReader(envelope), nil); err != nil {
-		return nil, fmt.Errorf("TaskRun %s/%s: attestation: %w", run.Namespace, run.Name, err)
+		return nil, fmt.Errorf("%s %s/%s: attestation: %w", kind, run.GetNamespace(), run.GetName(), err)
 	}
 	var signed dsse.Envelope
 	if err := json.Unmarshal(envelope, &signed); err != nil {

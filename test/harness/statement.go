@@ -1,23 +1,14 @@
 package harness
 
 import (
-	"bytes"
-	"crypto"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 
 	slsa "github.com/in-toto/attestation/go/predicates/provenance/v1"
 	intoto "github.com/in-toto/attestation/go/v1"
-	"github.com/secure-systems-lab/go-securesystemslib/dsse"
-	"github.com/sigstore/sigstore/pkg/signature"
-	sigdsse "github.com/sigstore/sigstore/pkg/signature/dsse"
-	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	"google.golang.org/protobuf/encoding/protojson"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/trusted-resources/chains-extension/pkg/provenance"
-	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
 // Provenance is an attestation as a strict consumer reads it: fields that
@@ -107,32 +98,4 @@ func verifications(dependency *intoto.ResourceDescriptor) (entries []Verificatio
 		entries[i].Dependency = dependency
 	}
 	return entries, nil
-}
-
-// Payload is the statement that Tekton Chains signed for a run of a kind
-// ("taskrun", "pipelinerun") and stored on it, after its signature was verified
-// with public.
-func Payload(run metav1.Object, kind string, public crypto.PublicKey) ([]byte, error) {
-	key := fmt.Sprintf("chains.tekton.dev/signature-%s-%s", kind, run.GetUID())
-	envelope, err := base64.StdEncoding.DecodeString(run.GetAnnotations()[key])
-	if err != nil {
-		return nil, fmt.Errorf("annotation %s: %w", key, err)
-	}
-	verifier, err := signature.LoadVerifier(public, crypto.SHA256)
-	if err != nil {
-		return nil, err
-	}
-	if err := sigdsse.WrapVerifier(verifier).VerifySignature(bytes.NewReader(envelope), nil); err != nil {
-		return nil, fmt.Errorf("the attestation of %s: %w", run.GetName(), err)
-	}
-	var signed dsse.Envelope
-	if err := json.Unmarshal(envelope, &signed); err != nil {
-		return nil, err
-	}
-	return signed.DecodeB64Payload()
-}
-
-// ClusterRef is a resource in the cluster, for Tekton's cluster resolver.
-func ClusterRef(kind resource.Kind, namespace, name string) v1.ResolverRef {
-	return resolverRef("cluster", "kind", kind.ConfigName(), "name", name, "namespace", namespace)
 }

@@ -103,7 +103,7 @@ func TestKMSSignsAndTektonEnforces(t *testing.T) {
 func TestKMSSignsRuns(t *testing.T) {
 	e, _ := startWithKMS(t, "runs")
 	run := e.build(e.namespace())
-	_, err := harness.Attestation(run, e.public)
+	_, err := harness.Attestation(run, harness.TaskRun, e.public)
 	e.check(err)
 }
 

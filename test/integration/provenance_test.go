@@ -38,7 +38,7 @@ func (e *env) attestation(namespace, name string, pipeline bool, within time.Dur
 		if signed := run.GetAnnotations()[chainsSigned]; signed != "true" {
 			return fmt.Errorf("%s %s: annotation %s is %q", kind, name, chainsSigned, signed)
 		}
-		payload, err := harness.Payload(run, kind, e.public)
+		payload, err := harness.Attestation(run, kind, e.public)
 		if err != nil {
 			return err
 		}
@@ -48,13 +48,13 @@ func (e *env) attestation(namespace, name string, pipeline bool, within time.Dur
 	return parsed
 }
 
-func (e *env) theRun(namespace, name string, pipeline bool) (metav1.Object, string, error) {
+func (e *env) theRun(namespace, name string, pipeline bool) (metav1.Object, harness.RunKind, error) {
 	if pipeline {
 		run, err := cluster.Tekton.TektonV1().PipelineRuns(namespace).Get(e.Context(), name, metav1.GetOptions{})
-		return run, "pipelinerun", err
+		return run, harness.PipelineRun, err
 	}
 	run, err := cluster.Tekton.TektonV1().TaskRuns(namespace).Get(e.Context(), name, metav1.GetOptions{})
-	return run, "taskrun", err
+	return run, harness.TaskRun, err
 }
 
 // Each run's attestation says of each resource behind it what is so.

@@ -107,7 +107,7 @@ func TestRunsAreSignedByChains(t *testing.T) {
 		e.configure(withoutRegistry)
 		ns := e.namespace()
 		run := e.build(ns)
-		statement, err := harness.Attestation(run, e.public)
+		statement, err := harness.Attestation(run, harness.TaskRun, e.public)
 		e.check(err)
 		if !strings.Contains(string(statement), "registry.example/app") {
 			t.Errorf("the attestation is not about what was built: %s", statement)
