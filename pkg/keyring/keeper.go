@@ -28,6 +28,8 @@ const (
 	retryInterval = 15 * time.Second
 	// loadTimeout bounds the building of one signer, calls to a KMS included.
 	loadTimeout = 10 * time.Second
+	// maxLoading bounds the KMS loads that hang.
+	maxLoading = 4
 )
 
 // Settings say which signers to keep, and how to reach the KMS.
@@ -42,6 +44,7 @@ type Settings struct {
 type Keeper struct {
 	dir      string
 	onChange func()
+	calls    patience // of a KMS that is being loaded
 
 	ring atomic.Pointer[Ring]
 
@@ -65,7 +68,7 @@ const retiredSource = "retired keys"
 // whenever the keys, or the reasons for having none, have changed; it must not
 // call the Keeper's Run or Configure.
 func NewKeeper(dir string, onChange func()) *Keeper {
-	k := &Keeper{dir: dir, onChange: onChange, loaded: map[string]source{}, problems: map[string]error{}}
+	k := &Keeper{dir: dir, onChange: onChange, calls: newPatience(maxLoading), loaded: map[string]source{}, problems: map[string]error{}}
 	k.ring.Store(&Ring{})
 	return k
 }
@@ -182,11 +185,14 @@ func (k *Keeper) build(ctx context.Context, signerType string, contents files) (
 	case signing.TypeX509:
 		return contents.privateKey(ctx, k.dir)
 	case signing.TypeKMS:
-		signer, err := kms.NewSigner(ctx, k.settings.KMS)
-		if err != nil {
-			return nil, fmt.Errorf("KMS key %q: %w", k.settings.KMS.KMSRef, err)
-		}
-		key, err := signingKey(ctx, signer)
+		settings := k.settings.KMS // for a call that may outlive them
+		key, err := within(ctx, k.calls, func() (*Key, error) {
+			signer, err := kms.NewSigner(ctx, settings)
+			if err != nil {
+				return nil, err
+			}
+			return signingKey(ctx, signer)
+		})
 		if err != nil {
 			return nil, fmt.Errorf("KMS key %q: %w", k.settings.KMS.KMSRef, err)
 		}

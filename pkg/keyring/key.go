@@ -32,7 +32,11 @@ type Key struct {
 
 	verifier signature.Verifier
 	signer   signature.Signer
+	calls    patience // of signer
 }
+
+// maxSigning bounds the signatures of a key that are being made.
+const maxSigning = 64
 
 // KeyID computes Key.ID.
 func KeyID(public crypto.PublicKey) (string, error) {
@@ -61,7 +65,7 @@ func newKey(public crypto.PublicKey, signer signature.Signer) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Key{ID: id, verifier: verifier, signer: signer}, nil
+	return &Key{ID: id, verifier: verifier, signer: signer, calls: newPatience(maxSigning)}, nil
 }
 
 // Verify says whether sig is this key's signature over message.
@@ -72,7 +76,9 @@ func (k *Key) Verify(sig, message []byte) bool {
 // Sign signs message and verifies the result before it returns it. The error
 // wraps ErrSelfVerification when that fails.
 func (k *Key) Sign(ctx context.Context, message []byte) ([]byte, error) {
-	sig, err := k.signer.SignMessage(bytes.NewReader(message), options.WithContext(ctx))
+	sig, err := within(ctx, k.calls, func() ([]byte, error) {
+		return k.signer.SignMessage(bytes.NewReader(message), options.WithContext(ctx))
+	})
 	if err != nil {
 		return nil, fmt.Errorf("signing with key %s: %w", k.ID, err)
 	}

@@ -205,7 +205,12 @@ func signature(obj metav1.Object) string {
 // event waits for an Event about an object whose message says all of texts.
 func (e *env) event(obj metav1.Object, reason string, texts ...string) {
 	e.Helper()
-	e.eventually(soon, func() error {
+	e.eventWithin(soon, obj, reason, texts...)
+}
+
+func (e *env) eventWithin(within time.Duration, obj metav1.Object, reason string, texts ...string) {
+	e.Helper()
+	e.eventually(within, func() error {
 		namespace := obj.GetNamespace()
 		events, err := cluster.Kube.CoreV1().Events(namespace).List(e.Context(), metav1.ListOptions{
 			FieldSelector: "reason=" + reason + ",involvedObject.name=" + obj.GetName(),

@@ -8,8 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/sigstore/sigstore/pkg/signature/kms"
+	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
 	"github.com/tektoncd/pipeline/pkg/trustedresources"
 	"knative.dev/pkg/apis"
@@ -42,9 +44,9 @@ func startVault(ctx context.Context) (stop func() error, err error) {
 	return vault.Stop, nil
 }
 
-// startWithKMS runs a controller that has nothing but a new key of Vault, until
-// the test ends.
-func startWithKMS(t *testing.T, keyName string) (e *env, ref string) {
+// startWithKMS runs a controller that has nothing but a new key of Vault, and
+// more settings, until the test ends.
+func startWithKMS(t *testing.T, keyName string, more map[string]string) (e *env, ref string) {
 	t.Helper()
 	e = &env{T: t, secretsDir: t.TempDir()}
 	ref, err := vault.CreateKey(t.Context(), keyName, harness.VaultKeyType)
@@ -52,6 +54,13 @@ func startWithKMS(t *testing.T, keyName string) (e *env, ref string) {
 	e.public = e.publicKey(ref)
 	token := filepath.Join(t.TempDir(), "token")
 	e.check(os.WriteFile(token, []byte(vault.Token), 0o600))
+	e.configure(with(vaultSettings(ref, token), more))
+	e.controller = e.replica("controller")
+	return e, ref
+}
+
+// vaultSettings have everything signed with a key of Vault.
+func vaultSettings(ref, token string) map[string]string {
 	settings := map[string]string{
 		"artifacts.taskrun.signer":    "kms",
 		"artifacts.oci.signer":        "none", // there is no registry
@@ -62,9 +71,7 @@ func startWithKMS(t *testing.T, keyName string) (e *env, ref string) {
 	for _, kind := range resource.Kinds {
 		settings["artifacts."+kind.ConfigName()+".signer"] = "kms"
 	}
-	e.configure(settings)
-	e.controller = e.replica("controller")
-	return e, ref
+	return settings
 }
 
 func (e *env) publicKey(ref string) crypto.PublicKey {
@@ -77,7 +84,7 @@ func (e *env) publicKey(ref string) crypto.PublicKey {
 }
 
 func TestKMSSignsAndTektonEnforces(t *testing.T) {
-	e, ref := startWithKMS(t, "enforced")
+	e, ref := startWithKMS(t, "enforced", nil)
 	authorities := map[string]v1alpha1.KeyRef{"kms": {KMS: ref}, "inline": {Data: e.pem()}}
 	namespaces := map[string]string{}
 	for name, key := range authorities {
@@ -101,14 +108,14 @@ func TestKMSSignsAndTektonEnforces(t *testing.T) {
 }
 
 func TestKMSSignsRuns(t *testing.T) {
-	e, _ := startWithKMS(t, "runs")
+	e, _ := startWithKMS(t, "runs", nil)
 	run := e.build(e.namespace())
 	_, err := harness.Attestation(run, harness.TaskRun, e.public)
 	e.check(err)
 }
 
 func TestKMSRotatesTheKey(t *testing.T) {
-	e, ref := startWithKMS(t, "rotated")
+	e, ref := startWithKMS(t, "rotated", nil)
 	ns := e.namespace()
 	old := e.create(task(ns, "old"))
 	e.signed(ns, "old")
@@ -122,7 +129,7 @@ func TestKMSRotatesTheKey(t *testing.T) {
 }
 
 func TestKMSIsSealedForAWhile(t *testing.T) {
-	e, _ := startWithKMS(t, "sealed")
+	e, _ := startWithKMS(t, "sealed", nil)
 	ns := e.namespace()
 	e.create(task(ns, "before"))
 	e.signed(ns, "before")
@@ -133,4 +140,32 @@ func TestKMSIsSealedForAWhile(t *testing.T) {
 	e.event(waits, resources.ReasonSignerFailed, "Vault is sealed")
 	e.check(vault.Unseal(t.Context()))
 	e.signed(ns, "waits")
+}
+
+// A server that takes connections and does not answer is worse than one that is
+// gone: its client in sigstore waits forever.
+func TestKMSHangsForAWhile(t *testing.T) {
+	e, _ := startWithKMS(t, "hangs", nil)
+	ns := e.namespace()
+	e.create(task(ns, "before"))
+	e.signed(ns, "before")
+
+	e.check(vault.Pause())
+	e.cleanup(vault.Resume) // it may be repeated
+	waits := e.create(task(ns, "waits"))
+	e.eventWithin(2*time.Minute, waits, resources.ReasonSignerFailed, "no answer in time")
+	e.check(vault.Resume())
+	e.signed(ns, "waits")
+}
+
+// Attestations tell of the keys of a KMS, too.
+func TestKMSKeysInAttestations(t *testing.T) {
+	e, ref := startWithKMS(t, "attested", withProvenance)
+	m := &matrix{env: e}
+	ns := e.namespace()
+	e.policy(ns, v1alpha1.Authority{Name: "kms", Key: &v1alpha1.KeyRef{KMS: ref}})
+	e.create(task(ns, "built", building))
+	e.signed(ns, "built")
+	m.run(ns, "passed", &v1.TaskRef{Name: "built"})
+	m.finds(e.attestation(ns, "passed", false, soon), "Task built PASSED")
 }
