@@ -26,7 +26,7 @@ test: binaries ## Run all tests, those on a real control plane included
 # Not part of test: Vault takes 9 minutes of CPU time to build, once.
 .PHONY: test-kms
 test-kms: binaries vault ## Run the tests that take a KMS: HashiCorp Vault, built from its Go module
-	go test -timeout 20m -count 1 -tags kms -run KMS ./test/harness ./test/integration
+	go test -timeout 20m -count 1 -tags kms -run KMS ./pkg/verify ./test/harness ./test/integration
 
 .PHONY: vault
 vault: ## Build the KMS for test-kms
@@ -55,6 +55,8 @@ fuzz: ## Fuzz what reads untrusted input, FUZZ_TIME each
 	go test -run '^$$' -fuzz FuzzParse -fuzztime $(FUZZ_TIME) ./pkg/config
 	go test -run '^$$' -fuzz FuzzSignature -fuzztime $(FUZZ_TIME) ./pkg/resource
 	go test -run '^$$' -fuzz FuzzKeyFiles -fuzztime $(FUZZ_TIME) ./pkg/keyring
+	go test -run '^$$' -fuzz FuzzPattern -fuzztime $(FUZZ_TIME) ./pkg/verify
+	go test -run '^$$' -fuzz FuzzVerdict -fuzztime $(FUZZ_TIME) ./pkg/verify
 
 .PHONY: bench
 bench: ## Measure latency, throughput and memory on a real control plane, and verification

@@ -10,8 +10,8 @@ import (
 // MaxVerdicts is how many verdicts a Verifier remembers at most.
 const MaxVerdicts = 20_000
 
-// The other bounds of the cache of verdicts. An entry is the 600 bytes that an
-// ordinary one takes, or more when many policies match.
+// The other bounds of the cache of verdicts. An ordinary one takes 850 bytes,
+// and more when many policies match.
 const (
 	maxVerdictBytes = 16 << 20
 	// maxQuestion bounds what a key of the cache may hold of the subject.
@@ -54,7 +54,7 @@ func cost(q question, v Verdict) uint64 {
 	for _, o := range v.Policies {
 		bytes += outcome + len(o.Message)
 	}
-	return uint64(bytes) //nolint:gosec // lengths are not negative
+	return uint64(bytes)
 }
 
 func life(v Verdict) time.Duration {

@@ -121,7 +121,7 @@ func (k *Keys) authority(ctx context.Context, key *v1alpha1.KeyRef, l *loaded) (
 		}
 		return fromPEM(ctx, string(m.pem), key.HashAlgorithm, hash)
 	case key.KMS != "":
-		m := k.get(ctx, reference{kms: key.KMS, hash: hash}, fromKMS)
+		m := k.get(ctx, reference{kms: key.KMS, hash: hash}, k.fromKMS)
 		l.holdsUntil(m, MaxKMSAge)
 		if l.kmsRead.IsZero() || m.read.Before(l.kmsRead) {
 			l.kmsRead = m.read

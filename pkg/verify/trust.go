@@ -6,6 +6,7 @@ import (
 	"crypto"
 	"crypto/sha256"
 	"encoding/binary"
+	"hash"
 	"slices"
 	"time"
 
@@ -35,7 +36,7 @@ type policy struct {
 type authority struct {
 	key      fingerprint
 	verifier signature.Verifier
-	problem  string // why there is neither: its KMS does not answer
+	problem  string // why it verifies nothing: its KMS does not answer
 }
 
 // fingerprint tells which signatures a key verifies: it hashes the message
@@ -43,6 +44,7 @@ type authority struct {
 type fingerprint struct {
 	id   string // as keyring.KeyID says
 	hash crypto.Hash
+	kms  string // reference to the KMS that verifies, if any
 }
 
 // NewTrust loads the keys of the policies.
@@ -66,17 +68,26 @@ func NewTrust(ctx context.Context, policies []*v1alpha1.VerificationPolicy, keys
 		}
 		t.policies = append(t.policies, compiled)
 
-		for _, fact := range []string{string(p.UID), p.Name, p.ResourceVersion, string(loaded.problem)} {
-			_ = binary.Write(id, binary.BigEndian, uint64(len(fact))) // a hash takes all that it is given
-			id.Write([]byte(fact))
-		}
-		for _, a := range loaded.authorities {
-			_ = binary.Write(id, binary.BigEndian, uint64(a.key.hash))
-			id.Write([]byte(a.key.id))
-		}
+		identify(id, p, loaded)
 	}
 	id.Sum(t.id[:0])
 	return t
+}
+
+func identify(id hash.Hash, p *v1alpha1.VerificationPolicy, l loaded) {
+	write := func(fact string) {
+		_ = binary.Write(id, binary.BigEndian, uint64(len(fact))) // a hash takes all that it is given
+		id.Write([]byte(fact))
+	}
+	for _, fact := range []string{string(p.UID), p.Name, p.ResourceVersion, string(l.problem)} {
+		write(fact)
+	}
+	for _, a := range l.authorities {
+		for _, fact := range []string{a.key.id, a.key.hash.String(), a.key.kms} {
+			write(fact)
+		}
+	}
+	write("") // the end of the authorities
 }
 
 // rest takes in how long what was loaded holds.

@@ -62,9 +62,9 @@ func (v *Verifier) Verify(ctx context.Context, namespace string, s Subject) (Ver
 	if err != nil {
 		return Verdict{}, err
 	}
-	verdict := v.verify(trust, s)
+	verdict, err := v.verify(ctx, trust, s)
 	if verdict.Result != Failed || verdict.Reason == Unsigned || trust.kmsRead.IsZero() {
-		return verdict, nil
+		return verdict, err
 	}
 	// A KMS may have rotated its key.
 	stale := v.clock.Now().Add(-minKMSAge)
@@ -76,20 +76,24 @@ func (v *Verifier) Verify(ctx context.Context, namespace string, s Subject) (Ver
 	if trust, err = v.trust(ctx, namespace); err != nil {
 		return Verdict{}, err
 	}
-	return v.verify(trust, s), nil
+	return v.verify(ctx, trust, s)
 }
 
-func (v *Verifier) verify(trust *Trust, s Subject) Verdict {
+func (v *Verifier) verify(ctx context.Context, trust *Trust, s Subject) (Verdict, error) {
 	q, cacheable := ask(trust, s)
-	if !cacheable {
-		return trust.Verify(s)
+	if cacheable {
+		if item := v.verdicts.Get(q); item != nil {
+			return item.Value(), nil
+		}
 	}
-	if item := v.verdicts.Get(q); item != nil {
-		return item.Value()
+	verdict := trust.Verify(ctx, s)
+	if err := ctx.Err(); err != nil {
+		return Verdict{}, err // a KMS may not have answered for that
 	}
-	verdict := trust.Verify(s)
-	v.verdicts.Set(q, verdict, life(verdict))
-	return verdict
+	if cacheable {
+		v.verdicts.Set(q, verdict, life(verdict))
+	}
+	return verdict, nil
 }
 
 // trust is what the namespace's policies trust now.

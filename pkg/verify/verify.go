@@ -2,8 +2,11 @@ package verify
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
+	"errors"
 
+	"github.com/sigstore/sigstore/pkg/signature/options"
 	"github.com/tektoncd/pipeline/pkg/apis/config"
 )
 
@@ -34,8 +37,8 @@ func NoMatch(flag string) Mode {
 	}
 }
 
-// Verify says what the policies say about the subject.
-func (t *Trust) Verify(s Subject) Verdict {
+// Verify says what the policies say about the subject. It may ask a KMS.
+func (t *Trust) Verify(ctx context.Context, s Subject) Verdict {
 	matching, invalid := t.match(normalized(s.Source))
 	if invalid != nil {
 		return decide([]Outcome{*invalid})
@@ -43,7 +46,7 @@ func (t *Trust) Verify(s Subject) Verdict {
 	if len(matching) == 0 {
 		return Verdict{Outcome: Outcome{Mode: s.NoMatch, Result: Skipped, Reason: NoPolicy}}
 	}
-	check := checks{subject: s, done: map[fingerprint]bool{}}
+	check := checks{subject: s, done: map[fingerprint]error{}}
 	outcomes := make([]Outcome, 0, len(matching))
 	if err := check.decode(); err != nil {
 		for _, p := range matching {
@@ -54,7 +57,7 @@ func (t *Trust) Verify(s Subject) Verdict {
 		return verdict
 	}
 	for _, p := range matching {
-		outcomes = append(outcomes, p.verify(&check))
+		outcomes = append(outcomes, p.verify(ctx, &check))
 	}
 	return decide(outcomes)
 }
@@ -85,26 +88,31 @@ func (p *policy) failed(reason Reason, message string) Outcome {
 }
 
 // verify: one authority is enough.
-func (p *policy) verify(check *checks) Outcome {
+func (p *policy) verify(ctx context.Context, check *checks) Outcome {
 	if p.problem != "" {
 		return p.failed(p.problem, p.message)
 	}
 	if check.subject.Signature == "" {
 		return p.failed(Unsigned, "")
 	}
-	unanswered := ""
+	reason, message := SignatureInvalid, "no authority verifies the signature over this content"
 	for _, a := range p.authorities {
-		switch {
-		case a.problem != "":
-			unanswered = a.problem
-		case check.verifies(a):
+		if a.problem != "" {
+			reason, message = KeyUnavailable, a.problem
+			continue
+		}
+		err := check.verify(ctx, a)
+		if err == nil {
 			return Outcome{Policy: p.name, Mode: p.mode, Result: Passed, KeyID: a.key.id}
 		}
+		switch {
+		case errors.Is(err, context.DeadlineExceeded):
+			reason, message = KeyUnavailable, "the KMS does not answer: "+err.Error()
+		case a.key.kms != "" && reason == SignatureInvalid:
+			message += "; the KMS says: " + err.Error()
+		}
 	}
-	if unanswered != "" {
-		return p.failed(KeyUnavailable, unanswered)
-	}
-	return p.failed(SignatureInvalid, "no authority verifies the signature over this content")
+	return p.failed(reason, message)
 }
 
 // checks are the checks of one signature; policies that share a key share the
@@ -112,7 +120,7 @@ func (p *policy) verify(check *checks) Outcome {
 type checks struct {
 	subject   Subject
 	signature []byte
-	done      map[fingerprint]bool
+	done      map[fingerprint]error
 }
 
 func (c *checks) decode() (err error) {
@@ -120,11 +128,11 @@ func (c *checks) decode() (err error) {
 	return err
 }
 
-func (c *checks) verifies(a authority) bool {
-	verified, known := c.done[a.key]
+func (c *checks) verify(ctx context.Context, a authority) error {
+	err, known := c.done[a.key]
 	if !known {
-		verified = a.verifier.VerifySignature(bytes.NewReader(c.signature), bytes.NewReader(c.subject.Checksum)) == nil
-		c.done[a.key] = verified
+		err = a.verifier.VerifySignature(bytes.NewReader(c.signature), bytes.NewReader(c.subject.Checksum), options.WithContext(ctx))
+		c.done[a.key] = err
 	}
-	return verified
+	return err
 }

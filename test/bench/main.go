@@ -1,6 +1,7 @@
 // Command bench measures the controller on a local cluster: how long a new Task
 // waits for its signature, how fast a backlog is signed beside a client that
-// only writes, and what memory the controller takes.
+// only writes, and what memory the controller takes. It also measures, without
+// a cluster, what a verification takes beside Tekton's.
 package main
 
 import (
@@ -25,22 +26,33 @@ func main() {
 	}
 }
 
-// run prints what was measured even if something later failed. It then keeps
-// the logs, too.
+// run prints what was measured even if something later failed.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	options, err := parseOptions(args, stderr)
 	if err != nil {
 		return err
 	}
+	results := report{Machine: describeMachine()}
+	if options.verification {
+		if results.Verification, err = measureVerification(ctx, options); err != nil {
+			err = fmt.Errorf("verification: %w", err)
+		}
+	}
+	if err == nil && options.needsCluster() {
+		err = measureOnCluster(ctx, options, &results, stderr)
+	}
+	return errors.Join(err, results.print(stdout, options.output))
+}
+
+// measureOnCluster keeps the logs if something failed.
+func measureOnCluster(ctx context.Context, o options, results *report, stderr io.Writer) error {
 	dir, err := os.MkdirTemp("", "bench-")
 	if err != nil {
 		return err
 	}
 	b, err := start(ctx, dir, log.New(stderr, "", log.Ltime))
 	if err == nil {
-		var results report
-		results, err = b.measure(ctx, options)
-		err = errors.Join(err, results.print(stdout, options.output), b.cluster.Stop())
+		err = errors.Join(b.measure(ctx, o, results), b.cluster.Stop())
 	}
 	if err != nil {
 		return fmt.Errorf("%w; logs are kept in %s", err, dir)
@@ -49,22 +61,21 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 }
 
 // measure does the selected parts, one after the other.
-func (b *bench) measure(ctx context.Context, o options) (results report, err error) {
-	results.Machine = describeMachine()
+func (b *bench) measure(ctx context.Context, o options, results *report) (err error) {
 	if o.latency {
 		if results.Latency, err = b.measureLatency(ctx, o); err != nil {
-			return results, fmt.Errorf("latency: %w", err)
+			return fmt.Errorf("latency: %w", err)
 		}
 	}
 	if o.backlog {
 		if results.Backlog, err = b.measureBacklog(ctx, o); err != nil {
-			return results, fmt.Errorf("backlog: %w", err)
+			return fmt.Errorf("backlog: %w", err)
 		}
 	}
 	if o.memory {
 		if results.Memory, err = b.measureMemory(ctx, o); err != nil {
-			return results, fmt.Errorf("memory: %w", err)
+			return fmt.Errorf("memory: %w", err)
 		}
 	}
-	return results, nil
+	return nil
 }

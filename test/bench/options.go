@@ -4,7 +4,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"slices"
+
+	"github.com/trusted-resources/chains-extension/test/verification"
 )
 
 // Formats of the report.
@@ -14,13 +17,16 @@ const (
 )
 
 type options struct {
-	latency, backlog, memory bool
+	latency, backlog, memory, verification bool
 
 	count       int
 	rounds      int
 	concurrency int
+	kms         string
 	output      string
 }
+
+func (o options) needsCluster() bool { return o.latency || o.backlog || o.memory }
 
 // latencyCount is how many Tasks each way of creating them is measured with.
 func (o options) latencyCount() int { return o.count / 10 }
@@ -32,9 +38,11 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	var o options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.BoolVar(&o.latency, "latency", false, "Measure how long a new Task waits for its signature. (Without any of --latency, --backlog and --memory: all.)")
+	flags.BoolVar(&o.latency, "latency", false, "Measure how long a new Task waits for its signature. (Without any of --latency, --backlog, --memory and --verification: all.)")
 	flags.BoolVar(&o.backlog, "backlog", false, "Measure how fast a backlog is signed.")
 	flags.BoolVar(&o.memory, "memory", false, "Measure the memory of the controller.")
+	flags.BoolVar(&o.verification, "verification", false, "Measure what a verification takes, beside Tekton's; alone it starts no cluster.")
+	flags.StringVar(&o.kms, "kms", os.Getenv(verification.KMSVariable), "Reference to a key that may sign, such as hashivault://name, for --verification with a KMS. (Default: "+verification.KMSVariable+" of the environment.)")
 	flags.IntVar(&o.count, "count", 5000, "Tasks in the backlog. Latency takes a tenth of them, memory as many and four times as many.")
 	flags.IntVar(&o.rounds, "rounds", 3, "Rounds of the backlog.")
 	flags.IntVar(&o.concurrency, "concurrency", 8, "Workers of the controller (--threads-per-controller) and of the client that it is compared with.")
@@ -42,8 +50,8 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
-	if !o.latency && !o.backlog && !o.memory {
-		o.latency, o.backlog, o.memory = true, true, true
+	if !o.needsCluster() && !o.verification {
+		o.latency, o.backlog, o.memory, o.verification = true, true, true, true
 	}
 	switch {
 	case flags.NArg() > 0:

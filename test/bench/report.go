@@ -12,10 +12,11 @@ import (
 
 // report is what was measured, nil where a part was not selected.
 type report struct {
-	Machine machine   `json:"machine"`
-	Latency []latency `json:"latency,omitempty"`
-	Backlog *backlog  `json:"backlog,omitempty"`
-	Memory  []memory  `json:"memory,omitempty"`
+	Machine      machine        `json:"machine"`
+	Verification *verifications `json:"verification,omitempty"`
+	Latency      []latency      `json:"latency,omitempty"`
+	Backlog      *backlog       `json:"backlog,omitempty"`
+	Memory       []memory       `json:"memory,omitempty"`
 }
 
 func (r report) print(out io.Writer, format string) error {
@@ -47,15 +48,18 @@ func describeMachine() machine {
 
 // Units of the report. As JSON they are plain numbers.
 type (
+	microseconds float64
 	milliseconds float64
 	seconds      float64
 	mebibytes    float64
 )
 
+func inMicroseconds(d time.Duration) microseconds { return microseconds(float64(d) / 1000) }
 func inMilliseconds(d time.Duration) milliseconds { return milliseconds(1000 * d.Seconds()) }
 func inSeconds(d time.Duration) seconds           { return seconds(d.Seconds()) }
 func inMebibytes(bytes uint64) mebibytes          { return mebibytes(float64(bytes) / (1 << 20)) }
 
+func (m microseconds) String() string { return fmt.Sprintf("%.1f µs", float64(m)) }
 func (m milliseconds) String() string { return fmt.Sprintf("%.1f ms", float64(m)) }
 func (s seconds) String() string      { return fmt.Sprintf("%.1f s", float64(s)) }
 func (m mebibytes) String() string    { return fmt.Sprintf("%.0f MiB", float64(m)) }

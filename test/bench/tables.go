@@ -16,6 +16,9 @@ type tables struct{ strings.Builder }
 func (r report) printTables(out io.Writer) error {
 	var t tables
 	t.line("%s, %d cores, %s", r.Machine.CPU, r.Machine.Cores, r.Machine.Go)
+	if r.Verification != nil {
+		t.verification(r.Verification)
+	}
 	if r.Latency != nil {
 		t.latency(r.Latency)
 	}
@@ -41,6 +44,23 @@ func (t *tables) row(cells ...any) {
 		fmt.Fprintf(t, "%v\t", cell)
 	}
 	fmt.Fprintln(t)
+}
+
+func (t *tables) verification(v *verifications) {
+	t.line("\nVerification of one Task, in this process. All contain the checksum; cold has read no key, warm remembers the verdict")
+	t.row("steps", "policies", "matching", "keys", "checksum", "upstream", "cold", "cold / upstream", "warm", "warm / checksum", "upstream / warm")
+	for _, r := range v.Rows {
+		t.row(r.Steps, r.Policies, r.Matching, r.Key, r.Checksum, r.Upstream, r.Cold, fixed(r.coldRatio(), 2),
+			r.Warm, fixed(r.warmRatio(), 2), fixed(float64(r.Upstream/r.Warm), 0))
+	}
+	if v.Notice != "" {
+		t.line("%s", v.Notice)
+	}
+	t.line("\nMemory of the verdicts that are remembered, at their bounds")
+	t.row("verdicts asked for", "bytes of each source", "bytes of heap")
+	for _, m := range v.Memory {
+		t.row(m.Verdicts, m.SourceBytes, m.HeapBytes)
+	}
 }
 
 func (t *tables) latency(results []latency) {
