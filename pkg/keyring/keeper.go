@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -130,6 +131,7 @@ func (k *Keeper) load(ctx context.Context) (changed bool) {
 // one, the one from before otherwise. readErr is why contents are missing.
 func (k *Keeper) loadActive(ctx context.Context, before *Ring, contents files, readErr error) (active map[string]*Key, news bool) {
 	active = map[string]*Key{}
+	k.forgetUnused()
 	for _, signerType := range k.settings.SignerTypes {
 		key, isNews := (*Key)(nil), false
 		if readErr != nil {
@@ -143,6 +145,17 @@ func (k *Keeper) loadActive(ctx context.Context, before *Ring, contents files, r
 		news = news || isNews
 	}
 	return active, news
+}
+
+// forgetUnused has a signer that nobody asks for built anew when it is asked for
+// again: its key is not active any more.
+func (k *Keeper) forgetUnused() {
+	for about := range k.loaded {
+		if about != retiredSource && !slices.Contains(k.settings.SignerTypes, about) {
+			delete(k.loaded, about)
+			delete(k.problems, about)
+		}
+	}
 }
 
 // loadRetired adds the retired keys among the files to those known before.

@@ -260,3 +260,21 @@ func TestKMS(t *testing.T) {
 		t.Errorf("the problem is %v", problem)
 	}
 }
+
+func TestASignerThatIsTurnedOffAndOnHasItsKey(t *testing.T) {
+	secret, public, err := keys.X509Secret()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	write(t, dir, secret)
+	k := keeper(t, dir)
+	k.Configure(t.Context(), Settings{})
+	if id := activeID(k); id != "" {
+		t.Errorf("turned off, key %s is active", id)
+	}
+	k.Configure(t.Context(), x509Only)
+	if id := activeID(k); id != keyID(t, public) {
+		t.Errorf("turned on again, key %q is active", id)
+	}
+}
