@@ -57,6 +57,11 @@ fuzz: ## Fuzz what reads untrusted input, FUZZ_TIME each
 	go test -run '^$$' -fuzz FuzzKeyFiles -fuzztime $(FUZZ_TIME) ./pkg/keyring
 	go test -run '^$$' -fuzz FuzzPattern -fuzztime $(FUZZ_TIME) ./pkg/verify
 	go test -run '^$$' -fuzz FuzzVerdict -fuzztime $(FUZZ_TIME) ./pkg/verify
+	go test -run '^$$' -fuzz FuzzRequestContent -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/evidence
+	go test -run '^$$' -fuzz FuzzStepAction -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/evidence
+	go test -run '^$$' -fuzz FuzzLocal -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/evidence
+	go test -run '^$$' -fuzz FuzzClusterURI -fuzztime $(FUZZ_TIME) ./pkg/evidence
+	go test -run '^$$' -fuzz FuzzStatement -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/provenance
 
 .PHONY: bench
 bench: ## Measure latency, throughput and memory on a real control plane, and verification

@@ -46,7 +46,7 @@ func main() {
 
 	ctx := sharedmain.WithHealthProbesDisabled(signals.NewContext()) // they are at a fixed port
 	go func() {
-		if err := injection.ServeHealthProbes(ctx, *healthPort); err != nil {
+		if err := shared.ServeProbes(ctx, *healthPort); err != nil {
 			log.Fatalf("Health probes: %v; choose another --health-port", err)
 		}
 	}()

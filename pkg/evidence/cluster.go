@@ -2,6 +2,8 @@ package evidence
 
 import (
 	"context"
+	"fmt"
+	"regexp"
 
 	pipelinev1beta1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1beta1"
 	"github.com/tektoncd/pipeline/pkg/client/clientset/versioned"
@@ -48,12 +50,27 @@ func (s stepActions) Get(_ context.Context, name string, _ metav1.GetOptions) (*
 	if !ok {
 		return nil, apierrors.NewNotFound(pipelinev1beta1.Resource("stepactions"), name)
 	}
-	return stepAction.DeepCopy(), nil
+	return stepAction.DeepCopy(), admit(stepAction)
 }
 
 func (s stepActions) Create(ctx context.Context, stepAction *pipelinev1beta1.StepAction, _ metav1.CreateOptions) (*pipelinev1beta1.StepAction, error) {
 	stepAction.SetDefaults(ctx)
-	return stepAction, nil
+	return stepAction, admit(stepAction)
+}
+
+// paramName is what Tekton's webhook takes for the name of a parameter.
+var paramName = regexp.MustCompile(`^[_a-zA-Z][_a-zA-Z0-9.-]*$`)
+
+// admit refuses what the webhook would, as far as Tekton relies on it: it makes
+// regular expressions of these names, and panics if they are none. It does so
+// in a goroutine of its own, where nobody can recover.
+func admit(stepAction *pipelinev1beta1.StepAction) error {
+	for _, param := range stepAction.Spec.Params {
+		if !paramName.MatchString(param.Name) {
+			return fmt.Errorf("StepAction %s has a parameter of the name %q", stepAction.Name, param.Name)
+		}
+	}
+	return nil
 }
 
 // requester answers Tekton's functions with what was resolved for the run.
@@ -70,7 +87,7 @@ func (r requester) Submit(ctx context.Context, _ remote.ResolverName, request re
 	if err != nil {
 		return nil, err
 	}
-	if _, missing := readRequest(r.r, found, nil); missing != nil {
+	if _, missing := readRequest(r.r, found, resource.StepAction, nil); missing != nil {
 		return nil, missing
 	}
 	return requests.CrdIntoResource(found), nil

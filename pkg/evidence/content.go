@@ -29,6 +29,7 @@ const sha256Digest = "sha256"
 
 // run is what matters of a run to all that is behind it.
 type run struct {
+	object      metav1.Object
 	namespace   string
 	owners      []types.UID // who may own its ResolutionRequests
 	annotations map[string]string
@@ -42,15 +43,15 @@ type resolved struct {
 
 // request reads what a resolver returned for a run. recorded is the source that
 // the run names, if it does.
-func (c *Collector) request(ctx context.Context, r run, name string, recorded *v1.RefSource) (*resolved, *gap) {
+func (c *Collector) request(ctx context.Context, r run, name string, kind resource.Kind, recorded *v1.RefSource) (*resolved, *gap) {
 	request, err := c.Requests.Request(ctx, r.namespace, name)
 	if err != nil {
 		return nil, unavailable("ResolutionRequest %s/%s: %v", r.namespace, name, err)
 	}
-	return readRequest(r, request, recorded)
+	return readRequest(r, request, kind, recorded)
 }
 
-func readRequest(r run, request *v1beta1.ResolutionRequest, recorded *v1.RefSource) (*resolved, *gap) {
+func readRequest(r run, request *v1beta1.ResolutionRequest, kind resource.Kind, recorded *v1.RefSource) (*resolved, *gap) {
 	owned := slices.ContainsFunc(request.OwnerReferences, func(owner metav1.OwnerReference) bool {
 		return slices.Contains(r.owners, owner.UID)
 	})
@@ -74,6 +75,11 @@ func readRequest(r run, request *v1beta1.ResolutionRequest, recorded *v1.RefSour
 	object, ok := decoded.(resource.Object)
 	if !ok {
 		return nil, unavailable("ResolutionRequest %s holds a %T, which cannot be signed", request.Name, decoded)
+	}
+	// Sources do not tell kinds apart: a bundle may hold a Task and a Pipeline
+	// of one name.
+	if found := kindOf(object); found != kind {
+		return nil, unavailable("ResolutionRequest %s holds a %s, expected a %s", request.Name, found, kind)
 	}
 	return &resolved{object: object, source: *request.Status.RefSource}, nil
 }
@@ -139,17 +145,40 @@ func hasChecksum(ctx context.Context, live resource.Object, checksum []byte) boo
 
 func checksumOf(object resource.Object) ([]byte, error) { return object.Checksum() }
 
+func kindOf(object resource.Object) resource.Kind {
+	switch object.(type) {
+	case *v1.Task, *pipelinev1beta1.Task: //nolint:staticcheck // Tekton still takes them from resolvers
+		return resource.Task
+	case *v1.Pipeline, *pipelinev1beta1.Pipeline: //nolint:staticcheck // the same
+		return resource.Pipeline
+	case *pipelinev1beta1.StepAction:
+		return resource.StepAction
+	}
+	return ""
+}
+
 // asTask is what a resolver returned as the Task that Tekton runs.
 func asTask(ctx context.Context, object resource.Object) (*v1.Task, *gap) {
-	switch task := object.(type) {
-	case *v1.Task:
+	if task, ok := object.(*v1.Task); ok {
 		return task, nil
-	case *pipelinev1beta1.Task:
-		converted := &v1.Task{}
-		if err := task.ConvertTo(ctx, converted); err != nil {
-			return nil, unavailable("%v", err)
-		}
-		return converted, nil
 	}
-	return nil, unavailable("found a %T, expected a Task", object)
+	return converted(ctx, object, &v1.Task{})
+}
+
+func asPipeline(ctx context.Context, object resource.Object) (*v1.Pipeline, *gap) {
+	if pipeline, ok := object.(*v1.Pipeline); ok {
+		return pipeline, nil
+	}
+	return converted(ctx, object, &v1.Pipeline{})
+}
+
+func converted[To apis.Convertible](ctx context.Context, object resource.Object, to To) (To, *gap) {
+	from, ok := object.(apis.Convertible)
+	if !ok {
+		return to, unavailable("a %T is no %T", object, to)
+	}
+	if err := from.ConvertTo(ctx, to); err != nil {
+		return to, unavailable("%v", err)
+	}
+	return to, nil
 }

@@ -1,12 +1,11 @@
 package evidence
 
 import (
+	"bytes"
 	"encoding/json"
 	"reflect"
-	"strings"
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
-	taskresources "github.com/tektoncd/pipeline/pkg/reconciler/taskrun/resources"
 )
 
 // derivesPipeline says whether the run ran this Pipeline: each value that the
@@ -15,7 +14,7 @@ import (
 //
 // It stands in for a replay with Tekton's own functions, which are in
 // pkg/reconciler/pipelinerun/resources in tektoncd/pipeline: who imports that
-// package watches all Pods and Secrets. The substitution itself is Tekton's.
+// package watches all Pods and Secrets. The substitution in a text is Tekton's.
 func derivesPipeline(pr *v1.PipelineRun, pipeline *v1.Pipeline, written *v1.PipelineSpec) *gap {
 	if pr.Status.PipelineSpec == nil {
 		return unavailable("the run has recorded no spec")
@@ -28,10 +27,13 @@ func derivesPipeline(pr *v1.PipelineRun, pipeline *v1.Pipeline, written *v1.Pipe
 	if err != nil {
 		return unavailable("%v", err)
 	}
-	if !variablesOf(pr, pipeline, from).derive(from, ran) {
-		return unavailable("the Pipeline in the cluster is not the one that ran")
+	vars := variablesOf(pr, pipeline)
+	for vars.rounds = 1; vars.rounds <= maxRounds; vars.rounds++ {
+		if vars.derive(from, ran) {
+			return nil
+		}
 	}
-	return nil
+	return unavailable("the Pipeline in the cluster is not the one that ran")
 }
 
 // tree is a spec as JSON has it.
@@ -40,122 +42,93 @@ func tree(spec any) (decoded any, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return decoded, json.Unmarshal(data, &decoded)
-}
-
-// variables has what substitution makes of each text of a spec that refers to
-// a variable.
-type variables struct {
-	texts  map[string]string
-	lists  map[string][]string // as an element of a list
-	values map[string]any      // as a whole value that is a list or an object
-}
-
-// variablesOf has Tekton substitute each text as if it were the script and an
-// argument of a step.
-func variablesOf(pr *v1.PipelineRun, pipeline *v1.Pipeline, from any) variables {
-	var texts []string
-	collect(from, &texts)
-	carrier := &v1.TaskSpec{Params: pipeline.Spec.Params}
-	for _, text := range texts {
-		carrier.Steps = append(carrier.Steps, v1.Step{Script: text, Args: []string{text}})
-	}
-	run := &v1.TaskRun{Spec: v1.TaskRunSpec{Params: pr.Spec.Params}}
-	carrier = taskresources.ApplyParameters(carrier, run, pipeline.Spec.Params...)
-	carrier = taskresources.ApplyReplacements(carrier, contexts(pr, pipeline), nil, nil)
-
-	vars := variables{map[string]string{}, map[string][]string{}, wholeValues(pr, pipeline)}
-	for i, text := range texts {
-		vars.texts[text], vars.lists[text] = carrier.Steps[i].Script, carrier.Steps[i].Args
-	}
-	return vars
-}
-
-// contexts are the variables of Tekton that are no parameters.
-func contexts(pr *v1.PipelineRun, pipeline *v1.Pipeline) map[string]string {
-	replacements := map[string]string{
-		"context.pipelineRun.name":      pr.Name,
-		"context.pipelineRun.namespace": pr.Namespace,
-		"context.pipelineRun.uid":       string(pr.UID),
-		"context.pipeline.name":         pipeline.Name,
-	}
-	for _, declared := range pipeline.Spec.Workspaces {
-		replacements["workspaces."+declared.Name+".bound"] = "false"
-	}
-	for _, bound := range pr.Spec.Workspaces {
-		replacements["workspaces."+bound.Name+".bound"] = "true"
-	}
-	return replacements
-}
-
-// wholeValues are the parameters that replace a reference to all of them,
-// $(params.x[*]).
-func wholeValues(pr *v1.PipelineRun, pipeline *v1.Pipeline) map[string]any {
-	whole := map[string]any{}
-	put := func(name string, value v1.ParamValue) {
-		if value.Type == v1.ParamTypeString {
-			return
-		}
-		if decoded, err := tree(value); err == nil {
-			whole["$(params."+name+"[*])"] = decoded
-		}
-	}
-	for _, declared := range pipeline.Spec.Params {
-		if declared.Default != nil {
-			put(declared.Name, *declared.Default)
-		}
-	}
-	for _, given := range pr.Spec.Params {
-		put(given.Name, given.Value)
-	}
-	return whole
-}
-
-func collect(node any, texts *[]string) {
-	switch node := node.(type) {
-	case string:
-		if strings.Contains(node, "$(") {
-			*texts = append(*texts, node)
-		}
-	case []any:
-		for _, element := range node {
-			collect(element, texts)
-		}
-	case map[string]any:
-		for _, value := range node {
-			collect(value, texts)
-		}
-	}
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.UseNumber() // floating-point numbers would make large ones equal
+	return decoded, decoder.Decode(&decoded)
 }
 
 // derive compares what ran with what was written.
 func (v variables) derive(from, ran any) bool {
 	switch from := from.(type) {
 	case string:
-		return ran == from || ran == v.text(from) || v.is(from, ran)
+		return ran == from || refers(from) && v.becomes(from, ran)
 	case []any:
 		ran, ok := ran.([]any)
 		return ok && v.deriveList(from, ran)
 	case map[string]any:
 		ran, ok := ran.(map[string]any)
-		if !ok || len(from) != len(ran) {
-			return false
-		}
-		for key, value := range from {
-			if found, there := ran[key]; !there || !v.derive(value, found) {
-				return false
-			}
-		}
-		return true
+		return ok && v.deriveObject(from, ran)
 	}
 	return reflect.DeepEqual(from, ran)
+}
+
+func (v variables) becomes(text string, ran any) bool {
+	value, err := tree(v.value(text))
+	return err == nil && reflect.DeepEqual(value, ran)
+}
+
+func (v variables) deriveObject(from, ran map[string]any) bool {
+	compared := 0
+	for key, value := range from {
+		found, there := ran[key]
+		switch {
+		case !there && v.vanishes(value):
+			continue
+		case !there || !v.in(key, from).deriveField(key, value, found):
+			return false
+		}
+		compared++
+	}
+	return compared == len(ran)
+}
+
+// vanishes says that a value becomes one that JSON leaves out.
+func (v variables) vanishes(value any) bool {
+	switch value := value.(type) {
+	case string:
+		return v.becomes(value, "")
+	case []any:
+		return v.deriveList(value, nil)
+	}
+	return false
+}
+
+// in are the variables in a field of an object.
+func (v variables) in(key string, object map[string]any) variables {
+	if key != "taskSpec" {
+		return v
+	}
+	var given v1.Params
+	data, err := json.Marshal(object["params"])
+	if err != nil || json.Unmarshal(data, &given) != nil {
+		return v
+	}
+	return v.within(given)
+}
+
+// deriveField: the input of a when expression is a text even if it refers to a
+// whole list.
+func (v variables) deriveField(key string, from, ran any) bool {
+	if v.derive(from, ran) {
+		return true
+	}
+	text, isText := from.(string)
+	if key != "input" || !isText {
+		return false
+	}
+	list := v.value(text)
+	if list.Type != v1.ParamTypeArray {
+		return false
+	}
+	encoded, err := json.Marshal(list.ArrayVal)
+	return err == nil && ran == string(encoded)
 }
 
 // deriveList lets one element stand for as many as it expands to.
 func (v variables) deriveList(from, ran []any) bool {
 	for _, element := range from {
 		text, isText := element.(string)
-		if expanded, found := v.lists[text]; isText && found && startsWith(ran, expanded) {
+		if expanded := v.elements(text); isText && startsWith(ran, expanded) {
 			ran = ran[len(expanded):]
 			continue
 		}
@@ -177,16 +150,4 @@ func startsWith(list []any, prefix []string) bool {
 		}
 	}
 	return true
-}
-
-func (v variables) text(from string) any {
-	if text, found := v.texts[from]; found {
-		return text
-	}
-	return from
-}
-
-func (v variables) is(from string, ran any) bool {
-	whole, found := v.values[from]
-	return found && reflect.DeepEqual(whole, ran)
 }

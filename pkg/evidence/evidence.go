@@ -10,6 +10,7 @@ import (
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	"github.com/tektoncd/pipeline/pkg/apis/resolution/v1beta1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"knative.dev/pkg/apis"
 
 	"github.com/trusted-resources/chains-extension/pkg/resource"
@@ -43,6 +44,9 @@ type Item struct {
 	// Referenced says that a resolver fetched it, so that Tekton verified it
 	// unless no policy matched.
 	Referenced bool
+	// NotRun are the tasks of a Pipeline whose resources Tekton may have verified
+	// although they did not run: its condition on the run may be theirs.
+	NotRun []string
 	// Verified is Tekton's condition on the TaskRun that ran it, if there is one.
 	Verified *apis.Condition
 	// NoMatch is what Tekton did about resources that no policy matches.
@@ -68,10 +72,17 @@ type Requests interface {
 	Request(ctx context.Context, namespace, name string) (*v1beta1.ResolutionRequest, error)
 }
 
+// History knows whether an object was written to since a run was created. What
+// it does not know for certain, it denies.
+type History interface {
+	UnchangedSince(run, object metav1.Object) bool
+}
+
 // Collector collects the evidence for runs.
 type Collector struct {
 	Objects  Objects
 	Requests Requests
+	History  History
 }
 
 // gap says why content cannot be established.

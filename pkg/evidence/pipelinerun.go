@@ -2,9 +2,12 @@ package evidence
 
 import (
 	"context"
+	"slices"
+	"strings"
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"knative.dev/pkg/apis"
 
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/pkg/verify"
@@ -13,7 +16,8 @@ import (
 // PipelineRun collects the Pipeline and, for each TaskRun, its Task and
 // StepActions.
 func (c *Collector) PipelineRun(ctx context.Context, pr *v1.PipelineRun, taskRuns []*v1.TaskRun) []Item {
-	items := []Item{c.pipeline(ctx, pr)}
+	items := append([]Item{c.pipeline(ctx, pr)}, refused(pr)...)
+	items[0].NotRun = notRun(pr)
 	collected := map[string]bool{}
 	for _, tr := range taskRuns {
 		collected[tr.Name] = true
@@ -32,8 +36,47 @@ func (c *Collector) PipelineRun(ctx context.Context, pr *v1.PipelineRun, taskRun
 	return items
 }
 
+// notRun are the tasks with a resource that a resolver fetches and without a
+// run. Tekton verifies all before it starts any.
+func notRun(pr *v1.PipelineRun) (names []string) {
+	if pr.Status.PipelineSpec == nil {
+		return nil
+	}
+	run := map[string]bool{}
+	for _, child := range pr.Status.ChildReferences {
+		run[child.PipelineTaskName] = true
+	}
+	for _, task := range slices.Concat(pr.Status.PipelineSpec.Tasks, pr.Status.PipelineSpec.Finally) {
+		fetched := task.TaskRef != nil && task.TaskRef.Resolver != "" || task.PipelineRef != nil && task.PipelineRef.Resolver != ""
+		if fetched && !run[task.Name] {
+			names = append(names, task.Name)
+		}
+	}
+	return names
+}
+
+// refused is the resource for whose sake Tekton refused the run, unless that is
+// the Pipeline: there is no run of it that could say more.
+func refused(pr *v1.PipelineRun) []Item {
+	condition := pr.Status.GetCondition(apis.ConditionSucceeded)
+	if condition.GetReason() != v1.PipelineRunReasonResourceVerificationFailed.String() {
+		return nil
+	}
+	for _, name := range notRun(pr) {
+		if strings.Contains(condition.GetMessage(), " referred resource "+name+" failed ") {
+			found := Item{
+				Role: PipelineTask, Kind: resource.Task, Namespace: pr.Namespace, Name: name, Referenced: true,
+				NoMatch: noMatch(pr.Status.Provenance),
+			}
+			found.missing(unavailable("Tekton refused what task %s refers to", name))
+			return []Item{found}
+		}
+	}
+	return nil
+}
+
 func (c *Collector) pipeline(ctx context.Context, pr *v1.PipelineRun) Item {
-	r := run{namespace: pr.Namespace, owners: []types.UID{pr.UID}, annotations: pr.Annotations}
+	r := run{object: pr, namespace: pr.Namespace, owners: []types.UID{pr.UID}, annotations: pr.Annotations}
 	found := Item{
 		Role: Pipeline, Kind: resource.Pipeline, Namespace: pr.Namespace, Name: pr.Name,
 		NoMatch: noMatch(pr.Status.Provenance),
@@ -48,14 +91,26 @@ func (c *Collector) pipeline(ctx context.Context, pr *v1.PipelineRun) Item {
 			break
 		}
 		found.Source = *pr.Status.Provenance.RefSource
-		c.fill(ctx, r, &found, pipelineRequestName(ctx, pr), string(ref.Resolver))
+		res := c.fill(ctx, r, &found, pipelineRequestName(ctx, pr), string(ref.Resolver))
+		if unrecorded(found) {
+			found.prove(ctx, pr, res.object)
+		}
 	default:
 		found.Name = ref.Name
-		if pipeline, ok := c.live(ctx, r, &found).(*v1.Pipeline); ok {
-			if missing := replaysPipeline(ctx, pr, pipeline); missing != nil {
-				found.unproven(missing)
-			}
+		if object := c.live(ctx, r, &found); object != nil {
+			found.prove(ctx, pr, object)
 		}
 	}
 	return found
+}
+
+// prove takes back the content of a Pipeline unless the run ran it.
+func (i *Item) prove(ctx context.Context, pr *v1.PipelineRun, object resource.Object) {
+	pipeline, missing := asPipeline(ctx, object)
+	if missing == nil {
+		missing = replaysPipeline(ctx, pr, pipeline)
+	}
+	if missing != nil {
+		i.unproven(missing)
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	taskresources "github.com/tektoncd/pipeline/pkg/reconciler/taskrun/resources"
@@ -22,6 +21,16 @@ func (c *Collector) replaysTask(ctx context.Context, r run, tr *v1.TaskRun, task
 	if tr.Status.TaskSpec == nil {
 		return unavailable("the run has recorded no spec")
 	}
+	missing := c.replaysTaskAs(ctx, r, tr, task, task.Name)
+	if missing != nil && tr.Spec.TaskRef != nil && tr.Spec.TaskRef.Resolver != "" {
+		// Once Tekton has waited for a StepAction, it calls a resolved Task by
+		// the name of the run.
+		missing = c.replaysTaskAs(ctx, r, tr, task, tr.Name)
+	}
+	return missing
+}
+
+func (c *Collector) replaysTaskAs(ctx context.Context, r run, tr *v1.TaskRun, task *v1.Task, name string) *gap {
 	return replays(tr.Status.TaskSpec, func() (*v1.TaskSpec, error) {
 		spec := task.Spec.DeepCopy()
 		spec.SetDefaults(ctx)
@@ -31,9 +40,7 @@ func (c *Collector) replaysTask(ctx context.Context, r run, tr *v1.TaskRun, task
 		}
 		spec.Steps = steps
 		return spec, nil
-	}, func(spec *v1.TaskSpec) (*v1.TaskSpec, error) {
-		return substitute(ctx, spec, task.Name, unstarted(tr)), nil
-	})
+	}, func(spec *v1.TaskSpec) *v1.TaskSpec { return substitute(ctx, spec, name, unstarted(tr)) })
 }
 
 // replaysPipeline is the same for a Pipeline, see reconcile in
@@ -53,44 +60,47 @@ func recovered(missing **gap) {
 	}
 }
 
-// replays substitutes until the result is what the run recorded.
-func replays[Spec any](recorded *Spec, begin func() (*Spec, error), round func(*Spec) (*Spec, error)) (missing *gap) {
+// replays substitutes until the result is what the run recorded, or stays as it
+// is.
+func replays[Spec any](recorded *Spec, begin func() (*Spec, error), round func(*Spec) *Spec) (missing *gap) {
 	defer recovered(&missing)
 	want, err := json.Marshal(recorded)
 	if err != nil {
 		return unavailable("%v", err)
 	}
 	spec, err := begin()
+	if err != nil {
+		return unavailable("%v", err)
+	}
+	var before []byte
 	for range maxRounds {
+		got, err := asStored(spec)
 		if err != nil {
-			return unavailable("%v", err)
+			return unavailable("a spec cannot be read back: %v", err)
 		}
-		var same bool
-		if same, err = marshalsTo(spec, want); same {
+		if bytes.Equal(got, want) {
 			return nil
 		}
-		if err == nil {
-			spec, err = round(spec)
+		if bytes.Equal(got, before) {
+			break
 		}
+		before, spec = got, round(spec)
 	}
 	return unavailable("what is in the cluster is not what ran")
 }
 
-// marshalsTo compares as stored: a spec that was never stored may hold what
-// JSON drops.
-func marshalsTo[Spec any](spec *Spec, want []byte) (bool, error) {
-	stored := new(Spec)
+// asStored is the JSON of what is read back: a spec that was never stored may
+// hold what JSON drops.
+func asStored[Spec any](spec *Spec) ([]byte, error) {
 	data, err := json.Marshal(spec)
-	if err == nil {
-		err = json.Unmarshal(data, stored)
-	}
-	if err == nil {
-		data, err = json.Marshal(stored)
-	}
 	if err != nil {
-		return false, fmt.Errorf("a spec cannot be read back: %w", err)
+		return nil, err
 	}
-	return bytes.Equal(data, want), nil
+	stored := new(Spec)
+	if err := json.Unmarshal(data, stored); err != nil {
+		return nil, err
+	}
+	return json.Marshal(stored)
 }
 
 // substitute is one round of a TaskRun's reconciliation.
@@ -103,21 +113,29 @@ func substitute(ctx context.Context, spec *v1.TaskSpec, taskName string, tr *v1.
 	spec = taskresources.ApplyResults(spec)
 	spec = taskresources.ApplyArtifacts(spec)
 	spec = taskresources.ApplyStepExitCodePath(spec)
+	if tr.Spec.TaskSpec != nil {
+		declare(spec, tr.Spec.Workspaces)
+	}
+	return taskresources.ApplyWorkspaces(ctx, spec, spec.Workspaces, tr.Spec.Workspaces, volumes)
+}
+
+// declare adds declarations of the workspaces that a run with a spec of its own
+// has without one. A run that refers to a Task may not have such.
+func declare(spec *v1.TaskSpec, bound []v1.WorkspaceBinding) {
 	declared := map[string]bool{}
 	for _, declaration := range spec.Workspaces {
 		declared[declaration.Name] = true
 	}
-	for _, binding := range tr.Spec.Workspaces {
+	for _, binding := range bound {
 		if !declared[binding.Name] {
 			spec.Workspaces = append(spec.Workspaces, v1.WorkspaceDeclaration{Name: binding.Name})
 		}
 	}
-	return taskresources.ApplyWorkspaces(ctx, spec, spec.Workspaces, tr.Spec.Workspaces, volumes)
 }
 
 // unstarted is a copy that Tekton's functions may write to.
 func unstarted(tr *v1.TaskRun) *v1.TaskRun {
 	unstarted := tr.DeepCopy()
-	unstarted.Status.Steps, unstarted.Status.TaskSpec = nil, nil
+	unstarted.Status.Steps, unstarted.Status.TaskSpec, unstarted.Status.RetriesStatus = nil, nil, nil
 	return unstarted
 }

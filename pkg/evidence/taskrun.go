@@ -7,6 +7,7 @@ import (
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	"github.com/tektoncd/pipeline/pkg/trustedresources"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/trusted-resources/chains-extension/pkg/resource"
@@ -27,7 +28,8 @@ func (c *Collector) TaskRun(ctx context.Context, tr *v1.TaskRun) []Item {
 // taskRun is the same for a TaskRun of a PipelineRun, unless parent is nil. A
 // spec that the TaskRun carries itself is the PipelineRun's matter.
 func (c *Collector) taskRun(ctx context.Context, tr *v1.TaskRun, parent *v1.PipelineRun) []Item {
-	r := run{namespace: tr.Namespace, owners: []types.UID{tr.UID}, annotations: tr.Annotations}
+	c = c.snapshot()
+	r := run{object: tr, namespace: tr.Namespace, owners: []types.UID{tr.UID}, annotations: tr.Annotations}
 	for _, owner := range tr.OwnerReferences {
 		r.owners = append(r.owners, owner.UID) // a PipelineRun asks for the Tasks of its TaskRuns
 	}
@@ -37,7 +39,6 @@ func (c *Collector) taskRun(ctx context.Context, tr *v1.TaskRun, parent *v1.Pipe
 	}
 	var items []Item
 	var task *v1.Task
-	var local bool
 	switch ref := tr.Spec.TaskRef; {
 	case tr.Spec.TaskSpec != nil:
 		task = &v1.Task{ObjectMeta: tr.ObjectMeta, Spec: *tr.Spec.TaskSpec}
@@ -50,32 +51,50 @@ func (c *Collector) taskRun(ctx context.Context, tr *v1.TaskRun, parent *v1.Pipe
 	default:
 		var found Item
 		found, task = c.localTask(ctx, r, tr, role)
-		items, local = append(items, found), true
+		items = append(items, found)
 	}
 	if task == nil {
-		return items
+		return append(items, unknownSteps(items, tr)...)
 	}
-	steps := c.stepActions(ctx, r, tr, task)
-	if local || slices.ContainsFunc(steps, isLocal) {
+	items = append(items, c.stepActions(ctx, r, tr, task)...)
+	if slices.ContainsFunc(items, unrecorded) {
 		if missing := c.replaysTask(ctx, r, tr, task); missing != nil {
-			if local {
-				items[0].unproven(missing)
-			}
-			for i := range steps {
-				if isLocal(steps[i]) && steps[i].Content != nil {
-					steps[i].unproven(missing)
+			for i := range items {
+				if unrecorded(items[i]) {
+					items[i].unproven(missing)
 				}
 			}
 		}
 	}
-	return append(items, steps...)
+	return items
 }
 
-func isLocal(i Item) bool { return !i.Referenced }
+// unknownSteps stands for the StepActions of a Task of which no more than the
+// checksum is left: the status of a run does not tell whether there were any.
+func unknownSteps(items []Item, tr *v1.TaskRun) []Item {
+	if items[0].Content == nil {
+		return nil
+	}
+	unknown := item(StepAction, resource.StepAction, tr)
+	unknown.Name, unknown.Verified = "", nil
+	unknown.missing(unavailable("the Task of %s is gone, and with it which StepActions it referred to", tr.Name))
+	return []Item{unknown}
+}
 
-// unproven takes back what was taken from the live object.
+// unrecorded says that the run's status does not pin the content: what is in
+// the cluster now may have been put there later, ResolutionRequests too.
+func unrecorded(i Item) bool {
+	return i.Content != nil && (!i.Referenced || i.Role == StepAction || len(i.Source.Digest) == 0)
+}
+
+// unproven takes back what the cluster says now.
 func (i *Item) unproven(missing *gap) {
-	i.Source = v1.RefSource{URI: clusterURI(i.Kind, i.Namespace, i.Name, "")}
+	switch {
+	case !i.Referenced:
+		i.Source = v1.RefSource{URI: clusterURI(i.Kind, i.Namespace, i.Name, "")}
+	case i.Role == StepAction:
+		i.Source = v1.RefSource{}
+	}
 	i.missing(missing)
 }
 
@@ -121,7 +140,7 @@ func (c *Collector) fill(ctx context.Context, r run, found *Item, requestName, r
 	if found.Role == StepAction {
 		recorded = nil // Tekton's record of them is not reliable
 	}
-	res, missing := c.request(ctx, r, requestName, recorded)
+	res, missing := c.request(ctx, r, requestName, found.Kind, recorded)
 	if missing == nil {
 		found.Source = res.source
 		found.Namespace, found.Name = res.object.GetNamespace(), res.object.GetName()
@@ -135,12 +154,21 @@ func (c *Collector) fill(ctx context.Context, r run, found *Item, requestName, r
 		if namespace, name, ok := parseClusterURI(recorded.URI); ok {
 			found.Namespace, found.Name = namespace, name
 			if found.Content = c.recordedContent(ctx, r, found.Kind, *recorded); found.Content != nil {
-				return nil
+				return c.unchanged(ctx, found)
 			}
 		}
 	}
 	found.missing(missing)
 	return nil
+}
+
+// unchanged is the object in the cluster if it is the one that was recorded.
+func (c *Collector) unchanged(ctx context.Context, found *Item) *resolved {
+	object, err := c.Objects.Object(found.Kind, found.Namespace, found.Name)
+	if err != nil || object == nil || !hasChecksum(ctx, object, found.Content.Checksum) {
+		return nil
+	}
+	return &resolved{object: object, source: found.Source}
 }
 
 // localTask takes the Task as it is in the cluster. That it is the one that ran
@@ -158,6 +186,12 @@ func (c *Collector) live(ctx context.Context, r run, found *Item) resource.Objec
 	object, err := c.Objects.Object(found.Kind, found.Namespace, found.Name)
 	if err != nil || object == nil {
 		found.unproven(unavailable("%s %s/%s is not in the cluster any more", found.Kind, found.Namespace, found.Name))
+		return nil
+	}
+	// Tekton may fetch it more than once for one run, and record what it found
+	// last although it started what it found first.
+	if !c.History.UnchangedSince(r.object, object) {
+		found.unproven(unavailable("%s %s/%s may have been written to after %s was created", found.Kind, found.Namespace, found.Name, r.object.GetName()))
 		return nil
 	}
 	checksum, err := resource.Checksum(ctx, object)
@@ -196,7 +230,6 @@ func (c *Collector) stepActions(ctx context.Context, r run, tr *v1.TaskRun, task
 	return items
 }
 
-func (i *Item) same(other Item) bool {
-	return i.Kind == other.Kind && i.Namespace == other.Namespace && i.Name == other.Name && i.Source.URI == other.Source.URI &&
-		i.Source.EntryPoint == other.Source.EntryPoint
-}
+// same compares contents, too: one StepAction may have changed between two
+// steps that refer to it.
+func (i *Item) same(other Item) bool { return equality.Semantic.DeepEqual(*i, other) }

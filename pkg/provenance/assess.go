@@ -90,7 +90,8 @@ func nameKey(verdict verify.Verdict, keys Keys, candidate string, checksum []byt
 
 // compare sets the agreement. Conditions of TaskRuns are reliable. The one of a
 // PipelineRun is that of the resource which Tekton checked last, so it differs
-// only if it is that of none.
+// only if it is that of none, and not even then if Tekton checked resources that
+// did not run.
 func (r *Report) compare(condition *apis.Condition) {
 	compared := 0
 	possible := map[corev1.ConditionStatus]bool{}
@@ -112,8 +113,12 @@ func (r *Report) compare(condition *apis.Condition) {
 		}
 	}
 	if pipeline != nil {
-		compared++
-		if found := statusOf(condition); !possible[found] {
+		found := statusOf(condition)
+		switch {
+		case possible[found]:
+			compared++
+		case len(pipeline.NotRun) == 0:
+			compared++
 			r.differs(pipeline, found)
 		}
 	}

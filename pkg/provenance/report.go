@@ -5,6 +5,7 @@ package provenance
 
 import (
 	"cmp"
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -75,13 +76,27 @@ func (r Report) counts() map[verify.Result]int {
 
 // sorted makes the attestation independent of the order of the evidence.
 func sorted(records []Record) []Record {
-	records = slices.Clone(records)
-	slices.SortStableFunc(records, func(a, b Record) int {
-		return cmp.Or(
-			cmp.Compare(a.Role, b.Role), cmp.Compare(a.Kind, b.Kind),
-			cmp.Compare(a.Item.Namespace, b.Item.Namespace), cmp.Compare(a.Name, b.Name),
-			cmp.Compare(a.Source.URI, b.Source.URI),
-		)
-	})
-	return records
+	type keyed struct {
+		key    string
+		record Record
+	}
+	all := make([]keyed, 0, len(records))
+	for _, record := range records {
+		all = append(all, keyed{record.key(), record})
+	}
+	slices.SortFunc(all, func(a, b keyed) int { return cmp.Compare(a.key, b.key) })
+	sorted := make([]Record, 0, len(all))
+	for _, k := range all {
+		sorted = append(sorted, k.record)
+	}
+	return sorted
+}
+
+// key has all of a record that gets into the attestation.
+func (r Record) key() string {
+	data, err := json.Marshal([]any{r.Role, r.Kind, r.Namespace, r.Name, r.Source.URI, r.Source.Digest, r.values(time.Time{})})
+	if err != nil {
+		return "" // texts and maps of texts always can be written
+	}
+	return string(data)
 }

@@ -15,7 +15,7 @@ const maxText = 1 << 10
 func (r Record) values(checkedAt time.Time) map[string]any {
 	values := outcomeValues(r.Outcome)
 	values["kind"] = string(r.Kind)
-	put(values, "namespace", r.Item.Namespace)
+	put(values, "namespace", r.Namespace)
 	put(values, "name", r.Name)
 	values["checkedAt"] = timestamp(checkedAt)
 	if len(r.Policies) > 1 {

@@ -168,5 +168,6 @@ func (e *env) status(p *harness.Provenance) ([]harness.Verification, *harness.Su
 	if summary == nil {
 		e.Fatal("there is no summary")
 	}
+	e.check(harness.ValidateVerification(p))
 	return verifications, summary
 }

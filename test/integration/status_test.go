@@ -141,6 +141,25 @@ func TestStatusOfStepActions(t *testing.T) {
 		"Task locals PASSED", "StepAction signed SKIPPED ContentUnavailable", "StepAction unsigned SKIPPED ContentUnavailable")
 }
 
+// Tekton may record another state of a Task than the one that it started, if the
+// Task is written to at that moment. So a Task by local name that was written to
+// since the run was created is not known, even if it looks the same again.
+func TestStatusOfATaskThatChangedAndChangedBack(t *testing.T) {
+	m := withStatus(t)
+	ns := m.namespaceWith(nil)
+	m.policies(ns, trusted)
+	built := task(ns, "built", building)
+	m.check(m.signer.Sign(t.Context(), built))
+	m.create(built)
+	m.run(ns, "run", &v1.TaskRef{Name: "built"}, lasting)
+	m.underway(ns, "run")
+	m.patch(ns, "built", `{"spec":{"description":"another"}}`)
+	m.patch(ns, "built", `{"spec":{"description":null}}`)
+	m.finds(m.attestation(ns, "run", false, soon), "Task built SKIPPED ContentUnavailable")
+	m.run(ns, "later", &v1.TaskRef{Name: "built"})
+	m.finds(m.attestation(ns, "later", false, soon), "Task built PASSED")
+}
+
 // Chains makes one dependency of twenty tasks that come from one bundle. Each
 // still has its own entry.
 func TestStatusOfTwentyTasksOfOneBundle(t *testing.T) {

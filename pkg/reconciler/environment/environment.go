@@ -57,23 +57,9 @@ type Environment struct {
 	namespaces corev1listers.NamespaceLister
 	release    atomic.Pointer[error]
 
-	mu        sync.RWMutex // guards listeners
+	mu        sync.RWMutex // guards all below
 	listeners []func(namespace string)
-}
-
-// Source makes the environment when it is first asked for. knative calls the
-// constructors of controllers one after the other.
-type Source func(ctx context.Context, cmw configmap.Watcher) *Environment
-
-// Shared is a Source of one environment.
-func Shared(options Options) Source {
-	var shared *Environment
-	return func(ctx context.Context, cmw configmap.Watcher) *Environment {
-		if shared == nil {
-			shared = newEnvironment(ctx, cmw, options)
-		}
-		return shared
-	}
+	synced    []cache.InformerSynced
 }
 
 func newEnvironment(ctx context.Context, cmw configmap.Watcher, options Options) *Environment {
@@ -169,9 +155,14 @@ func (env *Environment) InScope(item any) bool {
 
 // Handle registers a handler, or ends the process.
 func (env *Environment) Handle(ctx context.Context, informer cache.SharedIndexInformer, handler cache.ResourceEventHandler) {
-	if _, err := informer.AddEventHandler(handler); err != nil {
+	registered, err := informer.AddEventHandler(handler)
+	if err != nil {
 		logging.FromContext(ctx).Fatalw("Cannot watch", zap.Error(err))
+		return
 	}
+	env.mu.Lock()
+	defer env.mu.Unlock()
+	env.synced = append(env.synced, registered.HasSynced)
 }
 
 func configMapReference(cm *corev1.ConfigMap) *corev1.ObjectReference {

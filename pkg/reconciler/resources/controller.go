@@ -21,11 +21,11 @@ import (
 
 // NewControllers makes one controller for each signable kind. They share
 // configuration, keys and policies.
-func NewControllers(shared environment.Source) []injection.ControllerConstructor {
+func NewControllers(shared *environment.Source) []injection.ControllerConstructor {
 	constructors := make([]injection.ControllerConstructor, 0, len(resource.Kinds))
 	for _, kind := range resource.Kinds {
 		constructors = append(constructors, func(ctx context.Context, cmw configmap.Watcher) *controller.Impl {
-			return newController(ctx, kind, shared(ctx, cmw))
+			return newController(ctx, kind, shared.Get(ctx, cmw))
 		})
 	}
 	return constructors

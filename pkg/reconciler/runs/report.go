@@ -7,6 +7,8 @@ import (
 
 	"github.com/tektoncd/chains/pkg/chains/objects"
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	pipelineruninformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1/pipelinerun"
+	taskruninformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1/taskrun"
 	policyinformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1alpha1/verificationpolicy"
 	resolutionclient "github.com/tektoncd/pipeline/pkg/client/resolution/injection/client"
 	"github.com/tektoncd/pipeline/pkg/trustedresources"
@@ -53,6 +55,9 @@ func newReporter(ctx context.Context, env *environment.Environment) *reporter {
 	for _, kind := range resource.Kinds {
 		objects[kind] = environment.Informer(ctx, kind).GetIndexer()
 	}
+	history := newSightings()
+	env.Handle(ctx, taskruninformer.Get(ctx).Informer(), controller.HandleAll(history.see))
+	env.Handle(ctx, pipelineruninformer.Get(ctx).Informer(), controller.HandleAll(history.see))
 	watched := policyinformer.Get(ctx)
 	verifier := verify.New(policies{watched.Lister()}, secrets{kubeclient.Get(ctx).CoreV1()}, clock.RealClock{})
 	env.Handle(ctx, watched.Informer(), controller.HandleAll(func(item any) {
@@ -63,7 +68,7 @@ func newReporter(ctx context.Context, env *environment.Environment) *reporter {
 	return &reporter{
 		config: env.Config.Load,
 		evidence: evidence.Collector{
-			Objects: objects, Requests: requests{resolutionclient.Get(ctx).ResolutionV1beta1()},
+			Objects: objects, Requests: requests{resolutionclient.Get(ctx).ResolutionV1beta1()}, History: history,
 		},
 		verifier: verifier,
 		keys:     env.Keys.Ring,

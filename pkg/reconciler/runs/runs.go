@@ -43,10 +43,10 @@ const (
 
 // NewControllers makes Chains' two controllers, and has them write the
 // verification status into what they sign.
-func NewControllers(shared environment.Source, options environment.Options) []injection.ControllerConstructor {
+func NewControllers(shared *environment.Source, options environment.Options) []injection.ControllerConstructor {
 	return []injection.ControllerConstructor{
 		func(ctx context.Context, cmw configmap.Watcher) *controller.Impl {
-			provenance.Register(newReporter(ctx, shared(ctx, cmw)))
+			provenance.Register(newReporter(ctx, shared.Get(ctx, cmw)))
 			return newTaskRunController(ctx, cmw, options.SecretsDir, options.Namespaces)
 		},
 		func(ctx context.Context, cmw configmap.Watcher) *controller.Impl {

@@ -1,0 +1,160 @@
+package harness
+
+import (
+	"maps"
+	"strings"
+	"testing"
+
+	slsa "github.com/in-toto/attestation/go/predicates/provenance/v1"
+	intoto "github.com/in-toto/attestation/go/v1"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/trusted-resources/chains-extension/pkg/provenance"
+)
+
+type object = map[string]any
+
+var keyID = "sha256:" + strings.Repeat("0f", 32)
+
+func passed() object {
+	return object{
+		"kind": "Task", "namespace": "ns", "name": "build", "result": "PASSED", "mode": "enforce", "policy": "trust", "keyId": keyID,
+		"checkedAt": "2026-07-01T10:00:00Z",
+	}
+}
+
+func failed() object {
+	return object{"kind": "Task", "result": "FAILED", "reason": "Unsigned", "mode": "warn", "policy": "trust", "checkedAt": "2026-07-01T10:00:00Z"}
+}
+
+func skipped() object {
+	return object{"kind": "StepAction", "result": "SKIPPED", "reason": "ContentUnavailable", "checkedAt": "2026-07-01T10:00:00Z"}
+}
+
+func summary() object {
+	return object{
+		"result": "PASSED", "counts": object{"passed": 1.0, "failed": 0.0, "skipped": 0.0}, "tekton": object{"status": "True"},
+		"agreement": "AGREES", "checkedAt": "2026-07-01T10:00:00Z",
+	}
+}
+
+// with is an object with other values; nil takes a property away.
+func with(o object, values object) object {
+	o = maps.Clone(o)
+	for name, value := range values {
+		if o[name] = value; value == nil {
+			delete(o, name)
+		}
+	}
+	return o
+}
+
+func attestation(t *testing.T, dependency []any, summaries ...object) *Provenance {
+	t.Helper()
+	annotations := func(values object) *structpb.Struct {
+		s, err := structpb.NewStruct(values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	p := &Provenance{Predicate: &slsa.Provenance{BuildDefinition: &slsa.BuildDefinition{}, RunDetails: &slsa.RunDetails{}}}
+	p.Predicate.BuildDefinition.ResolvedDependencies = []*intoto.ResourceDescriptor{
+		{Uri: "of-chains"}, {Uri: "ours", Annotations: annotations(object{provenance.VerificationAnnotation: dependency})},
+	}
+	for _, s := range summaries {
+		p.Predicate.RunDetails.Byproducts = append(p.Predicate.RunDetails.Byproducts,
+			&intoto.ResourceDescriptor{Name: provenance.SummaryName, Annotations: annotations(s)})
+	}
+	return p
+}
+
+func TestTheSchemaTakesWhatIsRight(t *testing.T) {
+	several := []any{
+		object{"policy": "a", "mode": "enforce", "result": "PASSED", "keyId": keyID},
+		object{"policy": "b", "mode": "warn", "result": "FAILED", "reason": "SignatureInvalid"},
+	}
+	for name, entry := range map[string]object{
+		"passed":           passed(),
+		"failed":           failed(),
+		"skipped":          skipped(),
+		"no policy":        with(skipped(), object{"reason": "NoPolicy", "mode": "skip"}),
+		"a key of our own": with(failed(), object{"reason": "KeyUnknown", "keyId": keyID}),
+		"another content":  with(failed(), object{"reason": "DigestMismatch", "mode": nil, "policy": nil}),
+		"several policies": with(passed(), object{"policies": several}),
+	} {
+		if err := ValidateVerification(attestation(t, []any{entry, entry}, with(summary(), object{"tekton_verification": []any{entry}}))); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestTheSchemaRefusesWhatIsWrong(t *testing.T) {
+	for name, entry := range map[string]object{
+		"an unknown property":          with(passed(), object{"extra": 1.0}),
+		"an unknown kind":              with(passed(), object{"kind": "ClusterTask"}),
+		"an unknown result":            with(passed(), object{"result": "OK"}),
+		"an unknown reason":            with(failed(), object{"reason": "Because"}),
+		"an unknown mode":              with(passed(), object{"mode": "strict"}),
+		"no kind":                      with(passed(), object{"kind": nil}),
+		"no result":                    with(passed(), object{"result": nil}),
+		"no time":                      with(passed(), object{"checkedAt": nil}),
+		"a time that is none":          with(passed(), object{"checkedAt": "yesterday"}),
+		"a key ID without algorithm":   with(passed(), object{"keyId": strings.Repeat("0f", 32)}),
+		"a key ID in capitals":         with(passed(), object{"keyId": "sha256:" + strings.Repeat("0F", 32)}),
+		"a short key ID":               with(passed(), object{"keyId": "sha256:0f"}),
+		"passed with a reason":         with(passed(), object{"reason": "Unsigned"}),
+		"passed without a key":         with(passed(), object{"keyId": nil}),
+		"passed without a policy":      with(passed(), object{"policy": nil}),
+		"passed without a mode":        with(passed(), object{"mode": nil}),
+		"failed without a reason":      with(failed(), object{"reason": nil}),
+		"failed with a key":            with(failed(), object{"keyId": keyID}),
+		"failed for want of content":   with(failed(), object{"reason": "ContentUnavailable"}),
+		"skipped without a reason":     with(skipped(), object{"reason": nil}),
+		"skipped although unsigned":    with(skipped(), object{"reason": "Unsigned"}),
+		"skipped though another":       with(skipped(), object{"reason": "DigestMismatch"}),
+		"an empty name":                with(passed(), object{"name": ""}),
+		"a long name":                  with(passed(), object{"name": strings.Repeat("x", 1025)}),
+		"one policy of several":        with(passed(), object{"policies": []any{object{"policy": "a", "mode": "enforce", "result": "PASSED", "keyId": keyID}}}),
+		"a policy without a name":      with(passed(), object{"policies": []any{object{"mode": "warn", "result": "FAILED", "reason": "Unsigned"}, object{"policy": "b", "mode": "warn", "result": "FAILED", "reason": "Unsigned"}}}),
+		"a policy that passed nothing": with(passed(), object{"policies": []any{object{"policy": "a", "mode": "warn", "result": "PASSED"}, object{"policy": "b", "mode": "warn", "result": "FAILED", "reason": "Unsigned"}}}),
+	} {
+		if ValidateVerification(attestation(t, []any{entry}, summary())) == nil {
+			t.Errorf("%s: the dependency is taken", name)
+		}
+		if ValidateVerification(attestation(t, []any{passed()}, with(summary(), object{"tekton_verification": []any{entry}}))) == nil {
+			t.Errorf("%s: the summary is taken", name)
+		}
+	}
+	counts := func(passed, failed, skipped float64) object {
+		return object{"counts": object{"passed": passed, "failed": failed, "skipped": skipped}}
+	}
+	for name, s := range map[string]object{
+		"an unknown property":     with(summary(), object{"extra": 1.0}),
+		"an unknown agreement":    with(summary(), object{"agreement": "PERHAPS"}),
+		"an unknown status":       with(summary(), object{"tekton": object{"status": "true"}}),
+		"no counts":               with(summary(), object{"counts": nil}),
+		"half a count":            with(summary(), counts(0.5, 0, 0)),
+		"a negative count":        with(summary(), counts(1, 0, -1)),
+		"no agreement":            with(summary(), object{"agreement": nil}),
+		"passed with a failure":   with(summary(), counts(1, 1, 0)),
+		"passed with one skipped": with(summary(), counts(1, 0, 1)),
+		"passed with nothing":     with(summary(), counts(0, 0, 0)),
+		"failed without failure":  with(summary(), object{"result": "FAILED"}),
+		"skipped with a failure":  with(with(summary(), object{"result": "SKIPPED"}), counts(1, 1, 1)),
+		"no others":               with(summary(), object{"tekton_verification": []any{}}),
+	} {
+		if ValidateVerification(attestation(t, []any{passed()}, s)) == nil {
+			t.Errorf("the summary: %s: is taken", name)
+		}
+	}
+	if ValidateVerification(attestation(t, []any{}, summary())) == nil {
+		t.Error("an empty annotation is taken")
+	}
+	if ValidateVerification(attestation(t, []any{passed()})) == nil {
+		t.Error("an attestation without a summary is taken")
+	}
+	if ValidateVerification(attestation(t, []any{passed()}, summary(), summary())) == nil {
+		t.Error("an attestation with two summaries is taken")
+	}
+}

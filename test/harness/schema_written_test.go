@@ -1,0 +1,90 @@
+package harness
+
+import (
+	"testing"
+	"time"
+
+	slsa "github.com/in-toto/attestation/go/predicates/provenance/v1"
+	intoto "github.com/in-toto/attestation/go/v1"
+	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/trusted-resources/chains-extension/pkg/evidence"
+	"github.com/trusted-resources/chains-extension/pkg/provenance"
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+	verdicts "github.com/trusted-resources/chains-extension/pkg/verify"
+)
+
+func written(t *testing.T, report provenance.Report) *Provenance {
+	t.Helper()
+	predicate := &structpb.Struct{}
+	data, err := protojson.Marshal(&slsa.Provenance{BuildDefinition: &slsa.BuildDefinition{}, RunDetails: &slsa.RunDetails{}})
+	if err == nil {
+		err = protojson.Unmarshal(data, predicate)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	enriched, err := provenance.Enrich(&intoto.Statement{Predicate: predicate}, report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if data, err = protojson.Marshal(enriched); err != nil {
+		t.Fatal(err)
+	}
+	p, err := ParseProvenance(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestTheSchemaTakesWhatTheControllerWrites(t *testing.T) {
+	verdict := func(o verdicts.Outcome, others ...verdicts.Outcome) verdicts.Verdict {
+		return verdicts.Verdict{Outcome: o, Policies: append([]verdicts.Outcome{o}, others...)}
+	}
+	fails := func(reason verdicts.Reason, mode verdicts.Mode) verdicts.Outcome {
+		return verdicts.Outcome{Policy: "p", Mode: mode, Result: verdicts.Failed, Reason: reason, Message: "why"}
+	}
+	passes := verdicts.Outcome{Policy: "p", Mode: verdicts.Enforce, Result: verdicts.Passed, KeyID: keyID}
+	ours := fails(verdicts.KeyUnknown, verdicts.Enforce)
+	ours.KeyID = keyID
+	skips := func(reason verdicts.Reason, mode verdicts.Mode) verdicts.Verdict {
+		return verdicts.Verdict{Outcome: verdicts.Outcome{Mode: mode, Result: verdicts.Skipped, Reason: reason}}
+	}
+	for name, v := range map[string]verdicts.Verdict{
+		"passed":                verdict(passes),
+		"passed by two":         verdict(passes, passes),
+		"failed one of two":     verdict(fails(verdicts.Unsigned, verdicts.Warn), passes),
+		"SignatureInvalid":      verdict(fails(verdicts.SignatureInvalid, verdicts.Enforce)),
+		"KeyUnknown":            verdict(ours),
+		"KeyUnavailable":        verdict(fails(verdicts.KeyUnavailable, verdicts.Warn)),
+		"PolicyInvalid":         verdict(fails(verdicts.PolicyInvalid, verdicts.Enforce)),
+		"policies not readable": skips(verdicts.PolicyInvalid, ""),
+		"DigestMismatch":        {Outcome: verdicts.Outcome{Result: verdicts.Failed, Reason: verdicts.DigestMismatch}},
+		"NoPolicy":              skips(verdicts.NoPolicy, verdicts.Skip),
+		"NoPolicy, warn":        skips(verdicts.NoPolicy, verdicts.Warn),
+		"NoPolicy, enforce":     skips(verdicts.NoPolicy, verdicts.Enforce),
+		"ContentUnavailable":    skips(verdicts.ContentUnavailable, ""),
+		"Inline":                skips(verdicts.Inline, ""),
+	} {
+		for _, source := range []string{"", "git+https://git.example"} {
+			for _, kind := range resource.Kinds {
+				for _, agreement := range []provenance.Agreement{provenance.Agrees, provenance.Differs, provenance.NotComparable} {
+					p := written(t, provenance.Report{
+						Records:   []provenance.Record{{Item: evidence.Item{Kind: kind, Source: v1.RefSource{URI: source}}, Verdict: v}},
+						CheckedAt: time.Unix(0, 1), TektonStatus: "Absent", Agreement: agreement,
+					})
+					if err := ValidateVerification(p); err != nil {
+						t.Errorf("%s: %v", name, err)
+					}
+				}
+			}
+		}
+	}
+	nothing := provenance.Report{TektonStatus: "True", TektonMessage: "m", Agreement: provenance.NotComparable}
+	if err := ValidateVerification(written(t, nothing)); err != nil {
+		t.Error(err)
+	}
+}
