@@ -102,6 +102,52 @@ func TestAStepActionThatChangedBetweenSteps(t *testing.T) {
 	has(t, items[2], evil, "")
 }
 
+// What is in the cluster is what was there when the run began only if nobody
+// has written to it since.
+func TestALocalResourceThatWasWrittenTo(t *testing.T) {
+	build := task("build", "", referring(v1.Step{Name: "a", Ref: &v1.Ref{Name: "compile"}}))
+	p := pipeline("p", v1.PipelineTask{Name: "a"})
+	w := newWorld(t)
+	w.objects.put(stepAction("compile", "cc"), p)
+	tr, pr := w.ran(localRun(), build), recorded(t, p, nil)
+	pr.Spec.PipelineRef.Name = "p"
+	for name, tc := range map[string]struct {
+		written string
+		items   func() []Item
+	}{
+		"the Task":     {"build", func() []Item { return w.TaskRun(t.Context(), tr)[:1] }},
+		"a StepAction": {"compile", func() []Item { return w.TaskRun(t.Context(), tr)[1:] }},
+		"the Pipeline": {"p", func() []Item { return w.PipelineRun(t.Context(), pr, nil) }},
+	} {
+		w.written = nil
+		for _, item := range tc.items() {
+			if item.Content == nil {
+				t.Errorf("%s, before: %s", name, item.Message)
+			}
+		}
+		w.written = map[string]bool{tc.written: true}
+		for _, item := range tc.items() {
+			lacks(t, item, verify.ContentUnavailable, "written to")
+		}
+	}
+}
+
+// Tekton fills in what it filled in again each time, and starts what it has
+// after the first time. So the record of a Task may become that of another,
+// which is put back after the run began.
+func TestATaskWhoseRecordBecomesThatOfAnother(t *testing.T) {
+	params := declaring(spec("a", nil), spec("b", nil))
+	ran, signed := task("build", "$$(params.a)", params), sign(task("build", "make", params), "own")
+	w := newWorld(t)
+	tr := w.ran(localRun(giving(param("a", text("(params.b)")), param("b", text("make")))), ran)
+	if got := tr.Status.TaskSpec.Steps[0].Script; got != "make" {
+		t.Fatalf("the record says %q: Tekton does it otherwise", got)
+	}
+	w.objects.put(signed)
+	w.written = map[string]bool{"build": true}
+	lacks(t, w.one(tr), verify.ContentUnavailable, "written to")
+}
+
 // turncoat has another object each time that it is asked.
 type turncoat struct {
 	Objects

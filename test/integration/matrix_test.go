@@ -154,7 +154,7 @@ func (m *matrix) policies(namespace string, s situation) {
 	case twoPolicies:
 		m.policy(namespace, "first", ".*", v1alpha1.ModeEnforce, m.signer)
 		m.policy(namespace, "second", ".*", v1alpha1.ModeEnforce, m.stranger)
-	default:
+	case trusted, unsigned, tampered, unknownKey, deleted, changed, forged:
 		m.policy(namespace, "trust", ".*", v1alpha1.ModeEnforce, m.signer)
 	}
 }

@@ -63,7 +63,7 @@ func TestVerificationStatusInAttestations(t *testing.T) {
 	e.configure(withProvenance)
 	e.installAdmission()
 	m := newMatrix(e)
-	var cells []*cell
+	cells := make([]*cell, 0, 2*len(references)*len(situations))
 	for _, s := range situations {
 		plain := e.namespaceWith(nil)
 		admitted := e.namespace()
@@ -108,8 +108,9 @@ func (m *matrix) says(c cell, p *harness.Provenance) {
 	if status, agreement := c.wantTekton(); summary.Tekton.Status != status || summary.Agreement != agreement {
 		m.Errorf("Tekton's condition: got %s %s, want %s %s", summary.Tekton.Status, summary.Agreement, status, agreement)
 	}
-	var kinds []string
-	for _, v := range append(verifications, summary.Others...) {
+	all := slices.Concat(verifications, summary.Others)
+	kinds := make([]string, 0, len(all))
+	for _, v := range all {
 		kinds = append(kinds, v.Kind)
 		if v.Result != result || v.Reason != reason || v.Mode != mode {
 			m.Errorf("%s %s: got %s %q %q, want %s %q %q", v.Kind, v.Name, v.Result, v.Reason, v.Mode, result, reason, mode)

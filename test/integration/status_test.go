@@ -58,7 +58,7 @@ func (m *matrix) underway(namespace, name string) {
 
 // found renders what an attestation says, one line for each resource.
 func found(verifications []harness.Verification) string {
-	var lines []string
+	lines := make([]string, 0, len(verifications))
 	for _, v := range verifications {
 		lines = append(lines, strings.TrimSpace(fmt.Sprintf("%s %s %s %s", v.Kind, v.Name, v.Result, v.Reason)))
 	}
@@ -166,7 +166,7 @@ func TestStatusOfTwentyTasksOfOneBundle(t *testing.T) {
 	m := withStatus(t)
 	ns := m.namespaceWith(nil)
 	m.policies(ns, warned)
-	var objects []resource.Object
+	objects := make([]resource.Object, 0, 20)
 	want := []string{"Pipeline twenty PASSED"}
 	for i := range 20 {
 		built := task(ns, fmt.Sprintf("task-%02d", i), building)

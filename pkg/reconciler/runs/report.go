@@ -110,7 +110,7 @@ func (r *reporter) tell(ctx context.Context, about *corev1.ObjectReference, repo
 		r.metrics.Verified(ctx, record.Kind, string(record.Result), string(record.Reason))
 		if record.Result != verify.Passed {
 			logger.Infow("Resource not verified", "resourceKind", record.Kind, "resource", record.Name,
-				"result", record.Result, "reason", record.Reason, "policy", record.Policy, "message", cmp.Or(record.Item.Message, record.Outcome.Message))
+				"result", record.Result, "reason", record.Reason, "policy", record.Policy, "message", cmp.Or(record.Message, record.Verdict.Message))
 		}
 	}
 	if report.Agreement == provenance.Differs {
