@@ -26,6 +26,7 @@ test: binaries ## Run all tests, those on a real control plane included
 # Not part of test: Vault takes 9 minutes of CPU time to build, once.
 .PHONY: test-kms
 test-kms: binaries vault ## Run the tests that take a KMS: HashiCorp Vault, built from its Go module
+	cd test/vault && go mod tidy -diff
 	go test -timeout 20m -count 1 -tags kms -run KMS ./pkg/verify ./test/harness ./test/integration
 
 .PHONY: vault
@@ -46,7 +47,6 @@ lint: ## Run golangci-lint
 verify: ## Check that go.mod and formatting are what the tools would make of them
 	go mod tidy -diff
 	cd test/localcluster && go mod tidy -diff
-	cd test/vault && go mod tidy -diff
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
 	if [ -n "$$unformatted" ]; then echo "not formatted, run gofmt -w on: $$unformatted"; exit 1; fi
 

@@ -187,3 +187,13 @@ func summaryOf(t testing.TB, p *slsa.Provenance) map[string]any {
 	}
 	return found
 }
+
+// write makes a predicate as Chains does.
+func write(provenance *slsa.Provenance) (*structpb.Struct, error) {
+	predicate := &structpb.Struct{}
+	data, err := protojson.Marshal(provenance)
+	if err != nil {
+		return nil, err
+	}
+	return predicate, protojson.Unmarshal(data, predicate)
+}

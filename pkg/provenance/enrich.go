@@ -2,9 +2,11 @@ package provenance
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	slsa "github.com/in-toto/attestation/go/predicates/provenance/v1"
 	intoto "github.com/in-toto/attestation/go/v1"
@@ -20,34 +22,57 @@ import (
 // summary as a byproduct. The error says that the predicate is no SLSA v1
 // provenance. The statement that is given stays as it is.
 func Enrich(statement *intoto.Statement, report Report) (*intoto.Statement, error) {
-	predicate, err := read(statement.GetPredicate())
+	known, err := read(statement.GetPredicate())
 	if err != nil {
 		return nil, err
 	}
-	definition, run := predicate.GetBuildDefinition(), predicate.GetRunDetails()
-	if definition == nil || run == nil {
+	if known.GetBuildDefinition() == nil || known.GetRunDetails() == nil {
 		return nil, fmt.Errorf("the predicate has no build definition or no run details: %s", statement.GetPredicateType())
 	}
+	predicate, ok := proto.Clone(statement.GetPredicate()).(*structpb.Struct)
+	if !ok {
+		return nil, errors.New("the predicate cannot be copied")
+	}
 	groups, others := group(sorted(report.Records))
+	dependencies := listIn(predicate.Fields["buildDefinition"].GetStructValue(), "resolvedDependencies")
 	for _, g := range groups {
-		dependency := find(definition.GetResolvedDependencies(), g)
-		if dependency == nil {
-			dependency = &intoto.ResourceDescriptor{Name: string(g.role), Uri: g.uri, Digest: g.digest}
-			definition.ResolvedDependencies = append(definition.ResolvedDependencies, dependency)
+		at := g.find(known.GetBuildDefinition().GetResolvedDependencies())
+		if at < 0 {
+			at = len(dependencies.Values)
+			dependencies.Values = append(dependencies.Values, structpb.NewStructValue(g.dependency()))
 		}
-		if err := annotate(dependency, VerificationAnnotation, list(g.records, report.CheckedAt)); err != nil {
+		verifications, err := structpb.NewList(list(g.records, report.CheckedAt))
+		if err != nil {
 			return nil, err
 		}
+		annotations := structIn(dependencies.Values[at].GetStructValue(), "annotations")
+		annotations.Fields[VerificationAnnotation] = structpb.NewListValue(verifications)
 	}
-	summary, err := structpb.NewStruct(report.summary(others))
+	summary, err := structpb.NewStruct(map[string]any{"name": SummaryName, "annotations": report.summary(others)})
 	if err != nil {
 		return nil, err
 	}
-	run.Byproducts = append(run.Byproducts, &intoto.ResourceDescriptor{Name: SummaryName, Annotations: summary})
+	byproducts := listIn(predicate.Fields["runDetails"].GetStructValue(), "byproducts")
+	byproducts.Values = append(byproducts.Values, structpb.NewStructValue(summary))
+	return &intoto.Statement{
+		Type: statement.GetType(), Subject: statement.GetSubject(), PredicateType: statement.GetPredicateType(), Predicate: predicate,
+	}, nil
+}
 
-	enriched := &intoto.Statement{Type: statement.GetType(), Subject: statement.GetSubject(), PredicateType: statement.GetPredicateType()}
-	enriched.Predicate, err = write(predicate)
-	return enriched, err
+// listIn is the list of that name in an object, which is made if need be.
+func listIn(object *structpb.Struct, name string) *structpb.ListValue {
+	if object.Fields[name].GetListValue() == nil {
+		object.Fields[name] = structpb.NewListValue(&structpb.ListValue{})
+	}
+	return object.Fields[name].GetListValue()
+}
+
+// structIn is the same for an object.
+func structIn(object *structpb.Struct, name string) *structpb.Struct {
+	if len(object.Fields[name].GetStructValue().GetFields()) == 0 {
+		object.Fields[name] = structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{}})
+	}
+	return object.Fields[name].GetStructValue()
 }
 
 // dependencyGroup are the records that one dependency stands for.
@@ -81,50 +106,39 @@ func group(records []Record) (groups []*dependencyGroup, others []Record) {
 	return groups, others
 }
 
-// find is the first dependency that Chains made of the group, if it did.
-func find(dependencies []*intoto.ResourceDescriptor, g *dependencyGroup) *intoto.ResourceDescriptor {
-	at := slices.IndexFunc(dependencies, func(d *intoto.ResourceDescriptor) bool {
+// find is the place of the first dependency that Chains made of the group, or
+// negative.
+func (g *dependencyGroup) find(dependencies []*intoto.ResourceDescriptor) int {
+	return slices.IndexFunc(dependencies, func(d *intoto.ResourceDescriptor) bool {
 		return d.GetName() == string(g.role) && d.GetUri() == g.uri && maps.Equal(d.GetDigest(), g.digest)
 	})
-	if at < 0 {
-		return nil
-	}
-	return dependencies[at]
 }
 
-func annotate(dependency *intoto.ResourceDescriptor, name string, value any) error {
-	annotation, err := structpb.NewValue(value)
-	if err != nil {
-		return err
+// dependency is the one that Chains did not make.
+func (g *dependencyGroup) dependency() *structpb.Struct {
+	fields := map[string]*structpb.Value{
+		"name": structpb.NewStringValue(string(g.role)),
+		"uri":  structpb.NewStringValue(strings.ToValidUTF8(g.uri, "\uFFFD")),
 	}
-	if dependency.Annotations == nil {
-		dependency.Annotations = &structpb.Struct{}
+	if len(g.digest) > 0 {
+		digest := &structpb.Struct{Fields: map[string]*structpb.Value{}}
+		for algorithm, value := range g.digest {
+			digest.Fields[algorithm] = structpb.NewStringValue(value)
+		}
+		fields["digest"] = structpb.NewStructValue(digest)
 	}
-	if dependency.Annotations.Fields == nil {
-		dependency.Annotations.Fields = map[string]*structpb.Value{}
-	}
-	dependency.Annotations.Fields[name] = annotation
-	return nil
+	return &structpb.Struct{Fields: fields}
 }
 
-// read and write go through JSON, as Chains does when it makes the predicate.
+// read goes through JSON, as Chains does when it makes the predicate.
 func read(predicate *structpb.Struct) (*slsa.Provenance, error) {
 	provenance := &slsa.Provenance{}
-	if err := convert(predicate, provenance); err != nil {
+	data, err := protojson.Marshal(predicate)
+	if err == nil {
+		err = protojson.Unmarshal(data, provenance)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("the predicate is no SLSA v1 provenance: %w", err)
 	}
 	return provenance, nil
-}
-
-func write(provenance *slsa.Provenance) (*structpb.Struct, error) {
-	predicate := &structpb.Struct{}
-	return predicate, convert(provenance, predicate)
-}
-
-func convert(from, to proto.Message) error {
-	data, err := protojson.Marshal(from)
-	if err != nil {
-		return err
-	}
-	return protojson.Unmarshal(data, to)
 }
