@@ -135,10 +135,12 @@ func recorded(t *testing.T, p *v1.Pipeline, params v1.Params) *v1.PipelineRun {
 // that Pipeline unless the run gave that value.
 func TestAValueThatTheRunDidNotGive(t *testing.T) {
 	for name, tc := range map[string]struct{ ran, written v1.PipelineTask }{
-		"another value":       {v1.PipelineTask{DisplayName: "evil"}, v1.PipelineTask{DisplayName: "$(params.word)"}},
-		"another parameter":   {v1.PipelineTask{DisplayName: "$(params.onError)"}, v1.PipelineTask{DisplayName: "$(params.word)"}},
-		"an unknown variable": {v1.PipelineTask{DisplayName: "evil"}, v1.PipelineTask{DisplayName: "$(params.nowhere)"}},
-		"a result":            {v1.PipelineTask{DisplayName: "evil"}, v1.PipelineTask{DisplayName: "$(tasks.a.results.b)"}},
+		"another value":         {v1.PipelineTask{DisplayName: "evil"}, v1.PipelineTask{DisplayName: "$(params.word)"}},
+		"another parameter":     {v1.PipelineTask{DisplayName: "$(params.onError)"}, v1.PipelineTask{DisplayName: "$(params.word)"}},
+		"an unknown variable":   {v1.PipelineTask{DisplayName: "evil"}, v1.PipelineTask{DisplayName: "$(params.nowhere)"}},
+		"a result":              {v1.PipelineTask{DisplayName: "evil"}, v1.PipelineTask{DisplayName: "$(tasks.a.results.b)"}},
+		"more than was written": {v1.PipelineTask{DisplayName: "evil"}, v1.PipelineTask{}},
+		"less than was written": {v1.PipelineTask{}, v1.PipelineTask{DisplayName: "good"}},
 		"a shorter list": {v1.PipelineTask{Params: v1.Params{param("p", array("default", "evil"))}},
 			v1.PipelineTask{Params: v1.Params{param("p", array("$(params.list[*])"))}}},
 		"a longer list": {v1.PipelineTask{Params: v1.Params{param("p", array("evil"))}},

@@ -78,6 +78,7 @@ func TestATaskFromAResolver(t *testing.T) {
 		"git":                 {"git", build, gitSource},
 		"git, of v1beta1":     {"git", beta, gitSource},
 		"the cluster's":       {"cluster", build, clusterSource(t, build)},
+		"without defaults":    {"git", task("build", "make", func(t *v1.Task) { t.Spec.Params = v1.ParamSpecs{{Name: "p"}} }), gitSource},
 		"without a name":      {"git", sign(task("", "make"), "own"), gitSource},
 		"without a signature": {"git", sign(task("build", "make"), ""), gitSource},
 	} {
