@@ -26,15 +26,19 @@ func Enrich(statement *intoto.Statement, report Report) (*intoto.Statement, erro
 	if err != nil {
 		return nil, err
 	}
-	if known.GetBuildDefinition() == nil || known.GetRunDetails() == nil {
-		return nil, fmt.Errorf("the predicate has no build definition or no run details: %s", statement.GetPredicateType())
-	}
 	predicate, ok := proto.Clone(statement.GetPredicate()).(*structpb.Struct)
 	if !ok {
 		return nil, errors.New("the predicate cannot be copied")
 	}
+	definition, run := predicate.GetFields()["buildDefinition"].GetStructValue(), predicate.GetFields()["runDetails"].GetStructValue()
+	if definition == nil || run == nil {
+		return nil, fmt.Errorf("the predicate has no build definition or no run details: %s", statement.GetPredicateType())
+	}
 	groups, others := group(sorted(report.Records))
-	dependencies := listIn(predicate.Fields["buildDefinition"].GetStructValue(), "resolvedDependencies")
+	dependencies := listIn(definition, "resolvedDependencies")
+	if len(dependencies.Values) != len(known.GetBuildDefinition().GetResolvedDependencies()) {
+		return nil, errors.New("the predicate spells resolvedDependencies otherwise")
+	}
 	for _, g := range groups {
 		at := g.find(known.GetBuildDefinition().GetResolvedDependencies())
 		if at < 0 {
@@ -46,13 +50,13 @@ func Enrich(statement *intoto.Statement, report Report) (*intoto.Statement, erro
 			return nil, err
 		}
 		annotations := structIn(dependencies.Values[at].GetStructValue(), "annotations")
-		annotations.Fields[VerificationAnnotation] = structpb.NewListValue(verifications)
+		setField(annotations, VerificationAnnotation, structpb.NewListValue(verifications))
 	}
 	summary, err := structpb.NewStruct(map[string]any{"name": SummaryName, "annotations": report.summary(others)})
 	if err != nil {
 		return nil, err
 	}
-	byproducts := listIn(predicate.Fields["runDetails"].GetStructValue(), "byproducts")
+	byproducts := listIn(run, "byproducts")
 	byproducts.Values = append(byproducts.Values, structpb.NewStructValue(summary))
 	return &intoto.Statement{
 		Type: statement.GetType(), Subject: statement.GetSubject(), PredicateType: statement.GetPredicateType(), Predicate: predicate,
@@ -62,17 +66,25 @@ func Enrich(statement *intoto.Statement, report Report) (*intoto.Statement, erro
 // listIn is the list of that name in an object, which is made if need be.
 func listIn(object *structpb.Struct, name string) *structpb.ListValue {
 	if object.Fields[name].GetListValue() == nil {
-		object.Fields[name] = structpb.NewListValue(&structpb.ListValue{})
+		setField(object, name, structpb.NewListValue(&structpb.ListValue{}))
 	}
 	return object.Fields[name].GetListValue()
 }
 
 // structIn is the same for an object.
 func structIn(object *structpb.Struct, name string) *structpb.Struct {
-	if len(object.Fields[name].GetStructValue().GetFields()) == 0 {
-		object.Fields[name] = structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{}})
+	if object.Fields[name].GetStructValue() == nil {
+		setField(object, name, structpb.NewStructValue(&structpb.Struct{}))
 	}
 	return object.Fields[name].GetStructValue()
+}
+
+// setField sets a field, also of an object without any.
+func setField(object *structpb.Struct, name string, value *structpb.Value) {
+	if object.Fields == nil {
+		object.Fields = map[string]*structpb.Value{}
+	}
+	object.Fields[name] = value
 }
 
 // dependencyGroup are the records that one dependency stands for.

@@ -12,6 +12,7 @@ import (
 	slsa "github.com/in-toto/attestation/go/predicates/provenance/v1"
 	intoto "github.com/in-toto/attestation/go/v1"
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 
@@ -272,13 +273,28 @@ func TestTextsOfOthersAreBoundedAndValid(t *testing.T) {
 	}
 }
 
+func TestProvenanceOfNothing(t *testing.T) {
+	s := &intoto.Statement{Predicate: &structpb.Struct{}}
+	if err := protojson.Unmarshal([]byte(`{"buildDefinition":{},"runDetails":{}}`), s.GetPredicate()); err != nil {
+		t.Fatal(err)
+	}
+	p := parsed(t, must(Enrich(s, reportOf(record(item(evidence.Task, "a"), outcome(verify.Passed, ""))))))
+	if got := names(t, p.GetBuildDefinition().GetResolvedDependencies()[0]); got != "a" || summaryOf(t, p)["result"] != "PASSED" {
+		t.Errorf("got %v", p)
+	}
+}
+
 func TestOnlyProvenanceIsEnriched(t *testing.T) {
 	for name, s := range map[string]*intoto.Statement{
 		"no statement":        nil,
 		"no predicate":        {},
 		"no build definition": {Predicate: must(structpb.NewStruct(map[string]any{"runDetails": map[string]any{}}))},
 		"no run details":      {Predicate: must(structpb.NewStruct(map[string]any{"buildDefinition": map[string]any{}}))},
-		"SLSA v0.2":           {Predicate: must(structpb.NewStruct(map[string]any{"buildType": "x", "invocation": map[string]any{}}))},
+		"other spellings":     {Predicate: must(structpb.NewStruct(map[string]any{"build_definition": map[string]any{}, "run_details": map[string]any{}}))},
+		"another spelling": {Predicate: must(structpb.NewStruct(map[string]any{
+			"buildDefinition": map[string]any{"resolved_dependencies": []any{map[string]any{"name": "task"}}}, "runDetails": map[string]any{},
+		}))},
+		"SLSA v0.2": {Predicate: must(structpb.NewStruct(map[string]any{"buildType": "x", "invocation": map[string]any{}}))},
 	} {
 		if enriched, err := Enrich(s, reportOf()); err == nil {
 			t.Errorf("%s: no error, got %v", name, enriched)
