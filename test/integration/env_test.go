@@ -116,6 +116,10 @@ func (e *env) namespaceWith(labels map[string]string) string {
 	e.cleanup(func() error {
 		return cluster.Kube.CoreV1().Namespaces().Delete(cleanupContext(), ns.Name, metav1.DeleteOptions{})
 	})
+	e.eventually(soon, func() error { // no Pod can be made before
+		_, err := cluster.Kube.CoreV1().ServiceAccounts(ns.Name).Get(e.Context(), "default", metav1.GetOptions{})
+		return err
+	})
 	return ns.Name
 }
 
