@@ -83,7 +83,7 @@ var _ remote.Requester = requester{}
 
 // Submit implements remote.Requester.
 func (r requester) Submit(ctx context.Context, _ remote.ResolverName, request remote.Request) (remote.ResolvedResource, error) {
-	found, err := r.c.Requests.Request(ctx, r.r.namespace, request.ResolverPayload().Name)
+	found, err := r.c.Requests.Request(ctx, r.r.GetNamespace(), request.ResolverPayload().Name)
 	if err != nil {
 		return nil, err
 	}

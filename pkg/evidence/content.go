@@ -29,10 +29,8 @@ const sha256Digest = "sha256"
 
 // run is what matters of a run to all that is behind it.
 type run struct {
-	object      metav1.Object
-	namespace   string
-	owners      []types.UID // who may own its ResolutionRequests
-	annotations map[string]string
+	metav1.Object
+	owners []types.UID // who may own its ResolutionRequests
 }
 
 // resolved is a resource as a resolver returned it.
@@ -44,9 +42,9 @@ type resolved struct {
 // request reads what a resolver returned for a run. recorded is the source that
 // the run names, if it does.
 func (c *Collector) request(ctx context.Context, r run, name string, kind resource.Kind, recorded *v1.RefSource) (*resolved, *gap) {
-	request, err := c.Requests.Request(ctx, r.namespace, name)
+	request, err := c.Requests.Request(ctx, r.GetNamespace(), name)
 	if err != nil {
-		return nil, unavailable("ResolutionRequest %s/%s: %v", r.namespace, name, err)
+		return nil, unavailable("ResolutionRequest %s/%s: %v", r.GetNamespace(), name, err)
 	}
 	return readRequest(r, request, kind, recorded)
 }
@@ -84,15 +82,9 @@ func readRequest(r run, request *v1beta1.ResolutionRequest, kind resource.Kind, 
 	return &resolved{object: object, source: *request.Status.RefSource}, nil
 }
 
-// content takes the checksum of what a resolver returned. Tekton sets defaults
-// before it verifies.
+// content takes the checksum of what a resolver returned.
 func (c *Collector) content(ctx context.Context, r run, kind resource.Kind, res *resolved, resolver string) (*Content, *gap) {
-	defaulted, ok := res.object.DeepCopyObject().(resource.Object)
-	if !ok {
-		return nil, unavailable("a copy of %T cannot be signed", res.object)
-	}
-	defaulted.SetDefaults(ctx)
-	checksum, err := checksumOf(defaulted)
+	checksum, err := resource.Checksum(ctx, res.object)
 	if err != nil {
 		return nil, unavailable("%v", err)
 	}
@@ -134,7 +126,7 @@ func (c *Collector) candidates(ctx context.Context, r run, kind resource.Kind, o
 			add(signature)
 		}
 	}
-	add(r.annotations[trustedresources.SignatureAnnotation])
+	add(r.GetAnnotations()[trustedresources.SignatureAnnotation])
 	return found
 }
 
@@ -142,8 +134,6 @@ func hasChecksum(ctx context.Context, live resource.Object, checksum []byte) boo
 	found, err := resource.Checksum(ctx, live)
 	return err == nil && bytes.Equal(found, checksum)
 }
-
-func checksumOf(object resource.Object) ([]byte, error) { return object.Checksum() }
 
 func kindOf(object resource.Object) resource.Kind {
 	switch object.(type) {

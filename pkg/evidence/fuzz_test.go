@@ -24,7 +24,7 @@ func FuzzRequestContent(f *testing.F) {
 	f.Add([]byte("{}"), false)
 	f.Fuzz(func(t *testing.T, data []byte, byClusterResolver bool) {
 		w, tr := newWorld(t), resolvedRun("git", gitSource)
-		r := run{namespace: namespace, owners: []types.UID{tr.UID}}
+		r := run{Object: tr, owners: []types.UID{tr.UID}}
 		request := w.answered(tr, task("build", "make"))
 		request.Status.Data = base64.StdEncoding.EncodeToString(data)
 		for _, kind := range resource.Kinds {

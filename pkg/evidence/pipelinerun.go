@@ -21,7 +21,7 @@ func (c *Collector) PipelineRun(ctx context.Context, pr *v1.PipelineRun, taskRun
 	collected := map[string]bool{}
 	for _, tr := range taskRuns {
 		collected[tr.Name] = true
-		items = append(items, c.taskRun(ctx, tr, pr)...)
+		items = append(items, c.taskRun(ctx, tr, PipelineTask)...)
 	}
 	for _, child := range pr.Status.ChildReferences {
 		if !collected[child.Name] {
@@ -76,7 +76,7 @@ func refused(pr *v1.PipelineRun) []Item {
 }
 
 func (c *Collector) pipeline(ctx context.Context, pr *v1.PipelineRun) Item {
-	r := run{object: pr, namespace: pr.Namespace, owners: []types.UID{pr.UID}, annotations: pr.Annotations}
+	r := run{Object: pr, owners: []types.UID{pr.UID}}
 	found := Item{
 		Role: Pipeline, Kind: resource.Pipeline, Namespace: pr.Namespace, Name: pr.Name,
 		NoMatch: noMatch(pr.Status.Provenance),

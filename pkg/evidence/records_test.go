@@ -21,7 +21,7 @@ const reconciliations = 2
 func (w *world) recordTaskRun(ctx context.Context, tr *v1.TaskRun, task *v1.Task) error {
 	spec := task.Spec.DeepCopy()
 	spec.SetDefaults(ctx)
-	owners := run{namespace: tr.Namespace, owners: []types.UID{tr.UID}}
+	owners := run{Object: tr, owners: []types.UID{tr.UID}}
 	steps, err := taskresources.GetStepActionsData(ctx, *spec, tr.DeepCopy(), cluster{objects: w.objects}, nil, requester{w.Collector, owners})
 	if err != nil {
 		return err

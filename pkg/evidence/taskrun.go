@@ -16,7 +16,7 @@ import (
 
 // TaskRun collects the Task and the StepActions behind a TaskRun.
 func (c *Collector) TaskRun(ctx context.Context, tr *v1.TaskRun) []Item {
-	items := c.taskRun(ctx, tr, nil)
+	items := c.taskRun(ctx, tr, Task)
 	if tr.Spec.TaskSpec != nil {
 		inline := item(Task, resource.Task, tr)
 		inline.missing(&gap{verify.Inline, "the TaskRun carries its spec itself"})
@@ -25,17 +25,13 @@ func (c *Collector) TaskRun(ctx context.Context, tr *v1.TaskRun) []Item {
 	return items
 }
 
-// taskRun is the same for a TaskRun of a PipelineRun, unless parent is nil. A
-// spec that the TaskRun carries itself is the PipelineRun's matter.
-func (c *Collector) taskRun(ctx context.Context, tr *v1.TaskRun, parent *v1.PipelineRun) []Item {
+// taskRun is the same for a TaskRun whose Task has that role. A spec that the
+// TaskRun of a PipelineRun carries itself is the PipelineRun's matter.
+func (c *Collector) taskRun(ctx context.Context, tr *v1.TaskRun, role Role) []Item {
 	c = c.snapshot()
-	r := run{object: tr, namespace: tr.Namespace, owners: []types.UID{tr.UID}, annotations: tr.Annotations}
+	r := run{Object: tr, owners: []types.UID{tr.UID}}
 	for _, owner := range tr.OwnerReferences {
 		r.owners = append(r.owners, owner.UID) // a PipelineRun asks for the Tasks of its TaskRuns
-	}
-	role := Task
-	if parent != nil {
-		role = PipelineTask
 	}
 	var items []Item
 	var task *v1.Task
@@ -190,8 +186,8 @@ func (c *Collector) live(ctx context.Context, r run, found *Item) resource.Objec
 	}
 	// Tekton may fetch it more than once for one run, and record what it found
 	// last although it started what it found first.
-	if !c.History.UnchangedSince(r.object, object) {
-		found.unproven(unavailable("%s %s/%s may have been written to after %s was created", found.Kind, found.Namespace, found.Name, r.object.GetName()))
+	if !c.History.UnchangedSince(r.Object, object) {
+		found.unproven(unavailable("%s %s/%s may have been written to after %s was created", found.Kind, found.Namespace, found.Name, r.GetName()))
 		return nil
 	}
 	checksum, err := resource.Checksum(ctx, object)

@@ -42,7 +42,7 @@ func TestAdmissionHasLocalReferencesVerified(t *testing.T) {
 	t.Run("without it unsigned resources run", func(t *testing.T) {
 		e := e.in(t)
 		for _, ref := range unsigned {
-			e.succeeded(e.runLocalTask(ns, ref))
+			e.succeeded(e.runTaskRef(ns, ref))
 		}
 		e.succeeded(e.runLocalPipeline(ns, "unsigned"))
 		e.succeeded(e.runLocalPipeline(ns, "signed-of-unsigned"))
@@ -52,7 +52,7 @@ func TestAdmissionHasLocalReferencesVerified(t *testing.T) {
 
 	t.Run("a signed Task runs", func(t *testing.T) {
 		e := e.in(t)
-		run := e.runLocalTask(ns, v1.TaskRef{Name: "signed"})
+		run := e.runTaskRef(ns, v1.TaskRef{Name: "signed"})
 		e.succeeded(run)
 		e.recorded(run.Status.Provenance, resource.Task, ns, "signed")
 		if c := run.Status.GetCondition(trustedresources.ConditionTrustedResourcesVerified); !c.IsTrue() {
@@ -65,7 +65,7 @@ func TestAdmissionHasLocalReferencesVerified(t *testing.T) {
 	t.Run("an unsigned Task does not", func(t *testing.T) {
 		e := e.in(t)
 		for _, ref := range unsigned {
-			e.wasRefused(e.runLocalTask(ns, ref))
+			e.wasRefused(e.runTaskRef(ns, ref))
 		}
 	})
 	t.Run("a signed Pipeline of a signed Task runs", func(t *testing.T) {
@@ -132,7 +132,7 @@ func (e *env) signedPipeline(namespace, name string) {
 	})
 }
 
-func (e *env) runLocalTask(namespace string, ref v1.TaskRef) *v1.TaskRun {
+func (e *env) runTaskRef(namespace string, ref v1.TaskRef) *v1.TaskRun {
 	e.Helper()
 	run, err := cluster.Run(e.Context(), &v1.TaskRun{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, GenerateName: "run-"},

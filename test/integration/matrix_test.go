@@ -306,8 +306,12 @@ func (m *matrix) interfere(c cell) {
 	if c.reference == inline || c.reference == byBundle || c.reference == byGit {
 		return
 	}
-	m.eventually(soon, func() error { return m.resolved(c) })
 	tekton, name := cluster.Tekton.TektonV1(), c.run.GetName()
+	taskRun := name
+	if c.pipeline {
+		taskRun += "-build"
+	}
+	m.underway(c.namespace, taskRun)
 	patch, options := []byte(`{"spec":{"description":"another"}}`), metav1.PatchOptions{}
 	var err error
 	if c.situation == deleted {
@@ -327,19 +331,6 @@ func (m *matrix) interfere(c cell) {
 	if m.done(c) {
 		m.Fatalf("%v ended too early for the test", c)
 	}
-}
-
-// resolved says that the TaskRun has the spec that it runs.
-func (m *matrix) resolved(c cell) error {
-	name := c.run.GetName()
-	if c.pipeline {
-		name += "-build"
-	}
-	run, err := cluster.Tekton.TektonV1().TaskRuns(c.namespace).Get(m.Context(), name, metav1.GetOptions{})
-	if err == nil && run.Status.PodName == "" {
-		err = fmt.Errorf("%s has no pod yet", name)
-	}
-	return err
 }
 
 func (m *matrix) done(c cell) bool {

@@ -6,7 +6,6 @@ import (
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	"github.com/tektoncd/pipeline/pkg/trustedresources"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"knative.dev/pkg/apis"
 
 	"github.com/trusted-resources/chains-extension/pkg/resource"
@@ -61,7 +60,7 @@ func (e *env) holdsOutside(source, uri string, publish func(*v1.Task) v1.Resolve
 
 	e.Run("as signed", func(t *testing.T) {
 		e := e.in(t)
-		run := e.runRef(away, publish(signed))
+		run := e.runTaskRef(away, v1.TaskRef{ResolverRef: publish(signed)})
 		if c := run.Status.GetCondition(apis.ConditionSucceeded); !c.IsTrue() {
 			t.Errorf("the run failed: %s: %s", c.Reason, c.Message)
 		}
@@ -76,17 +75,6 @@ func (e *env) holdsOutside(source, uri string, publish func(*v1.Task) v1.Resolve
 		e := e.in(t)
 		changed := signed.DeepCopy()
 		changed.Spec.Steps[0].Script = "echo hellp"
-		e.wasRefused(e.runRef(away, publish(changed)))
+		e.wasRefused(e.runTaskRef(away, v1.TaskRef{ResolverRef: publish(changed)}))
 	})
-}
-
-// runRef runs the Task that a resolver finds.
-func (e *env) runRef(namespace string, ref v1.ResolverRef) *v1.TaskRun {
-	e.Helper()
-	run, err := cluster.Run(e.Context(), &v1.TaskRun{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, GenerateName: "run-"},
-		Spec:       v1.TaskRunSpec{TaskRef: &v1.TaskRef{ResolverRef: ref}},
-	}, soon)
-	e.check(err)
-	return run
 }
