@@ -44,12 +44,12 @@ func (s objectStore) Object(kind resource.Kind, namespace, name string) (resourc
 
 func (s objectStore) put(objects ...resource.Object) {
 	for _, object := range objects {
-		s[objectKey{kindOf(object), object.GetNamespace(), object.GetName()}] = object
+		s[objectKey{resource.KindOf(object), object.GetNamespace(), object.GetName()}] = object
 	}
 }
 
 func (s objectStore) remove(object resource.Object) {
-	delete(s, objectKey{kindOf(object), object.GetNamespace(), object.GetName()})
+	delete(s, objectKey{resource.KindOf(object), object.GetNamespace(), object.GetName()})
 }
 
 // requestStore has the ResolutionRequests of a cluster.
@@ -166,7 +166,7 @@ func digestOf(t *testing.T, object resource.Object) string {
 func clusterSource(t *testing.T, object resource.Object) v1.RefSource {
 	t.Helper()
 	return v1.RefSource{
-		URI:    clusterURI(kindOf(object), object.GetNamespace(), object.GetName(), object.GetUID()),
+		URI:    clusterURI(resource.KindOf(object), object.GetNamespace(), object.GetName(), object.GetUID()),
 		Digest: map[string]string{sha256Digest: digestOf(t, object)},
 	}
 }

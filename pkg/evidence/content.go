@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
-	pipelinev1beta1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1beta1"
 	"github.com/tektoncd/pipeline/pkg/apis/resolution/v1beta1"
 	"github.com/tektoncd/pipeline/pkg/remote/resolution"
 	requests "github.com/tektoncd/pipeline/pkg/resolution/resource"
@@ -76,7 +75,7 @@ func readRequest(r run, request *v1beta1.ResolutionRequest, kind resource.Kind, 
 	}
 	// Sources do not tell kinds apart: a bundle may hold a Task and a Pipeline
 	// of one name.
-	if found := kindOf(object); found != kind {
+	if found := resource.KindOf(object); found != kind {
 		return nil, unavailable("ResolutionRequest %s holds a %s, expected a %s", request.Name, found, kind)
 	}
 	return &resolved{object: object, source: *request.Status.RefSource}, nil
@@ -133,18 +132,6 @@ func (c *Collector) candidates(ctx context.Context, r run, kind resource.Kind, o
 func hasChecksum(ctx context.Context, live resource.Object, checksum []byte) bool {
 	found, err := resource.Checksum(ctx, live)
 	return err == nil && bytes.Equal(found, checksum)
-}
-
-func kindOf(object resource.Object) resource.Kind {
-	switch object.(type) {
-	case *v1.Task, *pipelinev1beta1.Task: //nolint:staticcheck // Tekton still takes them from resolvers
-		return resource.Task
-	case *v1.Pipeline, *pipelinev1beta1.Pipeline: //nolint:staticcheck // the same
-		return resource.Pipeline
-	case *pipelinev1beta1.StepAction:
-		return resource.StepAction
-	}
-	return ""
 }
 
 // asTask is what a resolver returned as the Task that Tekton runs.

@@ -32,7 +32,7 @@ func FuzzRequestContent(f *testing.F) {
 			if missing != nil {
 				continue
 			}
-			if kindOf(res.object) != kind {
+			if resource.KindOf(res.object) != kind {
 				t.Fatalf("got a %T for a %s", res.object, kind)
 			}
 			resolver := map[bool]string{true: resolverCluster, false: "git"}[byClusterResolver]

@@ -30,6 +30,7 @@ type Key struct {
 	// SubjectPublicKeyInfo.
 	ID string
 
+	public   crypto.PublicKey
 	verifier signature.Verifier
 	signer   signature.Signer
 	calls    patience // of signer
@@ -65,8 +66,14 @@ func newKey(public crypto.PublicKey, signer signature.Signer) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Key{ID: id, verifier: verifier, signer: signer, calls: newPatience(maxSigning)}, nil
+	return &Key{ID: id, public: public, verifier: verifier, signer: signer, calls: newPatience(maxSigning)}, nil
 }
+
+// PublicKey is the public half, which never is nil.
+func (k *Key) PublicKey() crypto.PublicKey { return k.public }
+
+// Verifier verifies as Tekton does.
+func (k *Key) Verifier() signature.Verifier { return k.verifier }
 
 // Verify says whether sig is this key's signature over message.
 func (k *Key) Verify(sig, message []byte) bool {

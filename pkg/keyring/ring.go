@@ -1,6 +1,7 @@
 package keyring
 
 import (
+	"crypto"
 	"errors"
 	"fmt"
 	"maps"
@@ -31,15 +32,32 @@ func (r *Ring) Active(signerType string) (*Key, error) {
 	return nil, fmt.Errorf("%w for signer %q", ErrNoKey, signerType)
 }
 
+// Trusting is a ring that only verifies, with these keys.
+func Trusting(keys ...crypto.PublicKey) (*Ring, error) {
+	r := &Ring{}
+	for _, public := range keys {
+		key, err := newKey(public, nil)
+		if err != nil {
+			return nil, err
+		}
+		r.retired = merge(r.retired, key)
+	}
+	return r, nil
+}
+
+// Keys are the keys of the ring, the active ones first.
+func (r *Ring) Keys() []*Key {
+	keys := make([]*Key, 0, len(r.active)+len(r.retired))
+	for _, signerType := range slices.Sorted(maps.Keys(r.active)) {
+		keys = append(keys, r.active[signerType])
+	}
+	return append(keys, r.retired...)
+}
+
 // Find is the key of the ring, active or retired, whose signature over message
 // sig is; nil when there is none.
 func (r *Ring) Find(sig, message []byte) *Key {
-	for _, key := range r.active {
-		if key.Verify(sig, message) {
-			return key
-		}
-	}
-	for _, key := range r.retired {
+	for _, key := range r.Keys() {
 		if key.Verify(sig, message) {
 			return key
 		}
@@ -82,7 +100,7 @@ func merge(keys []*Key, more ...*Key) []*Key {
 	merged := slices.Clone(keys)
 	for _, key := range more {
 		if !slices.ContainsFunc(merged, func(known *Key) bool { return known.ID == key.ID }) {
-			merged = append(merged, &Key{ID: key.ID, verifier: key.verifier})
+			merged = append(merged, &Key{ID: key.ID, public: key.public, verifier: key.verifier})
 		}
 	}
 	return merged

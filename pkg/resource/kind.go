@@ -1,6 +1,12 @@
 package resource
 
-import "strings"
+import (
+	"strings"
+
+	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1beta1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
 
 // Kind is the kind of a signable resource, spelled as in its TypeMeta.
 type Kind string
@@ -15,6 +21,28 @@ const (
 // Kinds are all signable kinds, in the order in which users read them.
 var Kinds = []Kind{Task, Pipeline, StepAction}
 
-// ConfigName is the kind as the keys of chains-config spell it
-// (artifacts.<name>.signer).
+// ConfigName is the kind as the keys of chains-config (artifacts.<name>.signer)
+// and Tekton bundles spell it.
 func (k Kind) ConfigName() string { return strings.ToLower(string(k)) }
+
+// GroupVersionKind is the served version that Tekton hashes.
+func (k Kind) GroupVersionKind() schema.GroupVersionKind {
+	if k == StepAction {
+		return v1beta1.SchemeGroupVersion.WithKind(string(k))
+	}
+	return v1.SchemeGroupVersion.WithKind(string(k))
+}
+
+// KindOf is the kind of an object, empty if it is none that can be signed. Tekton
+// still takes Tasks and Pipelines of v1beta1 from resolvers.
+func KindOf(object Object) Kind {
+	switch object.(type) {
+	case *v1.Task, *v1beta1.Task: //nolint:staticcheck // see above
+		return Task
+	case *v1.Pipeline, *v1beta1.Pipeline: //nolint:staticcheck // see above
+		return Pipeline
+	case *v1beta1.StepAction:
+		return StepAction
+	}
+	return ""
+}

@@ -7,10 +7,12 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1beta1"
 	"github.com/tektoncd/pipeline/pkg/trustedresources"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"knative.dev/pkg/apis"
@@ -42,10 +44,15 @@ var (
 	ErrMalformedSignature = errors.New("malformed signature")
 )
 
-// Signature decodes the signature that obj carries, the way Tekton does
-// (standard base64). The error wraps ErrUnsigned or ErrMalformedSignature.
+// Signature decodes the signature that obj carries. The error wraps ErrUnsigned
+// or ErrMalformedSignature.
 func Signature(obj metav1.Object) ([]byte, error) {
-	encoded := obj.GetAnnotations()[trustedresources.SignatureAnnotation]
+	return DecodeSignature(obj.GetAnnotations()[trustedresources.SignatureAnnotation])
+}
+
+// DecodeSignature decodes the annotation's value the way Tekton does (standard
+// base64).
+func DecodeSignature(encoded string) ([]byte, error) {
 	if encoded == "" {
 		return nil, ErrUnsigned
 	}
@@ -61,7 +68,7 @@ func Signature(obj metav1.Object) ([]byte, error) {
 	return signature, nil
 }
 
-// EncodeSignature is the inverse of Signature: the annotation's value.
+// EncodeSignature is the inverse of DecodeSignature: the annotation's value.
 func EncodeSignature(signature []byte) string {
 	return base64.StdEncoding.EncodeToString(signature)
 }
@@ -77,3 +84,38 @@ func Checksum(ctx context.Context, obj Object) ([]byte, error) {
 	defaulted.SetDefaults(ctx)
 	return defaulted.Checksum()
 }
+
+// Signed is a copy of obj as Tekton verifies it, with this signature in its
+// annotation: defaults set, and without what the API server and kubectl keep in
+// metadata, which no signature covers.
+func Signed(ctx context.Context, obj Object, signature []byte) (Object, error) {
+	signed, ok := obj.DeepCopyObject().(Object)
+	if !ok {
+		return nil, fmt.Errorf("copy of %T is not a signable resource", obj)
+	}
+	signed.SetDefaults(ctx)
+	signed.GetObjectKind().SetGroupVersionKind(KindOf(obj).GroupVersionKind())
+	signed.SetUID("")
+	signed.SetResourceVersion("")
+	signed.SetGeneration(0)
+	signed.SetSelfLink("")
+	signed.SetCreationTimestamp(metav1.Time{})
+	signed.SetDeletionTimestamp(nil)
+	signed.SetDeletionGracePeriodSeconds(nil)
+	signed.SetFinalizers(nil)
+	signed.SetOwnerReferences(nil)
+	signed.SetManagedFields(nil)
+	annotations := maps.Clone(obj.GetAnnotations())
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	delete(annotations, corev1.LastAppliedConfigAnnotation)
+	delete(annotations, clientSideApplyAnnotation)
+	annotations[trustedresources.SignatureAnnotation] = EncodeSignature(signature)
+	signed.SetAnnotations(annotations)
+	return signed, nil
+}
+
+// clientSideApplyAnnotation is left out of Tekton's checksum
+// (pkg/apis/pipeline/internal/checksum in tektoncd/pipeline).
+const clientSideApplyAnnotation = "kubectl-client-side-apply"

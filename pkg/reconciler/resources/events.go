@@ -3,8 +3,6 @@ package resources
 import (
 	"fmt"
 
-	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
-	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1beta1"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/trusted-resources/chains-extension/pkg/reconciler/events"
@@ -50,12 +48,9 @@ func failedEvent(reason string, err error) events.Event {
 // reference names a resource in an Event. Objects from a cache carry no
 // TypeMeta of their own.
 func reference(kind resource.Kind, obj resource.Object) *corev1.ObjectReference {
-	version := v1.SchemeGroupVersion
-	if kind == resource.StepAction {
-		version = v1beta1.SchemeGroupVersion
-	}
+	apiVersion, name := kind.GroupVersionKind().ToAPIVersionAndKind()
 	return &corev1.ObjectReference{
-		APIVersion: version.String(), Kind: string(kind),
+		APIVersion: apiVersion, Kind: name,
 		Namespace: obj.GetNamespace(), Name: obj.GetName(),
 		UID: obj.GetUID(), ResourceVersion: obj.GetResourceVersion(),
 	}

@@ -1,0 +1,110 @@
+// Package sigstore signs image digests as cosign does: with an in-toto statement
+// in a Sigstore bundle, which is attached to the image as an OCI referrer.
+package sigstore
+
+import (
+	"context"
+	"crypto"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+
+	intoto "github.com/in-toto/attestation/go/v1"
+	"github.com/opencontainers/go-digest"
+	"github.com/sigstore/cosign/v2/pkg/types"
+	protocommon "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
+	sgbundle "github.com/sigstore/sigstore-go/pkg/bundle"
+	"github.com/sigstore/sigstore-go/pkg/sign"
+	"github.com/sigstore/sigstore/pkg/cryptoutils"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/trusted-resources/chains-extension/pkg/keyring"
+)
+
+// PredicateType of the statements: that of cosign's sign command.
+const PredicateType = types.CosignSignPredicateType
+
+// MediaType of the bundles, which is also the artifact type of their referrers.
+var MediaType = func() string {
+	mediaType, err := sgbundle.MediaTypeString("v0.3")
+	if err != nil {
+		panic(err) // a constant of the library's own
+	}
+	return mediaType
+}()
+
+// Options say who else is to witness a signature.
+type Options struct {
+	// RekorURL is a transparency log; empty: none.
+	RekorURL string
+}
+
+// Sign signs the digest of an image and returns the bundle, in JSON. Its
+// signature has been verified.
+func Sign(ctx context.Context, image digest.Digest, key *keyring.Key, options Options) ([]byte, error) {
+	statement := &intoto.Statement{
+		Type:          intoto.StatementTypeUri,
+		Subject:       []*intoto.ResourceDescriptor{{Digest: map[string]string{image.Algorithm().String(): image.Encoded()}}},
+		PredicateType: PredicateType,
+		Predicate:     &structpb.Struct{},
+	}
+	payload, err := protojson.Marshal(statement)
+	if err != nil {
+		return nil, err
+	}
+	how := sign.BundleOptions{Context: ctx}
+	if options.RekorURL != "" {
+		how.TransparencyLogs = []sign.Transparency{sign.NewRekor(&sign.RekorOptions{BaseURL: options.RekorURL})}
+	}
+	signed, err := sign.Bundle(&sign.DSSEData{Data: payload, PayloadType: types.IntotoPayloadType}, keypair{key}, how)
+	if err != nil {
+		return nil, fmt.Errorf("signing %s: %w", image, err)
+	}
+	return protojson.Marshal(signed)
+}
+
+// keypair has a key of the ring sign for sigstore-go.
+type keypair struct{ key *keyring.Key }
+
+var _ sign.Keypair = keypair{}
+
+// GetHashAlgorithm implements sign.Keypair.
+func (keypair) GetHashAlgorithm() protocommon.HashAlgorithm {
+	return protocommon.HashAlgorithm_SHA2_256
+}
+
+// GetSigningAlgorithm implements sign.Keypair. Nothing that is used here asks.
+func (keypair) GetSigningAlgorithm() protocommon.PublicKeyDetails {
+	return protocommon.PublicKeyDetails_PUBLIC_KEY_DETAILS_UNSPECIFIED
+}
+
+// GetHint implements sign.Keypair, in cosign's form
+// (pkg/cosign/bundle/protobundle.go): the base64 SHA-256 of the key.
+func (k keypair) GetHint() []byte {
+	der, err := cryptoutils.MarshalPublicKeyToDER(k.key.PublicKey())
+	if err != nil {
+		return nil // no hint; the ring takes no such key
+	}
+	sum := sha256.Sum256(der)
+	return []byte(base64.StdEncoding.EncodeToString(sum[:]))
+}
+
+// GetKeyAlgorithm implements sign.Keypair. Only certificate authorities ask.
+func (keypair) GetKeyAlgorithm() string { return "" }
+
+// GetPublicKey implements sign.Keypair.
+func (k keypair) GetPublicKey() crypto.PublicKey { return k.key.PublicKey() }
+
+// GetPublicKeyPem implements sign.Keypair.
+func (k keypair) GetPublicKeyPem() (string, error) {
+	pem, err := cryptoutils.MarshalPublicKeyToPEM(k.key.PublicKey())
+	return string(pem), err
+}
+
+// SignData implements sign.Keypair.
+func (k keypair) SignData(ctx context.Context, data []byte) (sig, hash []byte, err error) {
+	sum := sha256.Sum256(data)
+	sig, err = k.key.Sign(ctx, data)
+	return sig, sum[:], err
+}
