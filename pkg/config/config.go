@@ -8,10 +8,12 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/tektoncd/chains/pkg/chains/formats"
 	"github.com/tektoncd/chains/pkg/chains/signing"
 	chainsconfig "github.com/tektoncd/chains/pkg/config"
 	"k8s.io/apimachinery/pkg/util/sets"
+	ociregistry "oras.land/oras-go/v2/registry"
 
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
@@ -26,9 +28,15 @@ const NamespaceLabel = Group + "/sign"
 // SignerNone turns signing of a kind off.
 const SignerNone = "none"
 
-// StorageTekton keeps the signature in the resource's own annotation, where
-// Tekton's verifier looks for it.
-const StorageTekton = "tekton"
+// Where signatures are kept.
+const (
+	// StorageTekton is the resource's own annotation, where Tekton's verifier
+	// looks for it.
+	StorageTekton = "tekton"
+	// StorageOCI is a registry: the resource in a Tekton bundle, signed. Alone, it
+	// leaves the resource in the cluster as it is.
+	StorageOCI = "oci"
+)
 
 // NamespaceMode says which namespaces are signed without a label of their own.
 type NamespaceMode string
@@ -43,7 +51,12 @@ const (
 const (
 	namespacesKey = "trustedresources.namespaces"
 	provenanceKey = "trustedresources.provenance.enabled"
+	repositoryKey = "trustedresources.oci.repository"
 )
+
+// maxRepository bounds the prefix, in bytes: what is below it takes up to 64 of
+// the 255 that a repository's name may have.
+const maxRepository = 190
 
 // ownPrefixes are the key prefixes of chains-config that belong to this
 // project. An unknown key below one of them is an error; all other keys are
@@ -59,8 +72,12 @@ type Config struct {
 	Namespaces NamespaceMode
 	// Provenance says that attestations carry the verification status.
 	Provenance bool
+	// Repository is what the names of the repositories for bundles start with:
+	// "registry.example/tekton". Empty if there are none.
+	Repository string
 
 	signers map[resource.Kind]string
+	storage map[resource.Kind][]string
 }
 
 // Default signs nothing.
@@ -69,9 +86,11 @@ func Default() *Config {
 		Chains:     &chainsconfig.Config{},
 		Namespaces: NamespacesLabelled,
 		signers:    map[resource.Kind]string{},
+		storage:    map[resource.Kind][]string{},
 	}
 	for _, kind := range resource.Kinds {
 		c.signers[kind] = SignerNone
+		c.storage[kind] = []string{StorageTekton}
 	}
 	return c
 }
@@ -79,6 +98,11 @@ func Default() *Config {
 // Signer is the type of signer for resources of a kind: SignerNone or one of
 // Chains' signer types.
 func (c *Config) Signer(kind resource.Kind) string { return c.signers[kind] }
+
+// Stores says whether the signatures of a kind are kept in a storage.
+func (c *Config) Stores(kind resource.Kind, storage string) bool {
+	return slices.Contains(c.storage[kind], storage)
+}
 
 // SignerTypes are the types of signer that at least one kind asks for, sorted.
 func (c *Config) SignerTypes() []string {
@@ -110,6 +134,12 @@ func Parse(data map[string]string) (*Config, error) {
 		return nil, fmt.Errorf("a setting of Tekton Chains: %w", err)
 	}
 	c.Chains = chains
+	for _, kind := range resource.Kinds {
+		if c.Stores(kind, StorageOCI) && c.Repository == "" {
+			return nil, fmt.Errorf("%s is missing: artifacts.%s.storage asks for %q; set it to where the bundles go, such as registry.example/tekton",
+				repositoryKey, kind.ConfigName(), StorageOCI)
+		}
+	}
 	if c.Provenance && !enrichable(chains) {
 		return nil, fmt.Errorf("%s: the attestations are of formats that cannot carry it; "+
 			"set artifacts.taskrun.format or artifacts.pipelinerun.format to one of: %s", provenanceKey, strings.Join(enrichedFormats, ", "))
@@ -140,16 +170,47 @@ func (c *Config) set(key, value string) (problem string) {
 		c.Provenance = value == "true"
 		return oneOf(value, "true", "false")
 	}
+	if key == repositoryKey {
+		c.Repository = value
+		return repository(value)
+	}
 	for _, kind := range resource.Kinds {
 		switch key {
 		case "artifacts." + kind.ConfigName() + ".signer":
 			c.signers[kind] = value
 			return oneOf(value, SignerNone, signing.TypeX509, signing.TypeKMS)
 		case "artifacts." + kind.ConfigName() + ".storage":
-			return oneOf(value, StorageTekton)
+			c.storage[kind] = strings.Split(strings.ReplaceAll(value, " ", ""), ",")
+			return someOf(c.storage[kind], StorageTekton, StorageOCI)
 		}
 	}
 	return "unknown key; remove it or correct its spelling"
+}
+
+func someOf(values []string, allowed ...string) (problem string) {
+	for i, value := range values {
+		if problem := oneOf(value, allowed...); problem != "" {
+			return problem
+		}
+		if slices.Contains(values[:i], value) {
+			return fmt.Sprintf("found %q twice", value)
+		}
+	}
+	return ""
+}
+
+func repository(value string) (problem string) {
+	if len(value) > maxRepository {
+		return fmt.Sprintf("found %d characters, expected at most %d", len(value), maxRepository)
+	}
+	_, err := name.NewRepository(value, name.StrictValidation)
+	if err == nil {
+		_, err = ociregistry.ParseReference(value) // which knows that ".." is no component
+	}
+	if err != nil {
+		return fmt.Sprintf("found %q, expected the name of a repository with its registry, such as registry.example/tekton: %v", value, err)
+	}
+	return ""
 }
 
 const maxQuoted = 64

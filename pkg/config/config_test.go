@@ -39,6 +39,27 @@ func TestParse(t *testing.T) {
 	}
 }
 
+func TestParseStorage(t *testing.T) {
+	got, err := Parse(map[string]string{
+		"artifacts.task.storage":          "tekton, oci",
+		"artifacts.pipeline.storage":      "oci",
+		"trustedresources.oci.repository": "registry.example/tekton",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for kind, want := range map[resource.Kind][2]bool{
+		resource.Task: {true, true}, resource.Pipeline: {false, true}, resource.StepAction: {true, false},
+	} {
+		if got := [2]bool{got.Stores(kind, StorageTekton), got.Stores(kind, StorageOCI)}; got != want {
+			t.Errorf("%s is stored in annotation and registry: %v, want %v", kind, got, want)
+		}
+	}
+	if got.Repository != "registry.example/tekton" {
+		t.Errorf("repository: got %q", got.Repository)
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	for name, tc := range map[string]struct {
 		data map[string]string
@@ -47,7 +68,15 @@ func TestParseRefuses(t *testing.T) {
 		"unknown signer":        {map[string]string{"artifacts.task.signer": "pgp"}, []string{"artifacts.task.signer", `"pgp"`, "none, x509, kms"}},
 		"empty signer":          {map[string]string{"artifacts.task.signer": ""}, []string{`""`}},
 		"upper case":            {map[string]string{"artifacts.pipeline.signer": "X509"}, []string{`"X509"`}},
-		"storage not there yet": {map[string]string{"artifacts.task.storage": "oci"}, []string{"artifacts.task.storage", `"oci"`, "tekton"}},
+		"unknown storage":       {map[string]string{"artifacts.task.storage": "tekton,s3"}, []string{"artifacts.task.storage", `"s3"`, "tekton, oci"}},
+		"no storage":            {map[string]string{"artifacts.task.storage": ""}, []string{"artifacts.task.storage", `""`}},
+		"a storage twice":       {map[string]string{"artifacts.task.storage": "oci,oci"}, []string{"artifacts.task.storage", "twice"}},
+		"no repository":         {map[string]string{"artifacts.task.storage": "oci"}, []string{"trustedresources.oci.repository", "missing", "artifacts.task.storage"}},
+		"a repository with tag": {map[string]string{"trustedresources.oci.repository": "registry.example/tekton:v1"}, []string{"trustedresources.oci.repository", "registry.example/tekton:v1"}},
+		"a registry alone":      {map[string]string{"trustedresources.oci.repository": "registry.example"}, []string{"trustedresources.oci.repository"}},
+		"no registry":           {map[string]string{"trustedresources.oci.repository": "tekton/bundles"}, []string{"trustedresources.oci.repository"}},
+		"a repository of dots":  {map[string]string{"trustedresources.oci.repository": "registry.example/../x"}, []string{"trustedresources.oci.repository"}},
+		"a long repository":     {map[string]string{"trustedresources.oci.repository": "registry.example/" + strings.Repeat("x", 200)}, []string{"217", "190"}},
 		"unknown namespaces":    {map[string]string{"trustedresources.namespaces": "some"}, []string{"labelled, all"}},
 		"misspelt key":          {map[string]string{"artifacts.stepaction.singer": "x509"}, []string{"artifacts.stepaction.singer", "unknown key"}},
 		"unknown key of ours":   {map[string]string{"trustedresources.magic": "on"}, []string{"trustedresources.magic"}},

@@ -71,7 +71,14 @@ type world struct {
 	t        *testing.T
 	objects  objectStore
 	requests requestStore
-	written  map[string]bool // names of objects that were written to since
+	written  map[string]bool   // names of objects that were written to since
+	stored   map[string]string // signatures in a registry by checksum
+	away     error             // of the registry
+}
+
+// Signature implements Stored.
+func (w *world) Signature(_ context.Context, _ resource.Kind, _, _ string, checksum []byte) (string, error) {
+	return w.stored[hex.EncodeToString(checksum)], w.away
 }
 
 // UnchangedSince implements History.
@@ -80,7 +87,7 @@ func (w *world) UnchangedSince(_, object metav1.Object) bool { return !w.written
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, objects: objectStore{}, requests: requestStore{}}
-	w.Collector = &Collector{Objects: w.objects, Requests: w.requests, History: w}
+	w.Collector = &Collector{Objects: w.objects, Requests: w.requests, History: w, Stored: w}
 	return w
 }
 

@@ -90,27 +90,34 @@ func (c *Collector) content(ctx context.Context, r run, kind resource.Kind, res 
 	if found := hex.EncodeToString(checksum); resolver == resolverCluster && found != res.source.Digest[sha256Digest] {
 		return nil, &gap{verify.DigestMismatch, "the content has checksum " + found + ", the run recorded " + res.source.Digest[sha256Digest]}
 	}
-	return &Content{
-		Checksum:   checksum,
-		Signatures: c.candidates(ctx, r, kind, res.object, checksum),
-	}, nil
+	return c.signed(ctx, r, kind, res.object, checksum)
 }
 
 // recordedContent is all that is left when what the cluster resolver returned
 // is gone: it records the checksum.
-func (c *Collector) recordedContent(ctx context.Context, r run, kind resource.Kind, source v1.RefSource) *Content {
+func (c *Collector) recordedContent(ctx context.Context, r run, kind resource.Kind, source v1.RefSource) (*Content, *gap) {
 	checksum, err := hex.DecodeString(source.Digest[sha256Digest])
 	if err != nil || len(checksum) == 0 {
-		return nil
+		return nil, unavailable("the run has recorded no checksum of %s", source.URI)
 	}
 	named := &metav1.ObjectMeta{}
 	named.Namespace, named.Name, _ = parseClusterURI(source.URI)
-	return &Content{Checksum: checksum, Signatures: c.candidates(ctx, r, kind, named, checksum)}
+	return c.signed(ctx, r, kind, named, checksum)
+}
+
+// signed is the content with this checksum, and the signatures that may be over
+// it.
+func (c *Collector) signed(ctx context.Context, r run, kind resource.Kind, of metav1.Object, checksum []byte) (*Content, *gap) {
+	signatures, missing := c.candidates(ctx, r, kind, of, checksum)
+	if missing != nil {
+		return nil, missing
+	}
+	return &Content{Checksum: checksum, Signatures: signatures}, nil
 }
 
 // candidates are the signatures that may be over the checksum: first the one of
 // the content itself, empty if it has none.
-func (c *Collector) candidates(ctx context.Context, r run, kind resource.Kind, of metav1.Object, checksum []byte) []string {
+func (c *Collector) candidates(ctx context.Context, r run, kind resource.Kind, of metav1.Object, checksum []byte) ([]string, *gap) {
 	own := of.GetAnnotations()[trustedresources.SignatureAnnotation] // as Tekton saw it, however long
 	found := []string{own}
 	add := func(signature string) {
@@ -125,8 +132,15 @@ func (c *Collector) candidates(ctx context.Context, r run, kind resource.Kind, o
 			add(signature)
 		}
 	}
+	if own == "" && len(found) == 1 { // a registry takes longer to answer
+		signature, err := c.Stored.Signature(ctx, kind, of.GetNamespace(), of.GetName(), checksum)
+		if err != nil {
+			return nil, &gap{verify.SignatureUnavailable, err.Error()}
+		}
+		add(signature)
+	}
 	add(r.GetAnnotations()[trustedresources.SignatureAnnotation])
-	return found
+	return found, nil
 }
 
 func hasChecksum(ctx context.Context, live resource.Object, checksum []byte) bool {

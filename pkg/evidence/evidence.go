@@ -57,8 +57,8 @@ type Item struct {
 type Content struct {
 	Checksum []byte
 	// Signatures are candidates: the value of the signature annotation of the
-	// content itself, which may be empty, and those found on the live object
-	// and on the run. None is proof of anything until it verifies over Checksum.
+	// content itself, which may be empty, and those found on the live object or
+	// else in a registry, and on the run. None is proof of anything until it verifies over Checksum.
 	Signatures []string
 }
 
@@ -78,11 +78,20 @@ type History interface {
 	UnchangedSince(run, object metav1.Object) bool
 }
 
+// Stored knows the signatures that are kept outside of the cluster.
+type Stored interface {
+	// Signature is what the signature annotation of a resource with this checksum
+	// would be, empty if it is not known there. An error means that it could not
+	// be found out.
+	Signature(ctx context.Context, kind resource.Kind, namespace, name string, checksum []byte) (string, error)
+}
+
 // Collector collects the evidence for runs.
 type Collector struct {
 	Objects  Objects
 	Requests Requests
 	History  History
+	Stored   Stored
 }
 
 // gap says why content cannot be established.

@@ -16,6 +16,7 @@ func (c *Collector) snapshot() *Collector {
 		Objects:  &objectsOnce{from: c.Objects},
 		Requests: &requestsOnce{from: c.Requests},
 		History:  c.History,
+		Stored:   c.Stored,
 	}
 }
 

@@ -149,8 +149,12 @@ func (c *Collector) fill(ctx context.Context, r run, found *Item, requestName, r
 	if resolver == resolverCluster && recorded != nil {
 		if namespace, name, ok := parseClusterURI(recorded.URI); ok {
 			found.Namespace, found.Name = namespace, name
-			if found.Content = c.recordedContent(ctx, r, found.Kind, *recorded); found.Content != nil {
+			var unsigned *gap
+			if found.Content, unsigned = c.recordedContent(ctx, r, found.Kind, *recorded); unsigned == nil {
 				return c.unchanged(ctx, found)
+			}
+			if unsigned.reason == verify.SignatureUnavailable {
+				missing = unsigned
 			}
 		}
 	}
@@ -199,7 +203,12 @@ func (c *Collector) live(ctx context.Context, r run, found *Item) resource.Objec
 		URI:    clusterURI(found.Kind, found.Namespace, found.Name, object.GetUID()),
 		Digest: map[string]string{sha256Digest: hex.EncodeToString(checksum)},
 	}
-	found.Content = &Content{Checksum: checksum, Signatures: c.candidates(ctx, r, found.Kind, object, checksum)}
+	content, missing := c.signed(ctx, r, found.Kind, object, checksum)
+	if missing != nil {
+		found.unproven(missing)
+		return object // to find what it refers to
+	}
+	found.Content = content
 	return object
 }
 

@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"encoding/base64"
+	"errors"
 	"strings"
 	"testing"
 
@@ -254,6 +255,57 @@ func TestCandidates(t *testing.T) {
 			has(t, w.one(tr), content, tc.want...)
 		})
 	}
+}
+
+// A registry is asked for what neither the content nor the cluster has.
+func TestTheSignatureInARegistry(t *testing.T) {
+	build := task("build", "make")
+	source := clusterSource(t, build)
+	inRegistry := map[string]string{digestOf(t, build): "stored"}
+	away := errors.New("connection refused")
+	for name, tc := range map[string]struct {
+		own, live, run string
+		away           error
+		want           []string
+	}{
+		"nowhere else":                {want: []string{"", "stored"}},
+		"before the one of the run":   {run: "forged", want: []string{"", "stored", "forged"}},
+		"not if it is its own":        {own: "own", want: []string{"own"}},
+		"not if the Task has one":     {live: "later", want: []string{"", "later"}},
+		"which is away, not needed":   {own: "own", away: away, want: []string{"own"}},
+		"which is away, and it is":    {away: away},
+		"which is away, of any run's": {run: "forged", away: away},
+	} {
+		t.Run(name, func(t *testing.T) {
+			content := sign(task("build", "make"), tc.own)
+			w, tr := newWorld(t), resolvedRun("cluster", source, func(tr *v1.TaskRun) { sign(tr, tc.run) })
+			w.stored, w.away = inRegistry, tc.away
+			w.answered(tr, content)
+			if tc.live != "" {
+				w.objects.put(sign(task("build", "make"), tc.live))
+			}
+			if got := w.one(tr); tc.want == nil {
+				lacks(t, got, verify.SignatureUnavailable, away.Error())
+			} else {
+				has(t, got, content, tc.want...)
+			}
+		})
+	}
+	t.Run("when all else is gone", func(t *testing.T) {
+		w, tr := newWorld(t), resolvedRun("cluster", source)
+		w.stored = inRegistry
+		has(t, w.TaskRun(t.Context(), tr)[0], build, "", "stored")
+		w.away = away
+		lacks(t, w.one(tr), verify.SignatureUnavailable, away.Error())
+	})
+	t.Run("of a local Task", func(t *testing.T) {
+		w := newWorld(t)
+		w.stored = inRegistry
+		tr := w.ran(localRun(), build)
+		has(t, w.one(tr), build, "", "stored")
+		w.away = away
+		lacks(t, w.one(tr), verify.SignatureUnavailable, away.Error())
+	})
 }
 
 func TestAnInlineSpec(t *testing.T) {

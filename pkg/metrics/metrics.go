@@ -20,6 +20,8 @@ type Recorder struct {
 	configErrors metric.Int64Counter
 	verified     metric.Int64Counter
 	differing    metric.Int64Counter
+	stored       metric.Int64Counter
+	unstored     metric.Int64Counter
 }
 
 // New registers the counters with the global meter provider.
@@ -49,6 +51,12 @@ func New() (*Recorder, error) {
 	if r.differing, err = counter("trustedresources_verification_differences", "Runs whose verification came out otherwise than Tekton's, by kind."); err != nil {
 		return nil, err
 	}
+	if r.stored, err = counter("trustedresources_stored", "Signed resources found in or written to the registry, by kind and whether it was uploaded."); err != nil {
+		return nil, err
+	}
+	if r.unstored, err = counter("trustedresources_storing_failures", "Attempts to store a resource in the registry that failed, by kind."); err != nil {
+		return nil, err
+	}
 	return &r, nil
 }
 
@@ -68,6 +76,17 @@ func (r *Recorder) ConfigRefused(ctx context.Context) { r.configErrors.Add(ctx, 
 // Verified counts one resource behind a run.
 func (r *Recorder) Verified(ctx context.Context, kind resource.Kind, result, reason string) {
 	r.verified.Add(ctx, 1, labels(kind, reason), metric.WithAttributes(attribute.String("result", result)))
+}
+
+// Stored counts one resource that the registry has, be it that it was written
+// just now.
+func (r *Recorder) Stored(ctx context.Context, kind resource.Kind, uploaded bool) {
+	r.stored.Add(ctx, 1, metric.WithAttributes(attribute.String("kind", string(kind)), attribute.Bool("uploaded", uploaded)))
+}
+
+// NotStored counts one failed attempt.
+func (r *Recorder) NotStored(ctx context.Context, kind resource.Kind) {
+	r.unstored.Add(ctx, 1, metric.WithAttributes(attribute.String("kind", string(kind))))
 }
 
 // Differed counts one run, of kind TaskRun or PipelineRun.

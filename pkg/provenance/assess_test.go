@@ -59,9 +59,10 @@ func TestWhichSignatureDecides(t *testing.T) {
 // to be another than the run recorded.
 func TestWithoutContent(t *testing.T) {
 	for reason, want := range map[verify.Reason]verify.Result{
-		verify.ContentUnavailable: verify.Skipped,
-		verify.Inline:             verify.Skipped,
-		verify.DigestMismatch:     verify.Failed,
+		verify.ContentUnavailable:   verify.Skipped,
+		verify.SignatureUnavailable: verify.Skipped,
+		verify.Inline:               verify.Skipped,
+		verify.DigestMismatch:       verify.Failed,
 	} {
 		report := assessed(t, verdicts{"": outcome(verify.Passed, "")}, ours(""), nil, item(evidence.Task, "a", without(reason)))
 		if got := report.Records[0]; got.Result != want || got.Reason != reason || got.KeyID != "" || report.Result() != want {

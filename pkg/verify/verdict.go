@@ -37,6 +37,9 @@ const (
 	// KeyUnavailable: a key of the policy cannot be read, because its Secret is
 	// missing or its KMS does not answer.
 	KeyUnavailable Reason = "KeyUnavailable"
+	// SignatureUnavailable: the signature may be in a registry that does not
+	// answer.
+	SignatureUnavailable Reason = "SignatureUnavailable"
 	// PolicyInvalid: the policy has a pattern that is no regular expression, or
 	// an authority that no key can be made of.
 	PolicyInvalid Reason = "PolicyInvalid"

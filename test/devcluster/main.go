@@ -51,7 +51,10 @@ func buildAll(cmd *cobra.Command) error {
 	if _, err := harness.Build(cmd.Context(), cmd.OutOrStdout()); err != nil {
 		return err
 	}
-	return harness.BuildCosigns(cmd.Context(), cmd.OutOrStdout())
+	if err := harness.BuildCosigns(cmd.Context(), cmd.OutOrStdout()); err != nil {
+		return err
+	}
+	return harness.BuildDistribution(cmd.Context(), cmd.OutOrStdout())
 }
 
 // The one cluster that up, run and down are about, and its files.

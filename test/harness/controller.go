@@ -25,12 +25,18 @@ type Controller struct {
 // AddController starts a replica that reads its signing secret from
 // secretsDir, and waits until it answers its health probe.
 func (c *Cluster) AddController(ctx context.Context, name, secretsDir string, flags ...string) (*Controller, error) {
+	return c.AddControllerIn(ctx, nil, name, secretsDir, flags...)
+}
+
+// AddControllerIn is AddController with more environment variables, each
+// "NAME=value".
+func (c *Cluster) AddControllerIn(ctx context.Context, environment []string, name, secretsDir string, flags ...string) (*Controller, error) {
 	how, err := c.controllerInvocation(ctx, name, secretsDir, flags)
 	if err != nil {
 		return nil, err
 	}
 	add := []string{"add", name, "--ready-url", how.readyURL}
-	for _, variable := range how.env {
+	for _, variable := range append(how.env, environment...) {
 		add = append(add, "--env", variable)
 	}
 	add = append(append(add, "--"), how.command...)

@@ -3,7 +3,6 @@ package harness
 import (
 	"context"
 	"crypto"
-	"debug/buildinfo"
 	"fmt"
 	"io"
 	"os"
@@ -23,6 +22,10 @@ type Cosign struct {
 	Version string
 }
 
+// noProxy is where no proxy listens. Go's HTTP client asks it for all that is
+// not on this machine, so that what needs the internet fails at once.
+const noProxy = "http://127.0.0.1:1"
+
 // Cosigns has a release of each major version that users have.
 var Cosigns = []Cosign{{"v2", "v2.6.3"}, {"v3", "v3.1.3"}}
 
@@ -30,57 +33,38 @@ var Cosigns = []Cosign{{"v2", "v2.6.3"}, {"v3", "v3.1.3"}}
 // out. The first time it takes about five minutes on two cores.
 func BuildCosigns(ctx context.Context, out io.Writer) error {
 	for _, c := range Cosigns {
-		if err := c.build(ctx, out); err != nil {
-			return fmt.Errorf("cosign %s: %w", c.Version, err)
+		if err := c.tool().install(ctx, out); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (c Cosign) module() string { return "github.com/sigstore/cosign/" + c.Major }
-
-func (c Cosign) program() string {
-	return filepath.Join(Root(), ".localcluster", "bin", "cosign-"+c.Major)
-}
-
-// build installs the tool by version, not as a part of any module of this
-// source tree: its dependencies are the ones that it was released with.
-func (c Cosign) build(ctx context.Context, out io.Writer) error {
-	if info, err := buildinfo.ReadFile(c.program()); err == nil && info.Main.Path == c.module() && info.Main.Version == c.Version {
-		return nil
-	}
-	bin := filepath.Dir(c.program())
-	if err := os.MkdirAll(bin, 0o755); err != nil {
-		return err
-	}
-	dir, err := os.MkdirTemp(bin, ".cosign-") // where renaming is atomic
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	install := command(ctx, out, "go", "install", c.module()+"/cmd/cosign@"+c.Version)
-	install.Env = append(os.Environ(), "GOBIN="+dir)
-	if err := install.Run(); err != nil {
-		return fmt.Errorf("%s: %w", install, err)
-	}
-	return os.Rename(filepath.Join(dir, "cosign"), c.program())
+func (c Cosign) tool() tool {
+	return tool{name: "cosign-" + c.Major, module: "github.com/sigstore/cosign/" + c.Major, version: c.Version, main: "cmd/cosign"}
 }
 
 // Run runs a command of cosign and returns all that it prints. It gets nothing
-// of the user's: no configuration, no credentials, no COSIGN_ variables.
+// of the user's: no configuration, no credentials, no COSIGN_ variables. And it
+// reaches nothing but this machine.
 func (c Cosign) Run(ctx context.Context, args ...string) (string, error) {
+	return c.run(ctx, nil, args...)
+}
+
+func (c Cosign) run(ctx context.Context, env []string, args ...string) (string, error) {
 	home, err := os.MkdirTemp("", "cosign-home-")
 	if err != nil {
 		return "", err
 	}
 	defer func() { _ = os.RemoveAll(home) }()
-	cmd := exec.CommandContext(ctx, c.program(), args...)
-	cmd.Env = []string{
+	cmd := exec.CommandContext(ctx, c.tool().path(), args...)
+	cmd.Env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + home,
+		"HTTP_PROXY=" + noProxy, "HTTPS_PROXY=" + noProxy,
 		// Set to anything, it keeps v2 from asking the public Sigstore for its
 		// root, which no key of ours has to do with.
 		"SIGSTORE_ROOT_FILE=" + os.DevNull,
-	}
+	}, env...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("cosign %s %s: %w: %s", c.Version, strings.Join(args, " "), err, out)

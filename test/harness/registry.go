@@ -27,11 +27,19 @@ import (
 // keeps all that is pushed in memory.
 type Registry struct{ *server }
 
-// StartRegistry starts an empty registry with the referrers API of OCI 1.1.
-func StartRegistry(ctx context.Context) (*Registry, error) {
-	handler := registry.New(registry.WithReferrersSupport(true), registry.Logger(log.New(io.Discard, "", 0)))
-	server, err := serve(ctx, handler)
+// StartRegistry starts an empty registry with the referrers API of OCI 1.1,
+// unless the options say otherwise. Unlike others it takes the artifact type of
+// a referrer from its configuration alone, where new clients do not write it.
+func StartRegistry(ctx context.Context, options ...registry.Option) (*Registry, error) {
+	defaults := []registry.Option{registry.WithReferrersSupport(true), registry.Logger(log.New(io.Discard, "", 0))}
+	server, err := serve(ctx, registry.New(append(defaults, options...)...))
 	return &Registry{server}, err
+}
+
+// StartRegistryWithoutReferrers starts an empty registry as they were before
+// OCI 1.1: clients have to keep the referrers of a digest under a tag.
+func StartRegistryWithoutReferrers(ctx context.Context) (*Registry, error) {
+	return StartRegistry(ctx, registry.WithReferrersSupport(false))
 }
 
 // Host is where references to its images start, host and port.
@@ -71,6 +79,11 @@ func (r *Registry) PushBundle(ctx context.Context, objects ...resource.Object) (
 // PushImage pushes a small image, which anybody may have built, and returns its
 // reference by digest.
 func (r *Registry) PushImage(ctx context.Context, repository string) (name.Digest, error) {
+	return PushImage(ctx, r.Host()+"/"+repository)
+}
+
+// PushImage does the same with any registry. The repository starts with its host.
+func PushImage(ctx context.Context, repository string, options ...remote.Option) (name.Digest, error) {
 	const layers, bytes = 1, 64
 	image, err := random.Image(bytes, layers)
 	if err != nil {
@@ -80,11 +93,11 @@ func (r *Registry) PushImage(ctx context.Context, repository string) (name.Diges
 	if err != nil {
 		return name.Digest{}, err
 	}
-	ref, err := name.NewDigest(r.Host() + "/" + repository + "@" + digest.String())
+	ref, err := name.NewDigest(repository + "@" + digest.String())
 	if err != nil {
 		return name.Digest{}, err
 	}
-	return ref, remote.Write(ref, image, remote.WithContext(ctx))
+	return ref, remote.Write(ref, image, append(options, remote.WithContext(ctx))...)
 }
 
 // BundleRef is a resource in a bundle, for Tekton's bundles resolver.

@@ -67,6 +67,7 @@ func TestTheSchemaTakesWhatTheControllerWrites(t *testing.T) {
 		"NoPolicy, warn":        skips(verdicts.NoPolicy, verdicts.Warn),
 		"NoPolicy, enforce":     skips(verdicts.NoPolicy, verdicts.Enforce),
 		"ContentUnavailable":    skips(verdicts.ContentUnavailable, ""),
+		"SignatureUnavailable":  skips(verdicts.SignatureUnavailable, ""),
 		"Inline":                skips(verdicts.Inline, ""),
 	} {
 		for _, source := range []string{"", "git+https://git.example"} {

@@ -93,13 +93,6 @@ func TestKMSPausesVault(t *testing.T) {
 	check(t, vault.Pause()) // and stop it so
 }
 
-func check(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // load makes a client, which has yet to learn the public key.
 func load(t *testing.T, ref string) kms.SignerVerifier {
 	t.Helper()

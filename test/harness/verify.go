@@ -27,6 +27,18 @@ func (c *Cluster) Resource(ctx context.Context, kind resource.Kind, namespace, n
 	return c.Tekton.TektonV1().Tasks(namespace).Get(ctx, name, metav1.GetOptions{})
 }
 
+// DeleteResource deletes one resource of any kind.
+func (c *Cluster) DeleteResource(ctx context.Context, kind resource.Kind, namespace, name string) error {
+	switch kind {
+	case resource.Pipeline:
+		return c.Tekton.TektonV1().Pipelines(namespace).Delete(ctx, name, metav1.DeleteOptions{})
+	case resource.StepAction:
+		return c.Tekton.TektonV1beta1().StepActions(namespace).Delete(ctx, name, metav1.DeleteOptions{})
+	case resource.Task:
+	}
+	return c.Tekton.TektonV1().Tasks(namespace).Delete(ctx, name, metav1.DeleteOptions{})
+}
+
 // Verify asks Tekton's own verifier, as its reconcilers do, under an enforce
 // policy that trusts one key.
 func Verify(ctx context.Context, obj resource.Object, public crypto.PublicKey) error {

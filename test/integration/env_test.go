@@ -69,7 +69,12 @@ func prepare(t *testing.T) *env {
 // replica starts one more controller. Its log is shown when the test fails.
 func (e *env) replica(name string, flags ...string) *harness.Controller {
 	e.Helper()
-	controller, err := cluster.AddController(e.Context(), name, e.secretsDir, flags...)
+	return e.replicaIn(nil, name, flags...)
+}
+
+func (e *env) replicaIn(environment []string, name string, flags ...string) *harness.Controller {
+	e.Helper()
+	controller, err := cluster.AddControllerIn(e.Context(), environment, name, e.secretsDir, flags...)
 	e.check(err)
 	e.Cleanup(func() {
 		if e.Failed() {

@@ -36,18 +36,42 @@ var invalidExamples = map[string]string{
 	"v1/pipelineruns/no-ci/compressed-results-pipeline.yaml Task build-many-images": "non-existent variable",
 }
 
+// applied names a resource in the cluster.
+type applied struct {
+	kind            resource.Kind
+	namespace, name string
+}
+
 // Every Task, Pipeline and StepAction that Tekton ships as an example ends up
 // signed, and Tekton's verifier accepts the signature.
 func TestTektonsExamples(t *testing.T) {
 	e := start(t)
+	count := map[resource.Kind]int{}
+	for _, a := range e.applyExamples() {
+		e.eventually(soon, func() error {
+			obj, err := cluster.Resource(t.Context(), a.kind, a.namespace, a.name)
+			if err != nil {
+				return err
+			}
+			return harness.Verify(t.Context(), obj, e.public)
+		})
+		count[a.kind]++
+	}
+	t.Logf("signed and accepted by Tekton's verifier: %v", count)
+	for _, kind := range resource.Kinds {
+		if count[kind] == 0 {
+			t.Errorf("no %s among the examples", kind)
+		}
+	}
+}
+
+// applyExamples creates all examples, those of each file in a namespace that is
+// opted in.
+func (e *env) applyExamples() []applied {
+	e.Helper()
 	client, err := dynamic.NewForConfig(cluster.Admin)
 	e.check(err)
 	e.alphaFeatures()
-
-	type applied struct {
-		kind            resource.Kind
-		namespace, name string
-	}
 	var all []applied
 	refused := map[string]bool{}
 	namespaces := map[string]string{} // by file, because names repeat
@@ -62,7 +86,7 @@ func TestTektonsExamples(t *testing.T) {
 		id := fmt.Sprintf("%s %s %s", example.file, gvk.Kind, example.document.GetName())
 		var created *unstructured.Unstructured
 		e.eventually(soon, func() (err error) { // the webhook takes a moment to see the features
-			created, err = client.Resource(gvr).Namespace(ns).Create(t.Context(), example.document, metav1.CreateOptions{})
+			created, err = client.Resource(gvr).Namespace(ns).Create(e.Context(), example.document, metav1.CreateOptions{})
 			if says, invalid := invalidExamples[id]; invalid && err != nil && strings.Contains(err.Error(), says) {
 				refused[id] = true
 				return nil
@@ -72,32 +96,14 @@ func TestTektonsExamples(t *testing.T) {
 			}
 			return err
 		})
-		if refused[id] {
-			continue
+		if !refused[id] {
+			all = append(all, applied{resource.Kind(gvk.Kind), ns, created.GetName()})
 		}
-		all = append(all, applied{resource.Kind(gvk.Kind), ns, created.GetName()})
 	}
-
-	count := map[resource.Kind]int{}
-	for _, a := range all {
-		e.eventually(soon, func() error {
-			obj, err := cluster.Resource(t.Context(), a.kind, a.namespace, a.name)
-			if err != nil {
-				return err
-			}
-			return harness.Verify(t.Context(), obj, e.public)
-		})
-		count[a.kind]++
-	}
-	t.Logf("signed and accepted by Tekton's verifier: %d documents of %d files: %v", len(all), len(namespaces), count)
 	if len(refused) != len(invalidExamples) {
-		t.Errorf("Tekton refused %v, want all of %v", refused, invalidExamples)
+		e.Errorf("Tekton refused %v, want all of %v", refused, invalidExamples)
 	}
-	for _, kind := range resource.Kinds {
-		if count[kind] == 0 {
-			t.Errorf("no %s among the examples", kind)
-		}
-	}
+	return all
 }
 
 // alphaFeatures lets Tekton take the examples that need more than its defaults.

@@ -43,6 +43,25 @@ func (e *env) counted(want string) {
 	})
 }
 
+// sum adds up what the metrics say of a counter, in lines with this label.
+func (e *env) sum(counter, label string) (total int, err error) {
+	metrics, err := fetch(e.Context(), e.controller.MetricsURL)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(metrics) {
+		if !strings.HasPrefix(line, counter+"{") || !strings.Contains(line, label) {
+			continue
+		}
+		var count int
+		if _, err := fmt.Sscan(line[strings.LastIndex(line, "}")+1:], &count); err != nil {
+			return 0, err
+		}
+		total += count
+	}
+	return total, nil
+}
+
 // withoutScope removes the labels by which OpenTelemetry names the library.
 func withoutScope(line string) string {
 	line = strings.TrimSpace(line)

@@ -42,7 +42,11 @@ func (m *matrix) run(namespace, name string, ref *v1.TaskRef, modifiers ...func(
 	m.check(err)
 }
 
-func lasting(run *v1.TaskRun) { run.Annotations["kubelet.localcluster/duration"] = "15s" }
+func lasting(run *v1.TaskRun) { lastingFor("15s")(run) }
+
+func lastingFor(duration string) func(*v1.TaskRun) {
+	return func(run *v1.TaskRun) { run.Annotations["kubelet.localcluster/duration"] = duration }
+}
 
 // underway waits until a TaskRun has all that it needs of its Task.
 func (m *matrix) underway(namespace, name string) {

@@ -54,6 +54,7 @@ type Environment struct {
 	Metrics *metrics.Recorder
 
 	scope      []string
+	stores     *stores
 	namespaces corev1listers.NamespaceLister
 	release    atomic.Pointer[error]
 
@@ -74,6 +75,7 @@ func newEnvironment(ctx context.Context, cmw configmap.Watcher, options Options)
 		Events:     events.NewRecorder(ctx),
 		Metrics:    recorder,
 		scope:      options.Namespaces,
+		stores:     newStores(ctx),
 		namespaces: namespaces.Lister(),
 	}
 	env.Keys = keyring.NewKeeper(options.SecretsDir, func() { env.changed(AllNamespaces) })

@@ -28,6 +28,10 @@ const (
 	ReasonDisputed = "SignatureDisputed"
 	// ReasonRefused: the API server or an admission webhook refused the write.
 	ReasonRefused = "SignatureRefused"
+	// ReasonStored: the registry has it, read back.
+	ReasonStored = "ResourceStored"
+	// ReasonNotStored: the registry does not have it yet. It is tried again.
+	ReasonNotStored = "NotStored"
 )
 
 func signedEvent(plan signing.Plan) events.Event {

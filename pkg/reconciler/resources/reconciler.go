@@ -1,5 +1,5 @@
-// Package resources signs Tasks, Pipelines and StepActions as they come: one
-// reconciler, with an instance for each kind.
+// Package resources signs Tasks, Pipelines and StepActions as they come, and
+// stores them: two reconcilers, with an instance of each for each kind.
 package resources
 
 import (
@@ -9,12 +9,9 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/flowcontrol"
 	"knative.dev/pkg/controller"
 	"knative.dev/pkg/logging"
-	"knative.dev/pkg/reconciler"
 
 	"github.com/trusted-resources/chains-extension/pkg/config"
 	"github.com/trusted-resources/chains-extension/pkg/keyring"
@@ -25,15 +22,11 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/storage/annotation"
 )
 
-// Reconciler keeps the resources of one kind signed.
+// Reconciler keeps the resources of one kind signed where they are.
 type Reconciler struct {
-	reconciler.LeaderAwareFuncs
+	*watched
 
-	kind        resource.Kind
-	indexer     cache.Indexer
 	patcher     annotation.Patcher
-	config      func() *config.Config
-	namespaces  namespaceLabels
 	release     func() error
 	ring        func() *keyring.Ring
 	distrust    func(signerType string)
@@ -44,10 +37,6 @@ type Reconciler struct {
 	// they are signed, so that the two do not write forever.
 	disputes *flowcontrol.Backoff
 }
-
-// namespaceLabels gives the labels of a namespace; false when there is none to
-// sign in.
-type namespaceLabels func(namespace string) (map[string]string, bool)
 
 // eventRecorder tells about an object; it does not wait.
 type eventRecorder interface {
@@ -61,18 +50,11 @@ var (
 
 // Reconcile signs the resource with this key ("namespace/name") if need be.
 func (r *Reconciler) Reconcile(ctx context.Context, key string) error {
-	namespace, name, err := cache.SplitMetaNamespaceKey(key)
-	if err != nil {
-		return controller.NewPermanentError(err)
-	}
-	if !r.IsLeaderFor(types.NamespacedName{Namespace: namespace, Name: name}) {
-		return controller.NewSkipKey(key)
-	}
 	obj, err := r.get(key)
 	if err != nil {
 		return controller.NewPermanentError(err)
 	}
-	if obj == nil || !r.eligible(obj) {
+	if obj == nil || !r.config().Stores(r.kind, config.StorageTekton) {
 		return controller.NewSkipKey(key)
 	}
 	ctx, cancel := context.WithTimeout(ctx, signTimeout)
@@ -81,28 +63,6 @@ func (r *Reconciler) Reconcile(ctx context.Context, key string) error {
 		return r.conclude(ctx, key, obj, err)
 	}
 	return controller.NewSkipKey(key) // a signature has its own log line
-}
-
-func (r *Reconciler) get(key string) (resource.Object, error) {
-	item, exists, err := r.indexer.GetByKey(key)
-	if err != nil || !exists {
-		return nil, err
-	}
-	obj, ok := item.(resource.Object)
-	if !ok {
-		return nil, fmt.Errorf("the cache of kind %s holds a %T", r.kind, item)
-	}
-	return obj, nil
-}
-
-// eligible is the part of the decision that needs no key.
-func (r *Reconciler) eligible(obj resource.Object) bool {
-	cfg := r.config()
-	if cfg.Signer(r.kind) == config.SignerNone || obj.GetDeletionTimestamp() != nil {
-		return false
-	}
-	labels, there := r.namespaces(obj.GetNamespace())
-	return there && cfg.Selects(labels)
 }
 
 // sign brings the signature of obj up to date.
@@ -155,14 +115,6 @@ func (r *Reconciler) tellSigned(ctx context.Context, obj resource.Object, plan s
 	r.metrics.Signed(ctx, r.kind, string(plan.Reason))
 	logging.FromContext(ctx).Infow("Resource signed", append(r.describe(obj),
 		"reason", plan.Reason, "keyId", plan.Key.ID, "checksum", fmt.Sprintf("%x", plan.Checksum))...)
-}
-
-// describe are the log keys that name a resource.
-func (r *Reconciler) describe(obj resource.Object) []any {
-	return []any{
-		"kind", r.kind, "namespace", obj.GetNamespace(), "name", obj.GetName(),
-		"uid", obj.GetUID(), "resourceVersion", obj.GetResourceVersion(),
-	}
 }
 
 const (

@@ -47,7 +47,7 @@ func TestEligible(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r := &Reconciler{
+			r := &watched{
 				kind:       resource.Task,
 				config:     func() *config.Config { return cfg },
 				namespaces: func(string) (map[string]string, bool) { return tc.labels, !tc.gone },
@@ -96,7 +96,7 @@ func newTestReconciler(t *testing.T) *Reconciler {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Reconciler{kind: resource.Task, metrics: recorder, events: silent{}}
+	return &Reconciler{watched: &watched{kind: resource.Task}, metrics: recorder, events: silent{}}
 }
 
 type silent struct{}

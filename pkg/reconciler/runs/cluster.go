@@ -2,7 +2,9 @@ package runs
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
 	"github.com/tektoncd/pipeline/pkg/apis/resolution/v1beta1"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/trusted-resources/chains-extension/pkg/evidence"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/storage/oci"
 	"github.com/trusted-resources/chains-extension/pkg/verify"
 )
 
@@ -47,6 +50,30 @@ var _ evidence.Requests = requests{}
 // Request implements evidence.Requests.
 func (r requests) Request(ctx context.Context, namespace, name string) (*v1beta1.ResolutionRequest, error) {
 	return r.ResolutionRequests(namespace).Get(ctx, name, metav1.GetOptions{})
+}
+
+// registries asks the registry that the configuration names, if any.
+type registries func() *oci.Store
+
+var _ evidence.Stored = registries(nil)
+
+// registryTimeout bounds one question: an attestation does not wait for a
+// registry that is away.
+const registryTimeout = 10 * time.Second
+
+// Signature implements evidence.Stored.
+func (r registries) Signature(ctx context.Context, kind resource.Kind, namespace, name string, checksum []byte) (string, error) {
+	store := r()
+	if store == nil {
+		return "", nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, registryTimeout)
+	defer cancel()
+	signature, err := store.Signature(ctx, oci.ID{Kind: kind, Namespace: namespace, Name: name}, checksum)
+	if errors.Is(err, oci.ErrNotStored) {
+		return "", nil
+	}
+	return resource.EncodeSignature(signature), err
 }
 
 // secrets reads Secrets one by one: watching them would take the right to list

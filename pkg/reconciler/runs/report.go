@@ -68,7 +68,7 @@ func newReporter(ctx context.Context, env *environment.Environment) *reporter {
 	return &reporter{
 		config: env.Config.Load,
 		evidence: evidence.Collector{
-			Objects: objects, Requests: requests{resolutionclient.Get(ctx).ResolutionV1beta1()}, History: history,
+			Objects: objects, Requests: requests{resolutionclient.Get(ctx).ResolutionV1beta1()}, History: history, Stored: registries(env.Store),
 		},
 		verifier: verifier,
 		keys:     env.Keys.Ring,

@@ -1,0 +1,58 @@
+// Package cli is the command tkn-trust.
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"knative.dev/pkg/logging"
+)
+
+// Exit codes.
+const (
+	OK = 0
+	// Findings: something is not signed as it should be.
+	Findings = 1
+	// Failed: the command could not be carried out.
+	Failed = 2
+)
+
+// errFindings says that the command found what it was to look for.
+var errFindings = errors.New("not everything is signed with a key that is trusted")
+
+// Command is tkn-trust with its subcommands.
+type Command struct{ root *cobra.Command }
+
+// New makes the command, which prints to stdout and stderr.
+func New(stdout, stderr io.Writer) *Command {
+	root := &cobra.Command{
+		Use:           "tkn-trust",
+		Short:         "Sign and verify Tekton resources",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.AddCommand(newBundle())
+	return &Command{root}
+}
+
+// Run runs the command and returns its exit code.
+func (c *Command) Run(ctx context.Context, args []string) int {
+	c.root.SetArgs(args)
+	err := c.root.ExecuteContext(logging.WithLogger(ctx, zap.NewNop().Sugar()))
+	if err != nil {
+		c.root.PrintErrln("Error:", err)
+	}
+	switch {
+	case err == nil:
+		return OK
+	case errors.Is(err, errFindings):
+		return Findings
+	default:
+		return Failed
+	}
+}

@@ -1,0 +1,138 @@
+package harness
+
+import (
+	"context"
+	"io"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+)
+
+const password = "correct horse"
+
+type startedRegistry interface {
+	Host() string
+	Stop() error
+}
+
+// What one version of cosign signs both verify, whatever the registry can do.
+func TestCosignSignsImages(t *testing.T) {
+	check(t, BuildCosigns(t.Context(), os.Stderr))
+	check(t, BuildDistribution(t.Context(), os.Stderr))
+	for kind, start := range map[string]func(context.Context) (startedRegistry, error){
+		"with referrers":    func(ctx context.Context) (startedRegistry, error) { return StartRegistry(ctx) },
+		"without referrers": func(ctx context.Context) (startedRegistry, error) { return StartRegistryWithoutReferrers(ctx) },
+		"distribution": func(ctx context.Context) (startedRegistry, error) {
+			return StartDistribution(ctx, io.Discard, DistributionOptions{})
+		},
+	} {
+		registry, err := start(t.Context())
+		check(t, err)
+		t.Cleanup(func() { check(t, registry.Stop()) })
+		for _, signer := range Cosigns {
+			t.Run(kind+"/"+signer.Major, func(t *testing.T) { signsImage(t, signer, registry.Host()) })
+		}
+	}
+}
+
+// signsImage verifies a signature with its key and no other, and an image that
+// has none.
+func signsImage(t *testing.T, signer Cosign, host string) {
+	image, err := PushImage(t.Context(), host+"/"+signer.Major)
+	check(t, err)
+	keyFile, public, err := signer.GenerateKeyPair(t.Context(), t.TempDir(), password)
+	check(t, err)
+	stranger, err := NewSigner()
+	check(t, err)
+	other, err := stranger.PublicKey()
+	check(t, err)
+
+	refuses(t, signer.SignImage(t.Context(), keyFile, "incorrect horse", image), "decrypt")
+	for _, verifier := range Cosigns {
+		if _, err := verifier.VerifyImages(t.Context(), public, []name.Digest{image}); err == nil {
+			t.Errorf("cosign %s verifies an image without a signature", verifier.Version)
+		}
+	}
+	check(t, signer.SignImage(t.Context(), keyFile, password, image))
+	attached := referrers(t, image)
+	if len(attached) != 1 {
+		t.Fatalf("attached is %+v, want one referrer", attached)
+	}
+	isBundle(t, image.Context().Digest(attached[0].Digest.String()))
+	for _, verifier := range Cosigns {
+		out, err := verifier.VerifyImages(t.Context(), public, []name.Digest{image})
+		check(t, err)
+		if !strings.Contains(out, image.DigestStr()) || !strings.Contains(out, "https://sigstore.dev/cosign/sign/v1") {
+			t.Errorf("cosign %s does not say what it has verified: %s", verifier.Version, out)
+		}
+		if strings.Contains(out, "TUF") || strings.Contains(out, "sigstore.dev:") {
+			t.Errorf("cosign %s asks the internet: %s", verifier.Version, out)
+		}
+		_, err = verifier.VerifyImages(t.Context(), other, []name.Digest{image})
+		refuses(t, err, "accepted signatures do not match threshold")
+	}
+}
+
+// isBundle asks the referrer itself: neither the registry in this process nor
+// cosign v2, under a tag, names its artifact type where they list it.
+func isBundle(t *testing.T, referrer name.Digest) {
+	t.Helper()
+	got, err := remote.Get(referrer, remote.WithContext(t.Context()))
+	check(t, err)
+	image, err := got.Image()
+	check(t, err)
+	manifest, err := image.Manifest()
+	check(t, err)
+	if got.ArtifactType != BundleMediaType || len(manifest.Layers) != 1 || manifest.Layers[0].MediaType != BundleMediaType {
+		t.Errorf("the referrer is no bundle but %s", got.Manifest)
+	}
+}
+
+// The flags say how to reach a registry that asks for a password by TLS.
+func TestCosignReachesRegistryWithPassword(t *testing.T) {
+	check(t, BuildCosigns(t.Context(), os.Stderr))
+	d := startDistribution(t, DistributionOptions{TLS: true, Users: map[string]string{"alice": "secret"}})
+	image, err := PushImage(t.Context(), d.Host()+"/app", once, remote.WithTransport(d.Transport()),
+		remote.WithAuth(&authn.Basic{Username: "alice", Password: "secret"}))
+	check(t, err)
+	flags := func(password string) []string {
+		return []string{"--registry-cacert", d.CA(), "--registry-username", "alice", "--registry-password", password}
+	}
+	for _, cosign := range Cosigns {
+		keyFile, public, err := cosign.GenerateKeyPair(t.Context(), t.TempDir(), password)
+		check(t, err)
+		check(t, cosign.SignImage(t.Context(), keyFile, password, image, flags("secret")...))
+		_, err = cosign.VerifyImages(t.Context(), public, []name.Digest{image}, flags("secret")...)
+		check(t, err)
+		_, err = cosign.VerifyImages(t.Context(), public, []name.Digest{image}, flags("other")...)
+		refuses(t, err, "UNAUTHORIZED")
+	}
+}
+
+// What would need the internet fails at once: nothing of a test leaves this
+// machine.
+func TestCosignStaysHere(t *testing.T) {
+	check(t, BuildCosigns(t.Context(), os.Stderr))
+	for _, cosign := range Cosigns {
+		image, err := name.NewDigest("registry.example.com/app@sha256:" + strings.Repeat("0", 64))
+		check(t, err)
+		signer, err := NewSigner()
+		check(t, err)
+		public, err := signer.PublicKey()
+		check(t, err)
+		_, err = cosign.VerifyImages(t.Context(), public, []name.Digest{image})
+		refuses(t, err, "proxyconnect")
+	}
+}
+
+// refuses wants an error that says why.
+func refuses(t *testing.T, err error, why string) {
+	t.Helper()
+	if err == nil || !strings.Contains(err.Error(), why) {
+		t.Errorf("got error %v, want one that says %q", err, why)
+	}
+}

@@ -1,0 +1,147 @@
+package harness
+
+import (
+	"context"
+	"debug/buildinfo"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+
+	"golang.org/x/mod/modfile"
+)
+
+// tool is a program that is built from a Go module by version, not as a part of
+// any module of this source tree: its dependencies are the ones that it was
+// released with.
+type tool struct {
+	// name is that of its file.
+	name            string
+	module, version string
+	// main is the directory of its main package in the module.
+	main string
+	// replaces says that the module has replace directives, which is when go
+	// install refuses it.
+	replaces bool
+}
+
+func (t tool) path() string { return filepath.Join(Root(), ".localcluster", "bin", t.name) }
+
+// installed says whether the program is there, in the version that is wanted.
+func (t tool) installed() bool { return t.builtInto(t.path()) == nil }
+
+// install makes the program if it is missing and writes its progress to out.
+// Others may install or run it at the same time.
+func (t tool) install(ctx context.Context, out io.Writer) error {
+	if t.installed() {
+		return nil
+	}
+	if err := t.replace(ctx, out); err != nil {
+		return fmt.Errorf("%s@%s: %w", t.module, t.version, err)
+	}
+	return nil
+}
+
+func (t tool) replace(ctx context.Context, out io.Writer) error {
+	bin := filepath.Dir(t.path())
+	if err := os.MkdirAll(bin, 0o755); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(bin, "."+t.name+"-") // where renaming is atomic
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	build, err := t.build(ctx, out, dir)
+	if err != nil {
+		return err
+	}
+	if err := build.Run(); err != nil {
+		return fmt.Errorf("%s: %w", build, err)
+	}
+	file := filepath.Join(dir, path.Base(t.main))
+	if err := t.builtInto(file); err != nil {
+		return err
+	}
+	return os.Rename(file, t.path())
+}
+
+// build is the command that makes the program in dir.
+func (t tool) build(ctx context.Context, out io.Writer, dir string) (*exec.Cmd, error) {
+	program := path.Join(t.module, t.main)
+	if t.replaces {
+		if err := t.writeModule(ctx, dir); err != nil {
+			return nil, err
+		}
+		build := command(ctx, out, "go", "build", "-mod=mod", "-o", path.Base(t.main), program)
+		build.Dir = dir
+		return build, nil
+	}
+	install := command(ctx, out, "go", "install", program+"@"+t.version)
+	install.Env = append(os.Environ(), "GOBIN="+dir)
+	return install, nil
+}
+
+// writeModule makes dir a module that requires the tool's and repeats its
+// replace directives, which Go takes from no other module than the one it is in.
+func (t tool) writeModule(ctx context.Context, dir string) error {
+	download := exec.CommandContext(ctx, "go", "mod", "download", "-json", t.module+"@"+t.version)
+	answer, err := download.Output()
+	if err != nil {
+		return fmt.Errorf("%s: %w: %s", download, err, answer)
+	}
+	var downloaded struct{ GoMod string }
+	if err := json.Unmarshal(answer, &downloaded); err != nil {
+		return fmt.Errorf("%s: %w", download, err)
+	}
+	goMod, err := os.ReadFile(downloaded.GoMod)
+	if err != nil {
+		return err
+	}
+	wrapper, err := t.wrapper(goMod)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "go.mod"), wrapper, 0o644)
+}
+
+// wrapper is the go.mod for writeModule, given the one of the tool.
+func (t tool) wrapper(goMod []byte) ([]byte, error) {
+	released, err := modfile.Parse("go.mod", goMod, nil)
+	if err != nil {
+		return nil, err
+	}
+	var wrapper modfile.File
+	if err := wrapper.AddModuleStmt("installed"); err != nil {
+		return nil, err
+	}
+	if released.Go != nil {
+		if err := wrapper.AddGoStmt(released.Go.Version); err != nil {
+			return nil, err
+		}
+	}
+	if err := wrapper.AddRequire(t.module, t.version); err != nil {
+		return nil, err
+	}
+	for _, r := range released.Replace {
+		if err := wrapper.AddReplace(r.Old.Path, r.Old.Version, r.New.Path, r.New.Version); err != nil {
+			return nil, err
+		}
+	}
+	return wrapper.Format()
+}
+
+// builtInto checks what a program was built from.
+func (t tool) builtInto(file string) error {
+	info, err := buildinfo.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	if info.Main.Path != t.module || info.Main.Version != t.version {
+		return fmt.Errorf("%s is built from %s@%s", file, info.Main.Path, info.Main.Version)
+	}
+	return nil
+}

@@ -1,0 +1,28 @@
+package harness
+
+import (
+	"io"
+	"strings"
+	"sync"
+)
+
+// transcript passes on what is written to it, and keeps it.
+type transcript struct {
+	out io.Writer
+
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (t *transcript) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.text.Write(p)
+	return t.out.Write(p)
+}
+
+func (t *transcript) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.text.String()
+}
