@@ -18,6 +18,9 @@ import (
 	"github.com/sigstore/sigstore/pkg/signature/options"
 )
 
+// ErrSigner says that a key, or the KMS that has it, did not make a signature.
+var ErrSigner = errors.New("the signer failed")
+
 // ErrSelfVerification says that a signer returned something that its own
 // public key does not verify. It happens when a KMS rotated the key behind our
 // back.
@@ -81,16 +84,16 @@ func (k *Key) Verify(sig, message []byte) bool {
 }
 
 // Sign signs message and verifies the result before it returns it. The error
-// wraps ErrSelfVerification when that fails.
+// wraps ErrSigner, and ErrSelfVerification when it was that.
 func (k *Key) Sign(ctx context.Context, message []byte) ([]byte, error) {
 	sig, err := within(ctx, k.calls, func() ([]byte, error) {
 		return k.signer.SignMessage(bytes.NewReader(message), options.WithContext(ctx))
 	})
 	if err != nil {
-		return nil, fmt.Errorf("signing with key %s: %w", k.ID, err)
+		return nil, fmt.Errorf("%w: key %s: %w", ErrSigner, k.ID, err)
 	}
 	if !k.Verify(sig, message) {
-		return nil, fmt.Errorf("signing with key %s: %w", k.ID, ErrSelfVerification)
+		return nil, fmt.Errorf("%w: key %s: %w", ErrSigner, k.ID, ErrSelfVerification)
 	}
 	return sig, nil
 }

@@ -21,7 +21,6 @@ type Recorder struct {
 	verified     metric.Int64Counter
 	differing    metric.Int64Counter
 	stored       metric.Int64Counter
-	unstored     metric.Int64Counter
 }
 
 // New registers the counters with the global meter provider.
@@ -39,7 +38,7 @@ func New() (*Recorder, error) {
 	if r.signatures, err = counter("trustedresources_signatures", "Signatures written, by kind and reason."); err != nil {
 		return nil, err
 	}
-	if r.failures, err = counter("trustedresources_signing_failures", "Resources that could not be signed, by kind and reason."); err != nil {
+	if r.failures, err = counter("trustedresources_signing_failures", "Resources that could not be signed or stored, by kind and reason."); err != nil {
 		return nil, err
 	}
 	if r.configErrors, err = counter("trustedresources_config_errors", "ConfigMaps that were refused."); err != nil {
@@ -54,9 +53,6 @@ func New() (*Recorder, error) {
 	if r.stored, err = counter("trustedresources_stored", "Signed resources found in or written to the registry, by kind and whether it was uploaded."); err != nil {
 		return nil, err
 	}
-	if r.unstored, err = counter("trustedresources_storing_failures", "Attempts to store a resource in the registry that failed, by kind."); err != nil {
-		return nil, err
-	}
 	return &r, nil
 }
 
@@ -65,7 +61,7 @@ func (r *Recorder) Signed(ctx context.Context, kind resource.Kind, reason string
 	r.signatures.Add(ctx, 1, labels(kind, reason))
 }
 
-// Failed counts one resource that could not be signed.
+// Failed counts one resource that could not be signed or stored.
 func (r *Recorder) Failed(ctx context.Context, kind resource.Kind, reason string) {
 	r.failures.Add(ctx, 1, labels(kind, reason))
 }
@@ -82,11 +78,6 @@ func (r *Recorder) Verified(ctx context.Context, kind resource.Kind, result, rea
 // just now.
 func (r *Recorder) Stored(ctx context.Context, kind resource.Kind, uploaded bool) {
 	r.stored.Add(ctx, 1, metric.WithAttributes(attribute.String("kind", string(kind)), attribute.Bool("uploaded", uploaded)))
-}
-
-// NotStored counts one failed attempt.
-func (r *Recorder) NotStored(ctx context.Context, kind resource.Kind) {
-	r.unstored.Add(ctx, 1, metric.WithAttributes(attribute.String("kind", string(kind))))
 }
 
 // Differed counts one run, of kind TaskRun or PipelineRun.

@@ -120,7 +120,7 @@ func TestStoredBundles(t *testing.T) {
 			e.runsFrom(away, tag)
 			e.runsFrom(away, host+"/tekton/"+ns+":task.build")
 
-			e.replaceLayer(tag)
+			e.refusesImage(e.replaceLayer(tag))
 			e.wasRefused(e.runBundle(away, tag))
 			checksum := found.Resources[0].Checksum
 			if _, err := store.Find(t.Context(), oci.IDOf(created), checksum, e.trusting(e.public)); !errors.Is(err, oci.ErrNotTrusted) {
@@ -172,8 +172,8 @@ func (e *env) cosignAccepts(references ...string) {
 }
 
 // replaceLayer is what an attacker with write access to the registry does: the
-// same tag, the same annotations, another script.
-func (e *env) replaceLayer(tag string) {
+// same tag, the same annotations, another script. It returns the new bundle.
+func (e *env) replaceLayer(tag string) (reference string) {
 	e.Helper()
 	ref, err := name.ParseReference(tag)
 	e.check(err)
@@ -197,6 +197,9 @@ func (e *env) replaceLayer(tag string) {
 	})
 	e.check(err)
 	e.check(remote.Write(ref, image, remote.WithContext(e.Context())))
+	digest, err := image.Digest()
+	e.check(err)
+	return ref.Context().Digest(digest.String()).String()
 }
 
 // With the registry alone, the object in the cluster stays as it was applied.

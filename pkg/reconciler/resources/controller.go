@@ -39,29 +39,14 @@ const (
 
 func newSigning(ctx context.Context, kind resource.Kind, env *environment.Environment) *controller.Impl {
 	r := &Reconciler{
-		watched:     newWatched(ctx, kind, env),
-		patcher:     patcherOf[kind](ctx),
-		release:     env.CheckRelease,
-		ring:        env.Keys.Ring,
-		distrust:    env.Keys.Distrust,
-		authorities: newPolicyAuthorities(ctx),
-		events:      env.Events,
-		metrics:     env.Metrics,
-		disputes:    flowcontrol.NewBackOff(firstDisputeDelay, maxDisputeDelay),
+		base:     newBase(ctx, kind, env),
+		patcher:  patcherOf[kind](ctx),
+		disputes: flowcontrol.NewBackOff(firstDisputeDelay, maxDisputeDelay),
 	}
 	return r.enqueue(ctx, env, r, kind.ConfigName(), firstSigningRetry)
 }
 
 func newStoring(ctx context.Context, kind resource.Kind, env *environment.Environment) *controller.Impl {
-	r := &Storer{
-		watched:     newWatched(ctx, kind, env),
-		store:       env.Store,
-		ring:        env.Keys.Ring,
-		distrust:    env.Keys.Distrust,
-		authorities: newPolicyAuthorities(ctx),
-		events:      env.Events,
-		metrics:     env.Metrics,
-		known:       map[string]stored{},
-	}
+	r := &Storer{base: newBase(ctx, kind, env), store: env.Store, known: map[string]stored{}}
 	return r.enqueue(ctx, env, r, "store-"+kind.ConfigName(), firstStoringRetry)
 }

@@ -46,6 +46,9 @@ func signedEvent(plan signing.Plan) events.Event {
 }
 
 func failedEvent(reason string, err error) events.Event {
+	if reason == ReasonNotStored {
+		return events.Warning(reason, "Not stored yet, it will be tried again: "+err.Error())
+	}
 	return events.Warning(reason, "Not signed: "+err.Error())
 }
 

@@ -10,13 +10,14 @@ import (
 	"knative.dev/pkg/logging"
 
 	"github.com/trusted-resources/chains-extension/pkg/keyring"
+	"github.com/trusted-resources/chains-extension/pkg/registry"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/pkg/signing"
 )
 
 var (
 	errRelease = errors.New("the installed release of Tekton Pipelines cannot verify our signatures")
-	errSigner  = errors.New("the signer failed")
+	errStoring = errors.New("the registry does not have it")
 	errDispute = errors.New("something else changes this resource whenever it is signed " +
 		"(most likely a mutating admission webhook); exempt the annotation's writer, or opt the namespace out")
 )
@@ -38,7 +39,8 @@ var failures = []failure{
 	{is: wraps(keyring.ErrNoKey), reason: ReasonNoKey, waits: true},
 	{is: wraps(errRelease), reason: ReasonTektonTooOld, waits: true},
 	{is: wraps(signing.ErrUndecided), reason: ReasonUndecided},
-	{is: wraps(errSigner), reason: ReasonSignerFailed},
+	{is: wraps(keyring.ErrSigner), reason: ReasonSignerFailed},
+	{is: wraps(errStoring), reason: ReasonNotStored}, // whatever the API server has to do with it
 	{is: wraps(errDispute), reason: ReasonDisputed, waits: true},
 	// The state that was signed is not the newest any more; the newest is on
 	// its way to us.
@@ -60,23 +62,29 @@ func refused(err error) bool {
 
 // conclude turns an error into what the work queue does next, and tells about
 // it.
-func (r *Reconciler) conclude(ctx context.Context, key string, obj resource.Object, err error) error {
+func (b *base) conclude(ctx context.Context, key string, obj resource.Object, err error) error {
 	if again, _ := controller.IsRequeueKey(err); again {
 		return err
+	}
+	if errors.Is(err, keyring.ErrSigner) {
+		b.distrust(b.config().Signer(b.kind))
 	}
 	for _, f := range failures {
 		if !f.is(err) {
 			continue
 		}
 		if f.reason != "" {
-			r.events.Record(ctx, reference(r.kind, obj), failedEvent(f.reason, err))
-			r.metrics.Failed(ctx, r.kind, f.reason)
+			b.events.Record(ctx, reference(b.kind, obj), failedEvent(f.reason, err))
+			b.metrics.Failed(ctx, b.kind, f.reason)
+		}
+		if busy, ok := errors.AsType[*registry.BusyError](err); ok {
+			return controller.NewRequeueAfter(busy.After)
 		}
 		if !f.waits {
 			return err
 		}
 		if f.reason != "" {
-			logging.FromContext(ctx).Warnw("Resource not signed", append(r.describe(obj), "reason", f.reason, zap.Error(err))...)
+			logging.FromContext(ctx).Warnw("Resource not signed", append(b.describe(obj), "reason", f.reason, zap.Error(err))...)
 		}
 		return controller.NewSkipKey(key)
 	}

@@ -8,15 +8,11 @@ import (
 	"fmt"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/util/flowcontrol"
 	"knative.dev/pkg/controller"
 	"knative.dev/pkg/logging"
 
 	"github.com/trusted-resources/chains-extension/pkg/config"
-	"github.com/trusted-resources/chains-extension/pkg/keyring"
-	"github.com/trusted-resources/chains-extension/pkg/metrics"
-	"github.com/trusted-resources/chains-extension/pkg/reconciler/events"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/pkg/signing"
 	"github.com/trusted-resources/chains-extension/pkg/storage/annotation"
@@ -24,29 +20,15 @@ import (
 
 // Reconciler keeps the resources of one kind signed where they are.
 type Reconciler struct {
-	*watched
+	*base
 
-	patcher     annotation.Patcher
-	release     func() error
-	ring        func() *keyring.Ring
-	distrust    func(signerType string)
-	authorities signing.Authorities
-	events      eventRecorder
-	metrics     *metrics.Recorder
+	patcher annotation.Patcher
 	// disputes holds back from resources that something else changes whenever
 	// they are signed, so that the two do not write forever.
 	disputes *flowcontrol.Backoff
 }
 
-// eventRecorder tells about an object; it does not wait.
-type eventRecorder interface {
-	Record(ctx context.Context, about *corev1.ObjectReference, event events.Event)
-}
-
-var (
-	_ controller.Reconciler = (*Reconciler)(nil)
-	_ eventRecorder         = (*events.Recorder)(nil)
-)
+var _ controller.Reconciler = (*Reconciler)(nil)
 
 // Reconcile signs the resource with this key ("namespace/name") if need be.
 func (r *Reconciler) Reconcile(ctx context.Context, key string) error {
@@ -67,11 +49,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, key string) error {
 
 // sign brings the signature of obj up to date.
 func (r *Reconciler) sign(ctx context.Context, key string, obj resource.Object) error {
-	if err := r.release(); err != nil {
-		return fmt.Errorf("%w: %w", errRelease, err)
-	}
-	signerType := r.config().Signer(r.kind)
-	plan, err := signing.MakePlan(ctx, obj, signerType, r.ring(), r.authorities)
+	plan, err := r.plan(ctx, obj)
 	if err != nil {
 		return err
 	}
@@ -83,8 +61,7 @@ func (r *Reconciler) sign(ctx context.Context, key string, obj resource.Object) 
 	}
 	signature, err := plan.Sign(ctx)
 	if err != nil {
-		r.distrust(signerType)
-		return fmt.Errorf("%w: %w", errSigner, err)
+		return err
 	}
 	stored, err := annotation.Store(ctx, r.patcher, obj, signature)
 	if err != nil {

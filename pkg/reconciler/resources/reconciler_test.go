@@ -18,6 +18,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/keyring"
 	"github.com/trusted-resources/chains-extension/pkg/metrics"
 	"github.com/trusted-resources/chains-extension/pkg/reconciler/events"
+	"github.com/trusted-resources/chains-extension/pkg/registry"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/pkg/signing"
 )
@@ -47,7 +48,7 @@ func TestEligible(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r := &watched{
+			r := &base{
 				kind:       resource.Task,
 				config:     func() *config.Config { return cfg },
 				namespaces: func(string) (map[string]string, bool) { return tc.labels, !tc.gone },
@@ -71,10 +72,12 @@ func TestConclude(t *testing.T) {
 		"no key":        {fmt.Errorf("x: %w", keyring.ErrNoKey), false},
 		"old Tekton":    {fmt.Errorf("x: %w", errRelease), false},
 		"undecided":     {fmt.Errorf("x: %w", signing.ErrUndecided), true},
-		"signer failed": {fmt.Errorf("x: %w", errSigner), true},
+		"signer failed": {fmt.Errorf("x: %w", keyring.ErrSigner), true},
 		"forbidden":     {apierrors.NewForbidden(gr, "t", errors.New("no")), true},
 		"server away":   {apierrors.NewServiceUnavailable("away"), true},
-		"time is up":    {context.DeadlineExceeded, true},
+		"not stored, for want of a service account": {fmt.Errorf("%w: %w", errStoring, apierrors.NewNotFound(gr, "sa")), true},
+		"not stored": {fmt.Errorf("%w: x", errStoring), true},
+		"time is up": {context.DeadlineExceeded, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newTestReconciler(t)
@@ -83,6 +86,10 @@ func TestConclude(t *testing.T) {
 				t.Errorf("tried again: %v, want %v (%v)", retry, tc.retry, got)
 			}
 		})
+	}
+	busy := fmt.Errorf("%w: %w", errStoring, &registry.BusyError{Status: 429, After: time.Hour})
+	if again, after := controller.IsRequeueKey(newTestReconciler(t).conclude(t.Context(), "ns/t", &v1.Task{}, busy)); !again || after != time.Hour {
+		t.Errorf("a registry that is busy for an hour: tried again %v, after %v", again, after)
 	}
 	after := controller.NewRequeueAfter(time.Second)
 	if got := newTestReconciler(t).conclude(t.Context(), "ns/t", &v1.Task{}, after); !errors.Is(got, after) {
@@ -96,7 +103,9 @@ func newTestReconciler(t *testing.T) *Reconciler {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Reconciler{watched: &watched{kind: resource.Task}, metrics: recorder, events: silent{}}
+	return &Reconciler{base: &base{
+		kind: resource.Task, metrics: recorder, events: silent{}, config: config.Default, distrust: func(string) {},
+	}}
 }
 
 type silent struct{}
