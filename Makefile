@@ -64,7 +64,7 @@ fuzz: ## Fuzz what reads untrusted input, FUZZ_TIME each
 	go test -run '^$$' -fuzz FuzzStatement -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/provenance
 
 .PHONY: bench
-bench: ## Measure latency, throughput and memory on a real control plane, and verification
+bench: ## Measure latency, throughput and memory on a real control plane, verification and storage
 	go run ./test/bench
 
 .PHONY: cluster-up

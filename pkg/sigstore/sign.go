@@ -7,11 +7,13 @@ import (
 	"crypto"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 
 	intoto "github.com/in-toto/attestation/go/v1"
 	"github.com/opencontainers/go-digest"
 	"github.com/sigstore/cosign/v2/pkg/types"
+	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 	protocommon "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
 	sgbundle "github.com/sigstore/sigstore-go/pkg/bundle"
 	"github.com/sigstore/sigstore-go/pkg/sign"
@@ -55,13 +57,33 @@ func Sign(ctx context.Context, image digest.Digest, key *keyring.Key, options Op
 	}
 	how := sign.BundleOptions{Context: ctx}
 	if options.RekorURL != "" {
-		how.TransparencyLogs = []sign.Transparency{sign.NewRekor(&sign.RekorOptions{BaseURL: options.RekorURL})}
+		how.TransparencyLogs = []sign.Transparency{rekor{sign.NewRekor(&sign.RekorOptions{BaseURL: options.RekorURL}), options.RekorURL}}
 	}
 	signed, err := sign.Bundle(&sign.DSSEData{Data: payload, PayloadType: types.IntotoPayloadType}, keypair{key}, how)
 	if err != nil {
 		return nil, fmt.Errorf("signing %s: %w", image, err)
 	}
 	return protojson.Marshal(signed)
+}
+
+// rekor keeps what a log answers from ending the process: the library follows
+// pointers of the entry without looking.
+type rekor struct {
+	sign.Transparency
+	url string
+}
+
+// GetTransparencyLogEntry implements sign.Transparency.
+func (r rekor) GetTransparencyLogEntry(ctx context.Context, key []byte, b *protobundle.Bundle) (err error) {
+	defer func() {
+		if recover() != nil {
+			err = errors.New("its answer is no entry of a log")
+		}
+		if err != nil {
+			err = fmt.Errorf("transparency log %s: %w", r.url, err)
+		}
+	}()
+	return r.Transparency.GetTransparencyLogEntry(ctx, key, b)
 }
 
 // keypair has a key of the ring sign for sigstore-go.

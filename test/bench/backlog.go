@@ -72,8 +72,12 @@ func medianRatio(rounds []round) float64 {
 	for _, r := range rounds {
 		ratios = append(ratios, r.Ratio)
 	}
-	slices.Sort(ratios)
-	return ratios[(len(ratios)-1)/2]
+	return median(ratios)
+}
+
+// median is the lower one of two in the middle.
+func median(values []float64) float64 {
+	return slices.Sorted(slices.Values(values))[(len(values)-1)/2]
 }
 
 // controllerPass has a fresh controller sign a backlog that was there before.

@@ -14,16 +14,19 @@ import (
 const (
 	formatTable = "table"
 	formatJSON  = "json"
+	formatYAML  = "yaml"
 )
 
 type options struct {
-	latency, backlog, memory, verification bool
+	latency, backlog, memory, verification, storage bool
 
-	count       int
-	rounds      int
-	concurrency int
-	kms         string
-	output      string
+	count        int
+	rounds       int
+	concurrency  int
+	storageCount int
+	commandCount int
+	kms          string
+	output       string
 }
 
 func (o options) needsCluster() bool { return o.latency || o.backlog || o.memory }
@@ -38,28 +41,33 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	var o options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.BoolVar(&o.latency, "latency", false, "Measure how long a new Task waits for its signature. (Without any of --latency, --backlog, --memory and --verification: all.)")
+	flags.BoolVar(&o.latency, "latency", false, "Measure how long a new Task waits for its signature. (Without any of --latency, --backlog, --memory, --verification and --storage: all.)")
 	flags.BoolVar(&o.backlog, "backlog", false, "Measure how fast a backlog is signed.")
 	flags.BoolVar(&o.memory, "memory", false, "Measure the memory of the controller.")
 	flags.BoolVar(&o.verification, "verification", false, "Measure what a verification takes, beside Tekton's; alone it starts no cluster.")
+	flags.BoolVar(&o.storage, "storage", false, "Measure how fast resources are stored in registries on this machine, beside tkn and cosign; alone it starts no cluster.")
+	flags.IntVar(&o.storageCount, "storage-count", 500, "Resources that --storage stores in each pass.")
+	flags.IntVar(&o.commandCount, "command-count", 20, "Resources that --storage stores with tkn and cosign in each pass; 0: none.")
 	flags.StringVar(&o.kms, "kms", os.Getenv(verification.KMSVariable), "Reference to a key that may sign, such as hashivault://name, for --verification with a KMS. (Default: "+verification.KMSVariable+" of the environment.)")
 	flags.IntVar(&o.count, "count", 5000, "Tasks in the backlog. Latency takes a tenth of them, memory as many and four times as many.")
-	flags.IntVar(&o.rounds, "rounds", 3, "Rounds of the backlog.")
+	flags.IntVar(&o.rounds, "rounds", 3, "Rounds of the backlog and of --storage.")
 	flags.IntVar(&o.concurrency, "concurrency", 8, "Workers of the controller (--threads-per-controller) and of the client that it is compared with.")
-	flags.StringVar(&o.output, "o", formatTable, "Format of the report: table or json.")
+	flags.StringVar(&o.output, "o", formatTable, "Format of the report: table, json or yaml.")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
-	if !o.needsCluster() && !o.verification {
-		o.latency, o.backlog, o.memory, o.verification = true, true, true, true
+	if !o.needsCluster() && !o.verification && !o.storage {
+		o.latency, o.backlog, o.memory, o.verification, o.storage = true, true, true, true, true
 	}
 	switch {
 	case flags.NArg() > 0:
 		return o, fmt.Errorf("unexpected arguments %q", flags.Args())
 	case o.count < 10 || o.rounds < 1 || o.concurrency < 1:
 		return o, fmt.Errorf("found --count=%d --rounds=%d --concurrency=%d, expected at least 10, 1 and 1", o.count, o.rounds, o.concurrency)
-	case !slices.Contains([]string{formatTable, formatJSON}, o.output):
-		return o, fmt.Errorf("found -o %q, expected %s or %s", o.output, formatTable, formatJSON)
+	case o.storageCount < 1 || o.commandCount < 0:
+		return o, fmt.Errorf("found --storage-count=%d --command-count=%d, expected at least 1 and 0", o.storageCount, o.commandCount)
+	case !slices.Contains([]string{formatTable, formatJSON, formatYAML}, o.output):
+		return o, fmt.Errorf("found -o %q, expected %s, %s or %s", o.output, formatTable, formatJSON, formatYAML)
 	}
 	return o, nil
 }

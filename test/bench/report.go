@@ -8,22 +8,33 @@ import (
 	"runtime"
 	"strings"
 	"time"
+
+	"sigs.k8s.io/yaml"
 )
 
 // report is what was measured, nil where a part was not selected.
 type report struct {
 	Machine      machine        `json:"machine"`
 	Verification *verifications `json:"verification,omitempty"`
+	Storage      *storage       `json:"storage,omitempty"`
 	Latency      []latency      `json:"latency,omitempty"`
 	Backlog      *backlog       `json:"backlog,omitempty"`
 	Memory       []memory       `json:"memory,omitempty"`
 }
 
 func (r report) print(out io.Writer, format string) error {
-	if format == formatJSON {
+	switch format {
+	case formatJSON:
 		encoder := json.NewEncoder(out)
 		encoder.SetIndent("", "  ")
 		return encoder.Encode(r)
+	case formatYAML:
+		content, err := yaml.Marshal(r)
+		if err != nil {
+			return err
+		}
+		_, err = out.Write(content)
+		return err
 	}
 	return r.printTables(out)
 }

@@ -19,6 +19,9 @@ func (r report) printTables(out io.Writer) error {
 	if r.Verification != nil {
 		t.verification(r.Verification)
 	}
+	if r.Storage != nil {
+		t.storage(r.Storage)
+	}
 	if r.Latency != nil {
 		t.latency(r.Latency)
 	}

@@ -50,17 +50,25 @@ func (c Cosign) SignImage(ctx context.Context, keyFile, password string, image n
 }
 
 // VerifyImages verifies a signature that is attached to each of the images as a
-// Sigstore bundle, with a key alone, and returns what cosign prints. cosign takes any
-// statement of the key's about the image, whatever its predicate type is. And
+// Sigstore bundle, with a key alone, and returns what cosign prints. cosign takes
+// any statement of the key's about the image, whatever its predicate type is. And
 // where there is no bundle at all v3 takes a signature in the old format.
 //
 // More flags say how to reach the registry, such as --registry-cacert,
 // --registry-username and --registry-password.
 func (c Cosign) VerifyImages(ctx context.Context, public crypto.PublicKey, images []name.Digest, flags ...string) (out string, err error) {
-	err = withFiles(public, []byte(noTrustedRoot), func(keyFile, rootFile string) error {
-		args := append([]string{
-			"verify", "--key", keyFile, "--insecure-ignore-tlog", "--new-bundle-format", "--trusted-root", rootFile, "--allow-http-registry",
-		}, flags...)
+	return c.verifyImages(ctx, public, []byte(noTrustedRoot), images, append([]string{"--insecure-ignore-tlog"}, flags...))
+}
+
+// VerifyLoggedImages is VerifyImages for signatures that are in a transparency
+// log, which a trusted root names.
+func (c Cosign) VerifyLoggedImages(ctx context.Context, public crypto.PublicKey, trustedRoot []byte, images ...name.Digest) (out string, err error) {
+	return c.verifyImages(ctx, public, trustedRoot, images, nil)
+}
+
+func (c Cosign) verifyImages(ctx context.Context, public crypto.PublicKey, trustedRoot []byte, images []name.Digest, flags []string) (out string, err error) {
+	err = withFiles(public, trustedRoot, func(keyFile, rootFile string) error {
+		args := append([]string{"verify", "--key", keyFile, "--new-bundle-format", "--trusted-root", rootFile, "--allow-http-registry"}, flags...)
 		for _, image := range images {
 			args = append(args, image.Name())
 		}

@@ -53,8 +53,7 @@ func TestForgedSignatures(t *testing.T) {
 // signatureOf is the Sigstore bundle that is attached to an image.
 func (e *env) signatureOf(reference string) []byte {
 	e.Helper()
-	digest, err := name.NewDigest(reference)
-	e.check(err)
+	digest := e.image(reference)
 	index, err := remote.Referrers(digest, remote.WithContext(e.Context()))
 	e.check(err)
 	manifest, err := index.IndexManifest()
@@ -76,17 +75,14 @@ func (e *env) signatureOf(reference string) []byte {
 
 func (e *env) attach(reference string, signature []byte) {
 	e.Helper()
-	digest, err := name.NewDigest(reference)
-	e.check(err)
-	e.check(ociremote.WriteAttestationNewBundleFormat(digest, signature, sigstore.PredicateType,
+	e.check(ociremote.WriteAttestationNewBundleFormat(e.image(reference), signature, sigstore.PredicateType,
 		ociremote.WithRemoteOptions(remote.WithContext(e.Context()))))
 }
 
 // refusesImage wants nobody to take an image for signed with our key.
 func (e *env) refusesImage(reference string) {
 	e.Helper()
-	digest, err := name.NewDigest(reference)
-	e.check(err)
+	digest := e.image(reference)
 	for _, cosign := range harness.Cosigns {
 		if _, err := cosign.VerifyImages(e.Context(), e.public, []name.Digest{digest}); err == nil {
 			e.Errorf("cosign %s accepts %s", cosign.Version, reference)
@@ -128,4 +124,48 @@ func flipped(t *testing.T, bundle []byte, path ...string) []byte {
 		t.Fatalf("nothing changed: %v", err)
 	}
 	return forged
+}
+
+// With a transparency log, stock cosign wants the proof that the signature is in
+// it. What is not in it is not attached either.
+func TestSignaturesInATransparencyLog(t *testing.T) {
+	e := prepare(t)
+	rekor, err := harness.StartRekor(t.Context())
+	e.check(err)
+	e.cleanup(rekor.Stop)
+	root, err := rekor.TrustedRoot()
+	e.check(err)
+	registry := e.registry()
+	store := newStore(registry.Host())
+	unlogged, err := store.Put(t.Context(), task("prod", "unlogged"), nil, e.keyIn(e.secretsDir))
+	e.check(err)
+	settings := storingSettings(registry.Host(), "oci")
+	settings["transparency.enabled"], settings["transparency.url"] = "true", rekor.URL()
+	e.configure(settings)
+	e.controller = e.replica("controller")
+	logged := e.stored(store, e.create(task(e.namespace(), "logged")))
+	if rekor.Entries() != 1 {
+		t.Errorf("%d entries in the log, want one", rekor.Entries())
+	}
+	for _, cosign := range harness.Cosigns {
+		if _, err := cosign.VerifyLoggedImages(t.Context(), e.public, root, e.image(logged.Reference)); err != nil {
+			t.Error(err)
+		}
+		if _, err := cosign.VerifyLoggedImages(t.Context(), e.public, root, e.image(unlogged.Reference)); err == nil {
+			t.Errorf("cosign %s finds in the log what is not there", cosign.Version)
+		}
+	}
+
+	e.check(rekor.Stop())
+	waits := e.create(task(e.namespace(), "waits"))
+	e.event(waits, "NotStored", "transparency log "+rekor.URL())
+	e.check(rekor.Start(t.Context()))
+	e.event(waits, "ResourceStored")
+}
+
+func (e *env) image(reference string) name.Digest {
+	e.Helper()
+	digest, err := name.NewDigest(reference)
+	e.check(err)
+	return digest
 }

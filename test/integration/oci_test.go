@@ -153,9 +153,7 @@ func (e *env) cosignAccepts(references ...string) {
 	e.Helper()
 	images := make([]name.Digest, 0, len(references))
 	for _, reference := range references {
-		digest, err := name.NewDigest(reference)
-		e.check(err)
-		images = append(images, digest)
+		images = append(images, e.image(reference))
 	}
 	other, err := harness.NewSigner()
 	e.check(err)

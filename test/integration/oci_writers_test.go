@@ -30,11 +30,17 @@ func (e *env) newKey() (*keyring.Key, crypto.PublicKey) {
 	e.check(err)
 	dir := e.TempDir()
 	e.check(secret.Write(dir))
+	return e.keyIn(dir), public
+}
+
+// keyIn is the key in a signing secret.
+func (e *env) keyIn(dir string) *keyring.Key {
+	e.Helper()
 	keeper := keyring.NewKeeper(dir, func() {})
 	keeper.Configure(e.Context(), keyring.Settings{SignerTypes: []string{signing.TypeX509}})
 	key, err := keeper.Ring().Active(signing.TypeX509)
 	e.check(err)
-	return key, public
+	return key
 }
 
 // Two replicas with four writers each sign one bundle, in a registry where that

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	ggcr "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	ggcrtypes "github.com/google/go-containerregistry/pkg/v1/types"
+	ociremote "github.com/sigstore/cosign/v2/pkg/oci/remote"
+	"github.com/tektoncd/chains/pkg/chains/signing"
+	"go.uber.org/zap"
+	"knative.dev/pkg/logging"
+
+	"github.com/trusted-resources/chains-extension/pkg/bundle"
+	"github.com/trusted-resources/chains-extension/pkg/image"
+	"github.com/trusted-resources/chains-extension/pkg/keyring"
+	"github.com/trusted-resources/chains-extension/pkg/registry"
+	"github.com/trusted-resources/chains-extension/pkg/sigstore"
+	"github.com/trusted-resources/chains-extension/pkg/storage/oci"
+	"github.com/trusted-resources/chains-extension/test/keys"
+)
+
+// libraryWays are those that run in this process: ours, and the libraries that
+// others do the same with.
+func libraryWays(ctx context.Context, dir string, count int) ([]way, error) {
+	ring, err := newRing(ctx, filepath.Join(dir, "secrets"))
+	if err != nil {
+		return nil, err
+	}
+	key, err := ring.Active(signing.TypeX509)
+	if err != nil {
+		return nil, err
+	}
+	atOnce := []int{1, 8, 32}
+	return []way{
+		{"oci.Store", atOnce, count, func(_ context.Context, prefix string, _ samples) (storer, error) {
+			return ourStore{oci.Store{Registry: registry.NewClient(registry.Options{}), Prefix: prefix}, key, ring}, nil
+		}},
+		{"libraries", atOnce, count, func(ctx context.Context, prefix string, samples samples) (storer, error) {
+			return newLibraryStore(ctx, prefix, samples, key)
+		}},
+	}, nil
+}
+
+// newRing has a new key to sign with.
+func newRing(ctx context.Context, dir string) (*keyring.Ring, error) {
+	secret, _, err := keys.X509Secret()
+	if err := errors.Join(err, secret.Write(dir)); err != nil {
+		return nil, err
+	}
+	keeper := keyring.NewKeeper(dir, func() {})
+	quiet := logging.WithLogger(ctx, zap.NewNop().Sugar())
+	keeper.Configure(quiet, keyring.Settings{SignerTypes: []string{signing.TypeX509}})
+	return keeper.Ring(), nil
+}
+
+// ourStore signs each resource and its image.
+type ourStore struct {
+	oci.Store
+	key  *keyring.Key
+	ring *keyring.Ring
+}
+
+var _ retriever = ourStore{}
+
+func (o ourStore) store(ctx context.Context, s sample) error {
+	_, err := o.Put(ctx, s.task, nil, o.key)
+	return err
+}
+
+func (o ourStore) find(ctx context.Context, s sample) error {
+	_, err := o.Find(ctx, oci.IDOf(s.task), s.checksum, o.ring)
+	return err
+}
+
+// libraryStore writes the same bundles, built and signed before, with
+// go-containerregistry and cosign's library. It reads nothing back.
+type libraryStore struct {
+	prefix  string
+	images  map[string]signedImage // by name of the sample's file
+	options []remote.Option
+}
+
+// signedImage is the bundle of one resource and a signature of it.
+type signedImage struct {
+	image     ggcr.Image
+	tag       string
+	signature []byte
+}
+
+func newLibraryStore(ctx context.Context, prefix string, samples samples, key *keyring.Key) (*libraryStore, error) {
+	pusher, err := remote.NewPusher()
+	if err != nil {
+		return nil, err
+	}
+	puller, err := remote.NewPuller()
+	if err != nil {
+		return nil, err
+	}
+	// To reuse them saves all calls but the first one asking what the registry
+	// speaks, and uploading what all images share.
+	l := &libraryStore{prefix: prefix, images: map[string]signedImage{}, options: []remote.Option{remote.Reuse(pusher), remote.Reuse(puller)}}
+	for _, s := range samples.all() {
+		if l.images[s.file()], err = newSignedImage(ctx, s, key); err != nil {
+			return nil, fmt.Errorf("%s: %w", s.file(), err)
+		}
+	}
+	return l, nil
+}
+
+func newSignedImage(ctx context.Context, s sample, key *keyring.Key) (signedImage, error) {
+	sig, err := key.Sign(ctx, s.checksum)
+	if err != nil {
+		return signedImage{}, err
+	}
+	built, err := bundle.New(ctx, s.task, sig)
+	if err != nil {
+		return signedImage{}, err
+	}
+	img, err := partial.CompressedToImage(bundleImage{built})
+	if err != nil {
+		return signedImage{}, err
+	}
+	signature, err := sigstore.Sign(ctx, built.Manifest.Descriptor.Digest, key, sigstore.Options{})
+	return signedImage{img, oci.StateTag(s.checksum), signature}, err
+}
+
+func (l *libraryStore) store(ctx context.Context, s sample) error {
+	signed := l.images[s.file()]
+	tag, err := name.NewTag(l.prefix + "/" + s.task.Namespace + ":" + signed.tag)
+	if err != nil {
+		return err
+	}
+	options := append(slices.Clone(l.options), remote.WithContext(ctx))
+	if err := remote.Write(tag, signed.image, options...); err != nil {
+		return err
+	}
+	digest, err := signed.image.Digest()
+	if err != nil {
+		return err
+	}
+	return ociremote.WriteAttestationNewBundleFormat(tag.Context().Digest(digest.String()), signed.signature,
+		sigstore.PredicateType, ociremote.WithRemoteOptions(options...))
+}
+
+// bundleImage is a bundle for go-containerregistry.
+type bundleImage struct{ *bundle.Bundle }
+
+var _ partial.CompressedImageCore = bundleImage{}
+
+// RawManifest implements partial.CompressedImageCore.
+func (b bundleImage) RawManifest() ([]byte, error) { return b.Manifest.Content, nil }
+
+// RawConfigFile implements partial.CompressedImageCore.
+func (bundleImage) RawConfigFile() ([]byte, error) { return image.Empty.Content, nil }
+
+// MediaType implements partial.CompressedImageCore.
+func (b bundleImage) MediaType() (ggcrtypes.MediaType, error) {
+	return ggcrtypes.MediaType(b.Manifest.Descriptor.MediaType), nil
+}
+
+// LayerByDigest implements partial.CompressedImageCore.
+func (b bundleImage) LayerByDigest(digest ggcr.Hash) (partial.CompressedLayer, error) {
+	for _, blob := range []image.Blob{b.Layer, image.Empty} {
+		if blob.Descriptor.Digest.String() == digest.String() {
+			return static.NewLayer(blob.Content, ggcrtypes.MediaType(blob.Descriptor.MediaType)), nil
+		}
+	}
+	return nil, fmt.Errorf("the bundle has no %s", digest)
+}
