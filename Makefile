@@ -61,6 +61,11 @@ fuzz: ## Fuzz what reads untrusted input, FUZZ_TIME each
 	go test -run '^$$' -fuzz FuzzStepAction -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/evidence
 	go test -run '^$$' -fuzz FuzzLocal -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/evidence
 	go test -run '^$$' -fuzz FuzzClusterURI -fuzztime $(FUZZ_TIME) ./pkg/evidence
+	go test -run '^$$' -fuzz FuzzEntries -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/bundle
+	go test -run '^$$' -fuzz FuzzEntryResource -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/bundle
+	go test -run '^$$' -fuzz FuzzSigstoreBundle -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/sigstore
+	go test -run '^$$' -fuzz FuzzRetryAfter -fuzztime $(FUZZ_TIME) ./pkg/registry
+	go test -run '^$$' -fuzz FuzzLocation -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/storage/oci
 	go test -run '^$$' -fuzz FuzzStatement -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/provenance
 
 .PHONY: bench

@@ -66,7 +66,7 @@ func New(ctx context.Context, obj resource.Object, signature []byte) (*Bundle, e
 // newLayer is a tar with a single file and no times in it. It is not compressed:
 // other releases of a compressor write other bytes.
 func newLayer(obj resource.Object, checksum []byte) (image.Blob, error) {
-	content, err := json.MarshalIndent(obj, "", "  ")
+	content, err := json.Marshal(obj) // indented, it could be longer than MaxLayer
 	if err != nil {
 		return image.Blob{}, err
 	}

@@ -86,6 +86,9 @@ func (k *Key) Verify(sig, message []byte) bool {
 // Sign signs message and verifies the result before it returns it. The error
 // wraps ErrSigner, and ErrSelfVerification when it was that.
 func (k *Key) Sign(ctx context.Context, message []byte) ([]byte, error) {
+	if k.signer == nil {
+		return nil, fmt.Errorf("%w: key %s only verifies", ErrSigner, k.ID)
+	}
 	sig, err := within(ctx, k.calls, func() ([]byte, error) {
 		return k.signer.SignMessage(bytes.NewReader(message), options.WithContext(ctx))
 	})

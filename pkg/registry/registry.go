@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"golang.org/x/sync/singleflight"
 	"oras.land/oras-go/v2/errdef"
 	"oras.land/oras-go/v2/registry/remote"
 	"oras.land/oras-go/v2/registry/remote/auth"
@@ -45,6 +46,7 @@ type Client struct {
 	options   Options
 	transport http.RoundTripper
 	locks     *locks
+	contacts  singleflight.Group // with hosts, the first of each
 
 	mu           sync.Mutex
 	hosts        map[string]*host
@@ -61,7 +63,9 @@ type host struct {
 const (
 	// responseHeaderTimeout bounds how long a registry may think.
 	responseHeaderTimeout = 20 * time.Second
-	maxIdlePerHost        = 64
+	// contactTimeout bounds the first contact with a registry.
+	contactTimeout = 30 * time.Second
+	maxIdlePerHost = 64
 )
 
 // NewClient makes a client. Certificates are verified with those of the system,
@@ -152,18 +156,28 @@ func (c *Client) host(ctx context.Context, registry name.Registry) (*host, error
 			return nil, err
 		}
 	}
-	challenge, err := transport.Ping(ctx, registry, c.transport)
-	if err != nil {
-		return nil, fmt.Errorf("registry %s: %w", registry, err)
+	contact := c.contacts.DoChan(registry.RegistryStr(), func() (any, error) { // for all who wait
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), contactTimeout)
+		defer cancel()
+		challenge, err := transport.Ping(ctx, registry, c.transport)
+		if err != nil {
+			return nil, unanswered{fmt.Errorf("registry %s: %w", registry, err)}
+		}
+		found := &host{plainHTTP: challenge.Insecure}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.hosts[registry.RegistryStr()] = found
+		return found, nil
+	})
+	select {
+	case result := <-contact:
+		if result.Err != nil {
+			return nil, result.Err
+		}
+		return result.Val.(*host), nil //nolint:forcetypeassert // see above
+	case <-ctx.Done():
+		return nil, fmt.Errorf("registry %s: %w", registry, ctx.Err())
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if known := c.hosts[registry.RegistryStr()]; known != nil {
-		return known, nil
-	}
-	found := &host{plainHTTP: challenge.Insecure}
-	c.hosts[registry.RegistryStr()] = found
-	return found, nil
 }
 
 func (c *Client) newRepository(parsed name.Repository, h *host) (*Repository, error) {
@@ -190,15 +204,15 @@ func (c *Client) credential(ctx context.Context, repository name.Repository) (au
 	}
 	keychain, err := c.options.Keychains.Keychain(ctx)
 	if err != nil {
-		return auth.EmptyCredential, fmt.Errorf("credentials for %s: %w", repository, err)
+		return auth.EmptyCredential, unanswered{fmt.Errorf("credentials for %s: %w", repository, err)}
 	}
 	authenticator, err := authn.Resolve(ctx, keychain, repository)
 	if err != nil {
-		return auth.EmptyCredential, fmt.Errorf("credentials for %s: %w", repository, err)
+		return auth.EmptyCredential, unanswered{fmt.Errorf("credentials for %s: %w", repository, err)}
 	}
 	config, err := authn.Authorization(ctx, authenticator)
 	if err != nil {
-		return auth.EmptyCredential, fmt.Errorf("credentials for %s: %w", repository, err)
+		return auth.EmptyCredential, unanswered{fmt.Errorf("credentials for %s: %w", repository, err)}
 	}
 	return auth.Credential{
 		Username: config.Username, Password: config.Password,

@@ -3,6 +3,7 @@ package registry
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -51,6 +52,9 @@ func (r *Repository) Manifest(ctx context.Context, reference string) (image.Blob
 
 // Blob reads a blob of at most limit bytes.
 func (r *Repository) Blob(ctx context.Context, descriptor ocispec.Descriptor, limit int64) ([]byte, error) {
+	if err := descriptor.Digest.Validate(); err != nil { // it is part of the URL
+		return nil, r.failed("reading a blob", err)
+	}
 	if descriptor.Size > limit { // before anything is asked for
 		return nil, r.failed("reading blob "+descriptor.Digest.String(), tooLarge(descriptor, limit))
 	}
@@ -90,9 +94,11 @@ func (r *Repository) PushBlob(ctx context.Context, blob image.Blob) error {
 		if done, err := r.postBlob(ctx, blob); done || err != nil {
 			return r.failed("writing blob "+blob.Descriptor.Digest.String(), err)
 		}
-		r.host.refusesSinglePost.Store(true)
 	}
 	err := r.remote.Blobs().Push(ctx, blob.Descriptor, bytes.NewReader(blob.Content))
+	if err == nil { // else it refuses more than that
+		r.host.refusesSinglePost.Store(true)
+	}
 	return r.failed("writing blob "+blob.Descriptor.Digest.String(), err)
 }
 
@@ -126,7 +132,10 @@ func (r *Repository) postBlob(ctx context.Context, blob image.Blob) (done bool, 
 		return false, err
 	}
 	defer func() { _ = response.Body.Close() }()
-	return response.StatusCode == http.StatusCreated, nil // the library has errors told
+	if response.StatusCode >= http.StatusInternalServerError {
+		return false, refusal(response) // of this blob now, not of the way
+	}
+	return response.StatusCode == http.StatusCreated, nil
 }
 
 // nobody is the digest of nothing.
@@ -161,7 +170,10 @@ func (r *Repository) PushReferrer(ctx context.Context, manifest image.Blob, subj
 	lists, known, err := r.listsReferrers(ctx)
 	if err == nil && !known {
 		if err = r.putManifest(ctx, manifest); err == nil { // now it knows the repository
-			lists, _, err = r.listsReferrers(ctx)
+			lists, known, err = r.listsReferrers(ctx)
+		}
+		if err == nil && !known { // it lists none, unless it lost the manifest
+			_, err = r.Manifest(ctx, manifest.Descriptor.Digest.String())
 		}
 	}
 	if err != nil {
@@ -190,7 +202,11 @@ func (r *Repository) putManifest(ctx context.Context, manifest image.Blob) error
 	if err != nil {
 		return r.failed("writing manifest "+manifest.Descriptor.Digest.String(), err)
 	}
-	return response.Body.Close() // if it failed, the library has the error told
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusCreated {
+		return r.failed("writing manifest "+manifest.Descriptor.Digest.String(), refusal(response))
+	}
+	return nil
 }
 
 // listed reads back whether the registry lists a referrer.
@@ -242,6 +258,9 @@ func (r *Repository) do(request *http.Request, actions ...string) (*http.Respons
 func (r *Repository) failed(what string, err error) error {
 	if err == nil {
 		return nil
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = unanswered{err}
 	}
 	return fmt.Errorf("%s, %s: %w", r.Name(), what, err)
 }

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/errcode"
 )
 
@@ -43,7 +45,29 @@ func Unavailable(err error) bool {
 	}
 	var network net.Error
 	var busy *BusyError
-	return errors.As(err, &network) || errors.As(err, &busy) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+	var none unanswered
+	return errors.As(err, &network) || errors.As(err, &busy) || errors.As(err, &none) ||
+		errors.Is(err, auth.ErrBasicCredentialNotFound) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+}
+
+// unanswered marks the errors that are Unavailable for where they come from: no
+// connection, no credentials, half a response.
+type unanswered struct{ error }
+
+func (u unanswered) Unwrap() error { return u.error }
+
+// maxRefusal bounds what is read of an error, in bytes.
+const maxRefusal = 8 << 10
+
+// refusal is the error in a response, as the library tells it.
+func refusal(response *http.Response) error {
+	var body struct {
+		Errors errcode.Errors `json:"errors"`
+	}
+	_ = json.NewDecoder(io.LimitReader(response.Body, maxRefusal)).Decode(&body) // the status says enough
+	return &errcode.ErrorResponse{
+		Method: response.Request.Method, URL: response.Request.URL, StatusCode: response.StatusCode, Errors: body.Errors,
+	}
 }
 
 func nameUnknown(err error) bool {
@@ -99,4 +123,11 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.left -= int64(n)
 	return n, err
+}
+
+// Close reads what is left of an error that was not read to its end: net/http
+// uses the connection again only then.
+func (b *boundedBody) Close() error {
+	_, _ = io.CopyN(io.Discard, b, maxRefusal)
+	return b.ReadCloser.Close()
 }

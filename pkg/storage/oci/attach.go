@@ -43,5 +43,9 @@ func attach(ctx context.Context, repository *registry.Repository, subject ocispe
 	if err := repository.PushBlob(ctx, layer); err != nil {
 		return err
 	}
-	return repository.PushReferrer(ctx, referrer, subject.Digest)
+	if err := repository.PushReferrer(ctx, referrer, subject.Digest); err != nil {
+		repository.ForgetSharedBlobs() // the registry may have lost what it once took
+		return err
+	}
+	return nil
 }

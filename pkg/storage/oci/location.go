@@ -83,6 +83,6 @@ func NewestTag(id ID) string {
 		return tag
 	}
 	sum := sha256.Sum256([]byte(tag))
-	suffix := "-" + hex.EncodeToString(sum[:])
+	suffix := "_" + hex.EncodeToString(sum[:]) // no name has an underscore in it
 	return tag[:maxTag-len(suffix)] + suffix
 }

@@ -57,16 +57,9 @@ func (s *Store) Find(ctx context.Context, id ID, checksum []byte, keys *keyring.
 	if err != nil {
 		return nil, err
 	}
-	reference := NewestTag(id)
-	if checksum != nil {
-		reference = StateTag(checksum)
-	}
-	manifest, err := manifestIfThere(ctx, repository, reference)
+	manifest, err := manifestOf(ctx, repository, id, checksum)
 	if err != nil {
 		return nil, err
-	}
-	if manifest == nil {
-		return nil, fmt.Errorf("%s is %w: %s has no tag %s", id, ErrNotStored, repository.Name(), reference)
 	}
 	found, err := inspect(ctx, repository, *manifest, keys)
 	if err != nil {
@@ -75,11 +68,11 @@ func (s *Store) Find(ctx context.Context, id ID, checksum []byte, keys *keyring.
 	if err := found.trusted(); err != nil {
 		return nil, err
 	}
-	holds := func(r Resource) bool {
+	wanted := func(r Resource) bool {
 		return IDOf(r.Object) == id && (checksum == nil || bytes.Equal(r.Checksum, checksum))
 	}
-	if !slices.ContainsFunc(found.Resources, holds) {
-		return nil, fmt.Errorf("%s is %w: tag %s was moved to something else", found.Reference, ErrNotTrusted, reference)
+	if !slices.ContainsFunc(found.Resources, wanted) {
+		return nil, fmt.Errorf("%s is %w: the tag of %s was moved to something else", found.Reference, ErrNotTrusted, id)
 	}
 	return found, nil
 }
@@ -87,20 +80,42 @@ func (s *Store) Find(ctx context.Context, id ID, checksum []byte, keys *keyring.
 // Signature is the signature of a resource with this checksum, verified with
 // nothing: a candidate. The error wraps ErrNotStored.
 func (s *Store) Signature(ctx context.Context, id ID, checksum []byte) ([]byte, error) {
+	if err := id.validate(); err != nil {
+		return nil, fmt.Errorf("%w, which takes no %w", ErrNotStored, err)
+	}
 	repository, err := s.repository(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	manifest, err := manifestIfThere(ctx, repository, StateTag(checksum))
+	manifest, err := manifestOf(ctx, repository, id, checksum)
 	if err != nil {
 		return nil, err
 	}
-	if manifest != nil {
-		if entry := single(manifest); entry != nil && entry.Signature != nil {
-			return entry.Signature, nil
+	if entry := single(manifest); entry != nil && entry.Signature != nil {
+		return entry.Signature, nil
+	}
+	return nil, fmt.Errorf("the signature of %s with checksum %x is %w", id, checksum, ErrNotStored)
+}
+
+// manifestOf is the bundle of one state, the newest if checksum is nil. A state
+// that has lost its tag is found while it is the newest.
+func manifestOf(ctx context.Context, repository *registry.Repository, id ID, checksum []byte) (*image.Blob, error) {
+	if checksum != nil {
+		state, err := manifestIfThere(ctx, repository, StateTag(checksum))
+		if state != nil || err != nil {
+			return state, err
 		}
 	}
-	return nil, fmt.Errorf("%s with checksum %x is %w", id, checksum, ErrNotStored)
+	newest, err := manifestIfThere(ctx, repository, NewestTag(id))
+	switch {
+	case err != nil:
+		return nil, err
+	case newest == nil:
+		return nil, fmt.Errorf("%s is %w: %s has no tag %s", id, ErrNotStored, repository.Name(), NewestTag(id))
+	case checksum != nil && !holds(newest, checksum):
+		return nil, fmt.Errorf("%s with this checksum is %w: %s has no tag %s", id, ErrNotStored, repository.Name(), StateTag(checksum))
+	}
+	return newest, nil
 }
 
 // trusted refuses an image that is not wholly signed.

@@ -34,7 +34,8 @@ type Stored struct {
 // Put stores obj as a bundle and attaches a signature of it by the key. obj
 // carries the signature in the bundle; if that is nil, it is the one that is
 // stored already, provided that it is by this key, or else a new one. Storing
-// what is stored takes one request. What is returned has been read back.
+// what is stored takes one request. The tag for the newest state is the last of
+// all that is written, and is read back.
 func (s *Store) Put(ctx context.Context, obj resource.Object, signature []byte, key *keyring.Key) (Stored, error) {
 	id := IDOf(obj)
 	checksum, err := resource.Checksum(ctx, obj)
@@ -74,7 +75,11 @@ func (s *Store) Put(ctx context.Context, obj resource.Object, signature []byte, 
 			return Stored{}, err
 		}
 	}
-	return stored, tag(ctx, repository, built, NewestTag(id))
+	newest := NewestTag(id)
+	if err := tag(ctx, repository, built, newest); err != nil {
+		return Stored{}, err
+	}
+	return stored, readBack(ctx, repository, built, newest)
 }
 
 func (s *Store) repository(ctx context.Context, id ID) (*registry.Repository, error) {
@@ -98,17 +103,18 @@ func (s *Store) upload(ctx context.Context, repository *registry.Repository, bui
 	return tag(ctx, repository, built, StateTag(built.Checksum))
 }
 
-// tag gives the bundle another tag. The one for the newest state is the last of
-// all that is written, and is read back.
+// tag gives the bundle another tag.
 func tag(ctx context.Context, repository *registry.Repository, built *bundle.Bundle, name string) error {
-	if err := repository.PushManifest(ctx, built.Manifest, name); err != nil {
-		// The registry may have lost what it once took.
-		repository.ForgetSharedBlobs()
-		return err
+	err := repository.PushManifest(ctx, built.Manifest, name)
+	if err != nil {
+		repository.ForgetSharedBlobs() // the registry may have lost what it once took
 	}
-	if name == StateTag(built.Checksum) {
-		return nil
-	}
+	return err
+}
+
+// readBack checks that the bundle is there, with the layer if the manifest does
+// not carry it.
+func readBack(ctx context.Context, repository *registry.Repository, built *bundle.Bundle, name string) error {
 	found, err := repository.Manifest(ctx, name)
 	if err != nil {
 		return err
@@ -117,7 +123,8 @@ func tag(ctx context.Context, repository *registry.Repository, built *bundle.Bun
 		return fmt.Errorf("%s: the registry took the bundle %s for tag %s and then said that it is %s; something else may be writing to it",
 			repository.Name(), built.Manifest.Descriptor.Digest, name, found.Descriptor.Digest)
 	}
-	return nil
+	_, err = readAll(ctx, repository, found, &keyring.Ring{})
+	return err
 }
 
 // present is what the registry has of a resource.
@@ -134,7 +141,7 @@ func look(ctx context.Context, repository *registry.Repository, id ID, checksum 
 	if err != nil || newest == nil {
 		return present{}, err
 	}
-	if entry := single(newest); entry != nil && bytes.Equal(entry.Checksum, checksum) {
+	if holds(newest, checksum) {
 		return present{newest, newest}, nil
 	}
 	state, err := manifestIfThere(ctx, repository, StateTag(checksum))
@@ -156,6 +163,12 @@ func single(manifest *image.Blob) *bundle.Entry {
 		return nil
 	}
 	return &entries[0]
+}
+
+// holds says whether a bundle of ours is that of a state, as it says itself.
+func holds(manifest *image.Blob, checksum []byte) bool {
+	entry := single(manifest)
+	return entry != nil && bytes.Equal(entry.Checksum, checksum)
 }
 
 func is(there *image.Blob, built *bundle.Bundle) bool {
