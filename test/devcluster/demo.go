@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -19,6 +20,10 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"knative.dev/pkg/apis"
 
+	"github.com/trusted-resources/chains-extension/pkg/keyring"
+	"github.com/trusted-resources/chains-extension/pkg/registry"
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/storage/oci"
 	"github.com/trusted-resources/chains-extension/test/harness"
 	"github.com/trusted-resources/chains-extension/test/keys"
 )
@@ -35,6 +40,7 @@ type demonstration struct {
 	*harness.Cluster
 	controller *harness.Controller
 	public     crypto.PublicKey
+	registry   *harness.Registry
 	out        io.Writer
 	rows       []row
 }
@@ -59,7 +65,11 @@ func demo(cmd *cobra.Command) (err error) {
 	}
 	d := &demonstration{Cluster: cluster, out: out}
 	defer func() {
-		if stopErr := cluster.Stop(); err == nil {
+		stopErr := cluster.Stop()
+		if d.registry != nil {
+			stopErr = errors.Join(stopErr, d.registry.Stop())
+		}
+		if err == nil {
 			err = stopErr
 		}
 		if err == nil {
@@ -80,8 +90,10 @@ func (d *demonstration) play(ctx context.Context) error {
 		{"Starting the controller with a new key, as its own service account", d.install},
 		{"Applying config/samples/ with kubectl", d.apply},
 		{"Tekton runs the signed Task under an enforce policy, through its cluster resolver", d.runSigned},
+		{"The same Task is in a registry, in a signed bundle", d.stored},
 		{"Stopping the controller, and tampering with the Task", d.tamper},
 		{"Tekton is asked to run the Task that was tampered with", d.runTampered},
+		{"Tekton runs what is in the registry, which is as it was signed", d.runStored},
 		{"Tekton is asked to run it by its name, without a resolver", d.runLocal},
 		{"The same with config/admission, which gives such references a resolver", d.runAdmitted},
 	} {
@@ -107,6 +119,11 @@ func (d *demonstration) install(ctx context.Context) error {
 	settings["artifacts.oci.signer"] = "none" // Chains would push to a registry
 	settings["artifacts.taskrun.format"] = "slsa/v2alpha4"
 	settings["trustedresources.provenance.enabled"] = "true"
+	if d.registry, err = harness.StartRegistry(ctx); err != nil {
+		return err
+	}
+	settings["artifacts.task.storage"] = "tekton,oci"
+	settings["trustedresources.oci.repository"] = d.repository()
 	if err := d.Configure(ctx, settings); err != nil {
 		return err
 	}
@@ -161,6 +178,37 @@ func (d *demonstration) runSigned(ctx context.Context) error {
 	d.rows = append(d.rows, row{"TaskRun of the signed Task", "accepted, completes", observed})
 
 	return d.attested(ctx, run.Name)
+}
+
+func (d *demonstration) repository() string { return d.registry.Host() + "/tekton" }
+
+func (d *demonstration) stored(ctx context.Context) error {
+	trusted, err := keyring.Trusting(d.public)
+	if err != nil {
+		return err
+	}
+	store := &oci.Store{Registry: registry.NewClient(registry.Options{}), Prefix: d.repository()}
+	return d.until(ctx, func(ctx context.Context) error {
+		found, err := store.Find(ctx, oci.ID{Kind: resource.Task, Namespace: demoNamespace, Name: demoTask}, nil, trusted)
+		if err == nil {
+			d.sayf("%s", found.Reference)
+			d.sayf("bundle and Task are signed with key %s", found.Resources[0].Signer)
+		}
+		return err
+	})
+}
+
+func (d *demonstration) runStored(ctx context.Context) error {
+	bundle := d.repository() + "/" + demoNamespace + ":" + oci.NewestTag(oci.ID{Kind: resource.Task, Namespace: demoNamespace, Name: demoTask})
+	run, err := d.Run(ctx, &v1.TaskRun{
+		ObjectMeta: metav1.ObjectMeta{Namespace: demoNamespace, GenerateName: demoTask + "-"},
+		Spec:       v1.TaskRunSpec{TaskRef: &v1.TaskRef{ResolverRef: harness.BundleRef(bundle, resource.Task, demoTask)}},
+	}, demoWait)
+	if err != nil {
+		return err
+	}
+	d.verdict("TaskRun of the Task in the registry", accepted, run)
+	return nil
 }
 
 func (d *demonstration) tamper(ctx context.Context) error {
