@@ -15,8 +15,8 @@ demo: ## Show it all on a real control plane: signed, accepted by Tekton, refuse
 	go run ./test/devcluster demo
 
 .PHONY: build
-build: ## Build the controller into bin/
-	go build -o bin/controller ./cmd/controller
+build: ## Build the controller and tkn-trust into bin/
+	go build -o bin/ ./cmd/...
 
 .PHONY: test
 test: binaries ## Run all tests, those on a real control plane included

@@ -115,7 +115,7 @@ func TestSignAndVerify(t *testing.T) {
 		t.Errorf("with both keys: %v: %s", err, stdout)
 	}
 	stdout, _ = u.runs(OK, "bundle", "verify", "--key", u.key, "--key", author, reference)
-	if lines := strings.Split(strings.TrimSpace(stdout), "\n"); len(lines) != 3 || !strings.HasPrefix(lines[2], "Task    prod       build ") {
+	if lines := strings.Split(strings.TrimSpace(stdout), "\n"); len(lines) != 5 || lines[0] != reference || !strings.HasPrefix(lines[4], "Task  prod       build ") {
 		t.Errorf("the table is\n%s", stdout)
 	}
 }

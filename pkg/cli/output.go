@@ -85,10 +85,12 @@ func newVerified(found *oci.Image) *verified {
 }
 
 func (v *verified) table(w io.Writer) error {
+	if _, err := fmt.Fprintf(w, "%s\nsigned with %s\n\n", v.Reference, orNone(strings.Join(v.Signers, " "))); err != nil {
+		return err
+	}
 	const padding = 2
 	t := tabwriter.NewWriter(w, 0, 0, padding, ' ', 0)
 	_, _ = fmt.Fprintln(t, "KIND\tNAMESPACE\tNAME\tCHECKSUM\tSIGNED WITH")
-	_, _ = fmt.Fprintf(t, "bundle\t\t%s\t\t%s\n", v.Reference, orNone(strings.Join(v.Signers, " ")))
 	for _, r := range v.Resources {
 		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", r.Kind, r.Namespace, r.Name, r.Checksum, orNone(r.Signer))
 	}
