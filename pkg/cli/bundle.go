@@ -6,12 +6,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/sigstore/sigstore/pkg/cryptoutils"
 	"github.com/spf13/cobra"
 	"github.com/tektoncd/chains/pkg/chains/signing"
 	chainsconfig "github.com/tektoncd/chains/pkg/config"
@@ -97,9 +94,8 @@ func activeKey(ctx context.Context, secrets, kms string) (*keyring.Key, error) {
 	if kms != "" {
 		signerType = signing.TypeKMS
 	}
-	keeper := keyring.NewKeeper(secrets, func() {})
-	keeper.Configure(ctx, keyring.Settings{SignerTypes: []string{signerType}, KMS: chainsconfig.KMSSigner{KMSRef: kms}})
-	return keeper.Ring().Active(signerType)
+	settings := keyring.Settings{SignerTypes: []string{signerType}, KMS: chainsconfig.KMSSigner{KMSRef: kms}}
+	return keyring.Load(ctx, secrets, settings).Active(signerType)
 }
 
 func newVerify(access *registryAccess) *cobra.Command {
@@ -209,30 +205,14 @@ func addKeys(command *cobra.Command, keys *[]string) {
 	_ = command.MarkFlagRequired("key")
 }
 
-// maxKeyFile bounds what is read of a file, in bytes.
-const maxKeyFile = 64 << 10
-
 func readKeys(files []string) (*keyring.Ring, error) {
 	keys := make([]crypto.PublicKey, 0, len(files))
 	for _, file := range files {
-		key, err := readKey(file)
+		key, err := keyring.ReadPublicKey(file)
 		if err != nil {
 			return nil, fmt.Errorf("--key %s: %w", file, err)
 		}
 		keys = append(keys, key)
 	}
 	return keyring.Trusting(keys...)
-}
-
-func readKey(path string) (crypto.PublicKey, error) {
-	file, err := os.Open(path) //nolint:gosec // the user names it
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = file.Close() }() // only read
-	pem, err := io.ReadAll(io.LimitReader(file, maxKeyFile))
-	if err != nil {
-		return nil, err
-	}
-	return cryptoutils.UnmarshalPEMToPublicKey(pem)
 }

@@ -8,13 +8,12 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/tektoncd/chains/pkg/chains/formats"
 	"github.com/tektoncd/chains/pkg/chains/signing"
 	chainsconfig "github.com/tektoncd/chains/pkg/config"
 	"k8s.io/apimachinery/pkg/util/sets"
-	ociregistry "oras.land/oras-go/v2/registry"
 
+	"github.com/trusted-resources/chains-extension/pkg/registry"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
@@ -203,12 +202,8 @@ func repository(value string) (problem string) {
 	if len(value) > maxRepository {
 		return fmt.Sprintf("found %d characters, expected at most %d", len(value), maxRepository)
 	}
-	_, err := name.NewRepository(value, name.StrictValidation)
-	if err == nil {
-		_, err = ociregistry.ParseReference(value) // which knows that ".." is no component
-	}
-	if err != nil {
-		return fmt.Sprintf("found %q, expected the name of a repository with its registry, such as registry.example/tekton: %v", value, err)
+	if _, err := registry.ParseRepository(value); err != nil {
+		return fmt.Sprintf("expected the name of a repository with its registry, such as registry.example/tekton: %v", err)
 	}
 	return ""
 }

@@ -2,6 +2,7 @@ package keyring
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/sha256"
 	"crypto/x509"
@@ -65,6 +66,15 @@ func readFiles(dir string) (files, error) {
 		}
 	}
 	return contents, nil
+}
+
+// ReadPublicKey reads a file with a public key in PEM.
+func ReadPublicKey(path string) (crypto.PublicKey, error) {
+	content, err := readBounded(path)
+	if err != nil {
+		return nil, err
+	}
+	return cryptoutils.UnmarshalPEMToPublicKey(content)
 }
 
 func readBounded(path string) ([]byte, error) {

@@ -74,6 +74,13 @@ func NewKeeper(dir string, onChange func()) *Keeper {
 	return k
 }
 
+// Load reads the keys of the signing secret in dir once, for who does not stay.
+func Load(ctx context.Context, dir string, settings Settings) *Ring {
+	k := NewKeeper(dir, func() {})
+	k.Configure(ctx, settings)
+	return k.Ring()
+}
+
 // Ring is the current state of the keys. It never waits for one to load.
 func (k *Keeper) Ring() *Ring { return k.ring.Load() }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"golang.org/x/sync/singleflight"
 	"oras.land/oras-go/v2/errdef"
+	"oras.land/oras-go/v2/registry"
 	"oras.land/oras-go/v2/registry/remote"
 	"oras.land/oras-go/v2/registry/remote/auth"
 )
@@ -68,8 +69,8 @@ const (
 	maxIdlePerHost = 64
 )
 
-// NewClient makes a client. Certificates are verified with those of the system,
-// to which SSL_CERT_FILE and SSL_CERT_DIR add.
+// NewClient makes a client. Certificates are verified with those of the system, or
+// of SSL_CERT_FILE and SSL_CERT_DIR.
 func NewClient(options Options) *Client {
 	base, ok := http.DefaultTransport.(*http.Transport)
 	if !ok {
@@ -125,6 +126,9 @@ const maxRepositories = 10_000
 // ParseRepository reads the name of a repository, which must name its registry.
 func ParseRepository(repository string) (name.Repository, error) {
 	parsed, err := name.NewRepository(repository, name.StrictValidation)
+	if err == nil {
+		_, err = registry.ParseReference(repository) // which knows that ".." is no component
+	}
 	if err != nil {
 		return parsed, fmt.Errorf("repository %.300q: %w", repository, err)
 	}
@@ -193,7 +197,6 @@ func (c *Client) newRepository(parsed name.Repository, h *host) (*Repository, er
 	r.PlainHTTP = h.plainHTTP
 	r.MaxMetadataBytes = maxMetadata
 	r.ReferrerListMaxPages = maxPages
-	r.TagListMaxPages = maxPages
 	r.SkipReferrersGC = true // somebody may be reading the index that was
 	return &Repository{name: parsed, remote: r, host: h, locks: c.locks}, nil
 }

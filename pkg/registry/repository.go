@@ -43,7 +43,10 @@ func (r *Repository) Manifest(ctx context.Context, reference string) (image.Blob
 		return image.Blob{}, r.failed("reading manifest "+reference, err)
 	}
 	defer func() { _ = body.Close() }()
-	manifest, err := r.read(body, descriptor, maxMetadata)
+	if descriptor.Size > maxMetadata {
+		return image.Blob{}, r.failed("reading manifest "+reference, tooLarge(descriptor, maxMetadata))
+	}
+	manifest, err := content.ReadAll(body, descriptor) // verifies size and digest
 	if err != nil {
 		return image.Blob{}, r.failed("reading manifest "+reference, err)
 	}
@@ -63,19 +66,11 @@ func (r *Repository) Blob(ctx context.Context, descriptor ocispec.Descriptor, li
 		return nil, r.failed("reading blob "+descriptor.Digest.String(), err)
 	}
 	defer func() { _ = body.Close() }()
-	blob, err := r.read(body, descriptor, limit)
+	blob, err := content.ReadAll(body, descriptor)
 	if err != nil {
 		return nil, r.failed("reading blob "+descriptor.Digest.String(), err)
 	}
 	return blob, nil
-}
-
-// read verifies what it reads against size and digest.
-func (r *Repository) read(body io.Reader, descriptor ocispec.Descriptor, limit int64) ([]byte, error) {
-	if descriptor.Size > limit {
-		return nil, tooLarge(descriptor, limit)
-	}
-	return content.ReadAll(body, descriptor)
 }
 
 func tooLarge(descriptor ocispec.Descriptor, limit int64) error {

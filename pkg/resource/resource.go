@@ -77,27 +77,34 @@ func EncodeSignature(signature []byte) string {
 // that is what Tekton verifies: it calls SetDefaults on what it resolved first
 // (pkg/reconciler/taskrun/resources in tektoncd/pipeline). obj stays as it is.
 func Checksum(ctx context.Context, obj Object) ([]byte, error) {
+	defaulted, err := withDefaults(ctx, obj)
+	if err != nil {
+		return nil, err
+	}
+	return defaulted.Checksum()
+}
+
+func withDefaults(ctx context.Context, obj Object) (Object, error) {
 	defaulted, ok := obj.DeepCopyObject().(Object)
 	if !ok {
 		return nil, fmt.Errorf("copy of %T is not a signable resource", obj)
 	}
 	defaulted.SetDefaults(ctx)
-	return defaulted.Checksum()
+	return defaulted, nil
 }
 
 // Signed is a copy of obj as Tekton verifies it, with this signature in its
 // annotation: defaults set, and without what the API server and kubectl keep in
 // metadata, which no signature covers.
 func Signed(ctx context.Context, obj Object, signature []byte) (Object, error) {
-	signed, ok := obj.DeepCopyObject().(Object)
-	if !ok {
-		return nil, fmt.Errorf("copy of %T is not a signable resource", obj)
-	}
 	switch obj.(type) {
 	case *v1beta1.Task, *v1beta1.Pipeline: //nolint:staticcheck // see KindOf
 		return nil, fmt.Errorf("%T has another checksum than it has in the version that is served", obj)
 	}
-	signed.SetDefaults(ctx)
+	signed, err := withDefaults(ctx, obj)
+	if err != nil {
+		return nil, err
+	}
 	signed.GetObjectKind().SetGroupVersionKind(KindOf(obj).GroupVersionKind())
 	signed.SetUID("")
 	signed.SetResourceVersion("")

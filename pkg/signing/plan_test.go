@@ -54,9 +54,7 @@ func (s *signer) rotate() {
 }
 
 func (s *signer) ring() *keyring.Ring {
-	keeper := keyring.NewKeeper(s.dir, func() {})
-	keeper.Configure(s.t.Context(), keyring.Settings{SignerTypes: []string{chainssigning.TypeX509}})
-	return keeper.Ring()
+	return keyring.Load(s.t.Context(), s.dir, keyring.Settings{SignerTypes: []string{chainssigning.TypeX509}})
 }
 
 // sign signs obj whatever is on it.

@@ -43,10 +43,8 @@ func load(t testing.TB, secret keys.Secret) *keyring.Key {
 	if err := secret.Write(dir); err != nil {
 		t.Fatal(err)
 	}
-	keeper := keyring.NewKeeper(dir, func() {})
 	ctx := logging.WithLogger(context.Background(), zap.NewNop().Sugar())
-	keeper.Configure(ctx, keyring.Settings{SignerTypes: []string{signing.TypeX509}})
-	key, err := keeper.Ring().Active(signing.TypeX509)
+	key, err := keyring.Load(ctx, dir, keyring.Settings{SignerTypes: []string{signing.TypeX509}}).Active(signing.TypeX509)
 	if err != nil {
 		t.Fatal(err)
 	}

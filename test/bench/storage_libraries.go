@@ -55,10 +55,8 @@ func newRing(ctx context.Context, dir string) (*keyring.Ring, error) {
 	if err := errors.Join(err, secret.Write(dir)); err != nil {
 		return nil, err
 	}
-	keeper := keyring.NewKeeper(dir, func() {})
 	quiet := logging.WithLogger(ctx, zap.NewNop().Sugar())
-	keeper.Configure(quiet, keyring.Settings{SignerTypes: []string{signing.TypeX509}})
-	return keeper.Ring(), nil
+	return keyring.Load(quiet, dir, keyring.Settings{SignerTypes: []string{signing.TypeX509}}), nil
 }
 
 // ourStore signs each resource and its image.

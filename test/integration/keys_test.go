@@ -11,7 +11,6 @@ import (
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 
-	"github.com/trusted-resources/chains-extension/pkg/keyring"
 	"github.com/trusted-resources/chains-extension/pkg/reconciler/resources"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/test/harness"
@@ -134,14 +133,7 @@ func (e *env) policy(namespace string, authorities ...v1alpha1.Authority) {
 // signedBySomebodyElse is a Task that another key has signed.
 func (e *env) signedBySomebodyElse(namespace, name string) (*v1.Task, *env) {
 	e.Helper()
-	secret, public, err := keys.X509Secret()
-	e.check(err)
-	dir := e.TempDir()
-	e.check(secret.Write(dir))
-	keeper := keyring.NewKeeper(dir, func() {})
-	keeper.Configure(e.Context(), keyring.Settings{SignerTypes: []string{"x509"}})
-	key, err := keeper.Ring().Active("x509")
-	e.check(err)
+	key, public := e.newKey()
 
 	// As the API server will store it.
 	dry, err := cluster.Tekton.TektonV1().Tasks(namespace).Create(e.Context(), task(namespace, name),

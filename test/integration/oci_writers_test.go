@@ -36,9 +36,7 @@ func (e *env) newKey() (*keyring.Key, crypto.PublicKey) {
 // keyIn is the key in a signing secret.
 func (e *env) keyIn(dir string) *keyring.Key {
 	e.Helper()
-	keeper := keyring.NewKeeper(dir, func() {})
-	keeper.Configure(e.Context(), keyring.Settings{SignerTypes: []string{signing.TypeX509}})
-	key, err := keeper.Ring().Active(signing.TypeX509)
+	key, err := keyring.Load(e.Context(), dir, keyring.Settings{SignerTypes: []string{signing.TypeX509}}).Active(signing.TypeX509)
 	e.check(err)
 	return key
 }

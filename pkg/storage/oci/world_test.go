@@ -79,10 +79,8 @@ func newKey(t *testing.T) (*keyring.Key, crypto.PublicKey) {
 	if err := errors.Join(err, secret.Write(dir)); err != nil {
 		t.Fatal(err)
 	}
-	keeper := keyring.NewKeeper(dir, func() {})
 	ctx := logging.WithLogger(t.Context(), zap.NewNop().Sugar())
-	keeper.Configure(ctx, keyring.Settings{SignerTypes: []string{signing.TypeX509}})
-	key, err := keeper.Ring().Active(signing.TypeX509)
+	key, err := keyring.Load(ctx, dir, keyring.Settings{SignerTypes: []string{signing.TypeX509}}).Active(signing.TypeX509)
 	if err != nil {
 		t.Fatal(err)
 	}
