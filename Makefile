@@ -26,12 +26,12 @@ test: binaries ## Run all tests, those on a real control plane included
 # Not part of test: Vault takes 9 minutes of CPU time to build, once.
 .PHONY: test-kms
 test-kms: binaries vault ## Run the tests that take a KMS: HashiCorp Vault, built from its Go module
-	cd test/vault && go mod tidy -diff
-	go test -timeout 20m -count 1 -tags kms -run KMS ./pkg/verify ./test/harness ./test/integration
+	cd test/harness/vault && go mod tidy -diff
+	go test -timeout 20m -count 1 -tags kms -run KMS ./pkg/policy ./test/harness ./test/e2e
 
 .PHONY: vault
 vault: ## Build the KMS for test-kms
-	go build -C test/vault -o ../../.localcluster/bin/vault .
+	go build -C test/harness/vault -o ../../../.localcluster/bin/vault .
 
 # The binaries come first, so that no test waits for a compiler.
 .PHONY: binaries
@@ -54,19 +54,19 @@ verify: ## Check that go.mod and formatting are what the tools would make of the
 fuzz: ## Fuzz what reads untrusted input, FUZZ_TIME each
 	go test -run '^$$' -fuzz FuzzParse -fuzztime $(FUZZ_TIME) ./pkg/config
 	go test -run '^$$' -fuzz FuzzSignature -fuzztime $(FUZZ_TIME) ./pkg/resource
-	go test -run '^$$' -fuzz FuzzKeyFiles -fuzztime $(FUZZ_TIME) ./pkg/keyring
-	go test -run '^$$' -fuzz FuzzPattern -fuzztime $(FUZZ_TIME) ./pkg/verify
-	go test -run '^$$' -fuzz FuzzVerdict -fuzztime $(FUZZ_TIME) ./pkg/verify
-	go test -run '^$$' -fuzz FuzzRequestContent -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/evidence
-	go test -run '^$$' -fuzz FuzzStepAction -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/evidence
-	go test -run '^$$' -fuzz FuzzLocal -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/evidence
-	go test -run '^$$' -fuzz FuzzClusterURI -fuzztime $(FUZZ_TIME) ./pkg/evidence
-	go test -run '^$$' -fuzz FuzzEntries -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/bundle
-	go test -run '^$$' -fuzz FuzzEntryResource -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/bundle
-	go test -run '^$$' -fuzz FuzzSigstoreBundle -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/sigstore
-	go test -run '^$$' -fuzz FuzzRetryAfter -fuzztime $(FUZZ_TIME) ./pkg/registry
-	go test -run '^$$' -fuzz FuzzLocation -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/storage/oci
-	go test -run '^$$' -fuzz FuzzStatement -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/provenance
+	go test -run '^$$' -fuzz FuzzKeyFiles -fuzztime $(FUZZ_TIME) ./pkg/keys
+	go test -run '^$$' -fuzz FuzzPattern -fuzztime $(FUZZ_TIME) ./pkg/policy
+	go test -run '^$$' -fuzz FuzzVerdict -fuzztime $(FUZZ_TIME) ./pkg/policy
+	go test -run '^$$' -fuzz FuzzRequestContent -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/dependencies
+	go test -run '^$$' -fuzz FuzzStepAction -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/dependencies
+	go test -run '^$$' -fuzz FuzzLocal -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/dependencies
+	go test -run '^$$' -fuzz FuzzClusterURI -fuzztime $(FUZZ_TIME) ./pkg/dependencies
+	go test -run '^$$' -fuzz FuzzEntries -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/oci/tektonbundle
+	go test -run '^$$' -fuzz FuzzEntryResource -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/oci/tektonbundle
+	go test -run '^$$' -fuzz FuzzSigstoreBundle -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/oci/imagesignature
+	go test -run '^$$' -fuzz FuzzRetryAfter -fuzztime $(FUZZ_TIME) ./pkg/oci/registry
+	go test -run '^$$' -fuzz FuzzLocation -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/store/oci
+	go test -run '^$$' -fuzz FuzzStatement -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/attestation
 
 .PHONY: bench
 bench: ## Measure latency, throughput and memory on a real control plane, verification and storage

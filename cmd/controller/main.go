@@ -14,9 +14,9 @@ import (
 	"knative.dev/pkg/injection/sharedmain"
 	"knative.dev/pkg/signals"
 
-	"github.com/trusted-resources/chains-extension/pkg/reconciler/environment"
-	"github.com/trusted-resources/chains-extension/pkg/reconciler/resources"
-	"github.com/trusted-resources/chains-extension/pkg/reconciler/runs"
+	"github.com/trusted-resources/chains-extension/pkg/controllers/environment"
+	"github.com/trusted-resources/chains-extension/pkg/controllers/resources"
+	"github.com/trusted-resources/chains-extension/pkg/controllers/runs"
 	"github.com/trusted-resources/chains-extension/pkg/tekton"
 )
 

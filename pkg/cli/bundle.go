@@ -13,11 +13,11 @@ import (
 	"github.com/tektoncd/chains/pkg/chains/signing"
 	chainsconfig "github.com/tektoncd/chains/pkg/config"
 
-	"github.com/trusted-resources/chains-extension/pkg/keyring"
-	"github.com/trusted-resources/chains-extension/pkg/registry"
+	"github.com/trusted-resources/chains-extension/pkg/keys"
+	"github.com/trusted-resources/chains-extension/pkg/oci/imagesignature"
+	"github.com/trusted-resources/chains-extension/pkg/oci/registry"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
-	"github.com/trusted-resources/chains-extension/pkg/sigstore"
-	"github.com/trusted-resources/chains-extension/pkg/storage/oci"
+	"github.com/trusted-resources/chains-extension/pkg/store/oci"
 )
 
 func newBundle() *cobra.Command {
@@ -71,7 +71,7 @@ Tekton verifies, stay as they are.`,
 			if err != nil {
 				return err
 			}
-			signed, err := oci.Sign(cmd.Context(), access.client(), args[0], key, sigstore.Options{RekorURL: rekor})
+			signed, err := oci.Sign(cmd.Context(), access.client(), args[0], key, imagesignature.Options{RekorURL: rekor})
 			if err != nil {
 				return err
 			}
@@ -89,13 +89,13 @@ Tekton verifies, stay as they are.`,
 }
 
 // activeKey loads a key as the controller does.
-func activeKey(ctx context.Context, secrets, kms string) (*keyring.Key, error) {
+func activeKey(ctx context.Context, secrets, kms string) (*keys.Key, error) {
 	signerType := signing.TypeX509
 	if kms != "" {
 		signerType = signing.TypeKMS
 	}
-	settings := keyring.Settings{SignerTypes: []string{signerType}, KMS: chainsconfig.KMSSigner{KMSRef: kms}}
-	return keyring.Load(ctx, secrets, settings).Active(signerType)
+	settings := keys.Settings{SignerTypes: []string{signerType}, KMS: chainsconfig.KMSSigner{KMSRef: kms}}
+	return keys.Load(ctx, secrets, settings).Active(signerType)
 }
 
 func newVerify(access *registryAccess) *cobra.Command {
@@ -205,14 +205,14 @@ func addKeys(command *cobra.Command, keys *[]string) {
 	_ = command.MarkFlagRequired("key")
 }
 
-func readKeys(files []string) (*keyring.Ring, error) {
-	keys := make([]crypto.PublicKey, 0, len(files))
+func readKeys(files []string) (*keys.Ring, error) {
+	trusted := make([]crypto.PublicKey, 0, len(files))
 	for _, file := range files {
-		key, err := keyring.ReadPublicKey(file)
+		key, err := keys.ReadPublicKey(file)
 		if err != nil {
 			return nil, fmt.Errorf("--key %s: %w", file, err)
 		}
-		keys = append(keys, key)
+		trusted = append(trusted, key)
 	}
-	return keyring.Trusting(keys...)
+	return keys.Trusting(trusted...)
 }

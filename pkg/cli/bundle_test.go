@@ -15,11 +15,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/trusted-resources/chains-extension/pkg/registry"
+	"github.com/trusted-resources/chains-extension/pkg/oci/registry"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
-	"github.com/trusted-resources/chains-extension/pkg/storage/oci"
+	"github.com/trusted-resources/chains-extension/pkg/store/oci"
+	"github.com/trusted-resources/chains-extension/test/fixtures"
 	"github.com/trusted-resources/chains-extension/test/harness"
-	"github.com/trusted-resources/chains-extension/test/keys"
 )
 
 // user has a key pair, a public key of somebody else, and a registry.
@@ -50,7 +50,7 @@ func newUser(t *testing.T) *user {
 // keyPair writes a key pair into dir and returns the file with the public key.
 func (u *user) keyPair(dir string) string {
 	u.Helper()
-	secret, public, err := keys.CosignSecret()
+	secret, public, err := fixtures.CosignSecret()
 	pem, pemErr := cryptoutils.MarshalPublicKeyToPEM(public)
 	file := filepath.Join(dir, "public.pem")
 	if err := errors.Join(err, pemErr, secret.Write(dir), os.WriteFile(file, pem, 0o600)); err != nil {

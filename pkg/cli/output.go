@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
 
-	"github.com/trusted-resources/chains-extension/pkg/storage/oci"
+	"github.com/trusted-resources/chains-extension/pkg/store/oci"
 )
 
 // output is the flag -o.

@@ -13,7 +13,7 @@ import (
 	chainsconfig "github.com/tektoncd/chains/pkg/config"
 	"k8s.io/apimachinery/pkg/util/sets"
 
-	"github.com/trusted-resources/chains-extension/pkg/registry"
+	"github.com/trusted-resources/chains-extension/pkg/oci/registry"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 

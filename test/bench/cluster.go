@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"github.com/trusted-resources/chains-extension/test/fixtures"
 	"github.com/trusted-resources/chains-extension/test/harness"
-	"github.com/trusted-resources/chains-extension/test/keys"
 )
 
 // bench is a cluster without a controller: the parts add one as they need it.
@@ -53,7 +53,7 @@ func private(program, dir string) (string, error) {
 }
 
 func (b *bench) configure(ctx context.Context) error {
-	secret, _, err := keys.CosignSecret()
+	secret, _, err := fixtures.CosignSecret()
 	if err != nil {
 		return err
 	}

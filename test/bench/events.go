@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/watch"
 
-	"github.com/trusted-resources/chains-extension/pkg/reconciler/resources"
+	"github.com/trusted-resources/chains-extension/pkg/controllers/resources"
 )
 
 // events are those that tell of a signature.

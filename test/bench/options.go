@@ -7,7 +7,7 @@ import (
 	"os"
 	"slices"
 
-	"github.com/trusted-resources/chains-extension/test/verification"
+	"github.com/trusted-resources/chains-extension/test/bench/verification"
 )
 
 // Formats of the report.

@@ -18,13 +18,12 @@ import (
 	"go.uber.org/zap"
 	"knative.dev/pkg/logging"
 
-	"github.com/trusted-resources/chains-extension/pkg/bundle"
-	"github.com/trusted-resources/chains-extension/pkg/image"
-	"github.com/trusted-resources/chains-extension/pkg/keyring"
-	"github.com/trusted-resources/chains-extension/pkg/registry"
-	"github.com/trusted-resources/chains-extension/pkg/sigstore"
-	"github.com/trusted-resources/chains-extension/pkg/storage/oci"
-	"github.com/trusted-resources/chains-extension/test/keys"
+	"github.com/trusted-resources/chains-extension/pkg/keys"
+	"github.com/trusted-resources/chains-extension/pkg/oci/imagesignature"
+	"github.com/trusted-resources/chains-extension/pkg/oci/registry"
+	"github.com/trusted-resources/chains-extension/pkg/oci/tektonbundle"
+	"github.com/trusted-resources/chains-extension/pkg/store/oci"
+	"github.com/trusted-resources/chains-extension/test/fixtures"
 )
 
 // libraryWays are those that run in this process: ours, and the libraries that
@@ -50,20 +49,20 @@ func libraryWays(ctx context.Context, dir string, count int) ([]way, error) {
 }
 
 // newRing has a new key to sign with.
-func newRing(ctx context.Context, dir string) (*keyring.Ring, error) {
-	secret, _, err := keys.X509Secret()
+func newRing(ctx context.Context, dir string) (*keys.Ring, error) {
+	secret, _, err := fixtures.X509Secret()
 	if err := errors.Join(err, secret.Write(dir)); err != nil {
 		return nil, err
 	}
 	quiet := logging.WithLogger(ctx, zap.NewNop().Sugar())
-	return keyring.Load(quiet, dir, keyring.Settings{SignerTypes: []string{signing.TypeX509}}), nil
+	return keys.Load(quiet, dir, keys.Settings{SignerTypes: []string{signing.TypeX509}}), nil
 }
 
 // ourStore signs each resource and its image.
 type ourStore struct {
 	oci.Store
-	key  *keyring.Key
-	ring *keyring.Ring
+	key  *keys.Key
+	ring *keys.Ring
 }
 
 var _ retriever = ourStore{}
@@ -93,7 +92,7 @@ type signedImage struct {
 	signature []byte
 }
 
-func newLibraryStore(ctx context.Context, prefix string, samples samples, key *keyring.Key) (*libraryStore, error) {
+func newLibraryStore(ctx context.Context, prefix string, samples samples, key *keys.Key) (*libraryStore, error) {
 	pusher, err := remote.NewPusher()
 	if err != nil {
 		return nil, err
@@ -113,12 +112,12 @@ func newLibraryStore(ctx context.Context, prefix string, samples samples, key *k
 	return l, nil
 }
 
-func newSignedImage(ctx context.Context, s sample, key *keyring.Key) (signedImage, error) {
+func newSignedImage(ctx context.Context, s sample, key *keys.Key) (signedImage, error) {
 	sig, err := key.Sign(ctx, s.checksum)
 	if err != nil {
 		return signedImage{}, err
 	}
-	built, err := bundle.New(ctx, s.task, sig)
+	built, err := tektonbundle.New(ctx, s.task, sig)
 	if err != nil {
 		return signedImage{}, err
 	}
@@ -126,7 +125,7 @@ func newSignedImage(ctx context.Context, s sample, key *keyring.Key) (signedImag
 	if err != nil {
 		return signedImage{}, err
 	}
-	signature, err := sigstore.Sign(ctx, built.Manifest.Descriptor.Digest, key, sigstore.Options{})
+	signature, err := imagesignature.Sign(ctx, built.Manifest.Descriptor.Digest, key, imagesignature.Options{})
 	return signedImage{img, oci.StateTag(s.checksum), signature}, err
 }
 
@@ -145,11 +144,11 @@ func (l *libraryStore) store(ctx context.Context, s sample) error {
 		return err
 	}
 	return ociremote.WriteAttestationNewBundleFormat(tag.Context().Digest(digest.String()), signed.signature,
-		sigstore.PredicateType, ociremote.WithRemoteOptions(options...))
+		imagesignature.PredicateType, ociremote.WithRemoteOptions(options...))
 }
 
 // bundleImage is a bundle for go-containerregistry.
-type bundleImage struct{ *bundle.Bundle }
+type bundleImage struct{ *tektonbundle.Bundle }
 
 var _ partial.CompressedImageCore = bundleImage{}
 
@@ -157,7 +156,7 @@ var _ partial.CompressedImageCore = bundleImage{}
 func (b bundleImage) RawManifest() ([]byte, error) { return b.Manifest.Content, nil }
 
 // RawConfigFile implements partial.CompressedImageCore.
-func (bundleImage) RawConfigFile() ([]byte, error) { return image.Empty.Content, nil }
+func (bundleImage) RawConfigFile() ([]byte, error) { return registry.Empty.Content, nil }
 
 // MediaType implements partial.CompressedImageCore.
 func (b bundleImage) MediaType() (ggcrtypes.MediaType, error) {
@@ -166,7 +165,7 @@ func (b bundleImage) MediaType() (ggcrtypes.MediaType, error) {
 
 // LayerByDigest implements partial.CompressedImageCore.
 func (b bundleImage) LayerByDigest(digest ggcr.Hash) (partial.CompressedLayer, error) {
-	for _, blob := range []image.Blob{b.Layer, image.Empty} {
+	for _, blob := range []registry.Blob{b.Layer, registry.Empty} {
 		if blob.Descriptor.Digest.String() == digest.String() {
 			return static.NewLayer(blob.Content, ggcrtypes.MediaType(blob.Descriptor.MediaType)), nil
 		}

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/trusted-resources/chains-extension/pkg/storage/oci"
+	"github.com/trusted-resources/chains-extension/pkg/store/oci"
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/trusted-resources/chains-extension/test/verification"
+	"github.com/trusted-resources/chains-extension/test/bench/verification"
 )
 
 // Each way to verify is timed verificationRounds times in turn with the others,

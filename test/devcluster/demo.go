@@ -20,12 +20,12 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"knative.dev/pkg/apis"
 
-	"github.com/trusted-resources/chains-extension/pkg/keyring"
-	"github.com/trusted-resources/chains-extension/pkg/registry"
+	"github.com/trusted-resources/chains-extension/pkg/keys"
+	"github.com/trusted-resources/chains-extension/pkg/oci/registry"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
-	"github.com/trusted-resources/chains-extension/pkg/storage/oci"
+	"github.com/trusted-resources/chains-extension/pkg/store/oci"
+	"github.com/trusted-resources/chains-extension/test/fixtures"
 	"github.com/trusted-resources/chains-extension/test/harness"
-	"github.com/trusted-resources/chains-extension/test/keys"
 )
 
 const (
@@ -106,7 +106,7 @@ func (d *demonstration) play(ctx context.Context) error {
 }
 
 func (d *demonstration) install(ctx context.Context) error {
-	secret, public, err := keys.CosignSecret()
+	secret, public, err := fixtures.CosignSecret()
 	if err != nil {
 		return err
 	}
@@ -183,7 +183,7 @@ func (d *demonstration) runSigned(ctx context.Context) error {
 func (d *demonstration) repository() string { return d.registry.Host() + "/tekton" }
 
 func (d *demonstration) stored(ctx context.Context) error {
-	trusted, err := keyring.Trusting(d.public)
+	trusted, err := keys.Trusting(d.public)
 	if err != nil {
 		return err
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trusted-resources/chains-extension/pkg/config"
+	"github.com/trusted-resources/chains-extension/test/fixtures"
 	"github.com/trusted-resources/chains-extension/test/harness"
-	"github.com/trusted-resources/chains-extension/test/keys"
 )
 
 const controllerPart = "controller"
@@ -58,18 +58,18 @@ Stop it all:       make cluster-down
 
 // makeKeys makes the signing secret once; it outlives the cluster's restarts.
 func makeKeys() error {
-	_, err := os.Stat(filepath.Join(secretsDir(), keys.CosignKey))
+	_, err := os.Stat(filepath.Join(secretsDir(), fixtures.CosignKey))
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	secret, _, err := keys.CosignSecret()
+	secret, _, err := fixtures.CosignSecret()
 	if err != nil {
 		return err
 	}
 	if err := secret.Write(secretsDir()); err != nil {
 		return err
 	}
-	return os.WriteFile(publicKey(), secret[keys.CosignPub], 0o644)
+	return os.WriteFile(publicKey(), secret[fixtures.CosignPub], 0o644)
 }
 
 func run(cmd *cobra.Command) error {

@@ -8,7 +8,7 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
-	"github.com/trusted-resources/chains-extension/pkg/provenance"
+	"github.com/trusted-resources/chains-extension/pkg/attestation"
 )
 
 // Schema is docs/verification.schema.json.
@@ -19,10 +19,10 @@ var VerificationSchema = sync.OnceValues(func() (s Schema, err error) {
 	compiler := jsonschema.NewCompiler()
 	compiler.AssertFormat()
 	path := filepath.Join(Root(), "docs", "verification.schema.json")
-	if s.Dependency, err = compiler.Compile(path + "#/$defs/" + provenance.VerificationAnnotation); err != nil {
+	if s.Dependency, err = compiler.Compile(path + "#/$defs/" + attestation.VerificationAnnotation); err != nil {
 		return s, err
 	}
-	s.Summary, err = compiler.Compile(path + "#/$defs/" + provenance.SummaryName)
+	s.Summary, err = compiler.Compile(path + "#/$defs/" + attestation.SummaryName)
 	return s, err
 })
 
@@ -35,7 +35,7 @@ func ValidateVerification(p *Provenance) error {
 	}
 	var problems []error
 	for _, dependency := range p.Predicate.GetBuildDefinition().GetResolvedDependencies() {
-		value, found := dependency.GetAnnotations().GetFields()[provenance.VerificationAnnotation]
+		value, found := dependency.GetAnnotations().GetFields()[attestation.VerificationAnnotation]
 		if !found {
 			continue
 		}
@@ -45,7 +45,7 @@ func ValidateVerification(p *Provenance) error {
 	}
 	summaries := 0
 	for _, byproduct := range p.Predicate.GetRunDetails().GetByproducts() {
-		if byproduct.GetName() != provenance.SummaryName {
+		if byproduct.GetName() != attestation.SummaryName {
 			continue
 		}
 		summaries++
@@ -54,7 +54,7 @@ func ValidateVerification(p *Provenance) error {
 		}
 	}
 	if summaries != 1 {
-		problems = append(problems, fmt.Errorf("found %d byproducts %s, expected one", summaries, provenance.SummaryName))
+		problems = append(problems, fmt.Errorf("found %d byproducts %s, expected one", summaries, attestation.SummaryName))
 	}
 	return errors.Join(problems...)
 }

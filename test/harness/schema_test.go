@@ -9,7 +9,7 @@ import (
 	intoto "github.com/in-toto/attestation/go/v1"
 	"google.golang.org/protobuf/types/known/structpb"
 
-	"github.com/trusted-resources/chains-extension/pkg/provenance"
+	"github.com/trusted-resources/chains-extension/pkg/attestation"
 )
 
 type object = map[string]any
@@ -49,7 +49,7 @@ func with(o object, values object) object {
 	return o
 }
 
-func attestation(t *testing.T, dependency []any, summaries ...object) *Provenance {
+func statement(t *testing.T, dependency []any, summaries ...object) *Provenance {
 	t.Helper()
 	annotations := func(values object) *structpb.Struct {
 		s, err := structpb.NewStruct(values)
@@ -60,11 +60,11 @@ func attestation(t *testing.T, dependency []any, summaries ...object) *Provenanc
 	}
 	p := &Provenance{Predicate: &slsa.Provenance{BuildDefinition: &slsa.BuildDefinition{}, RunDetails: &slsa.RunDetails{}}}
 	p.Predicate.BuildDefinition.ResolvedDependencies = []*intoto.ResourceDescriptor{
-		{Uri: "of-chains"}, {Uri: "ours", Annotations: annotations(object{provenance.VerificationAnnotation: dependency})},
+		{Uri: "of-chains"}, {Uri: "ours", Annotations: annotations(object{attestation.VerificationAnnotation: dependency})},
 	}
 	for _, s := range summaries {
 		p.Predicate.RunDetails.Byproducts = append(p.Predicate.RunDetails.Byproducts,
-			&intoto.ResourceDescriptor{Name: provenance.SummaryName, Annotations: annotations(s)})
+			&intoto.ResourceDescriptor{Name: attestation.SummaryName, Annotations: annotations(s)})
 	}
 	return p
 }
@@ -83,7 +83,7 @@ func TestTheSchemaTakesWhatIsRight(t *testing.T) {
 		"another content":  with(failed(), object{"reason": "DigestMismatch", "mode": nil, "policy": nil}),
 		"several policies": with(passed(), object{"policies": several}),
 	} {
-		if err := ValidateVerification(attestation(t, []any{entry, entry}, with(summary(), object{"tekton_verification": []any{entry}}))); err != nil {
+		if err := ValidateVerification(statement(t, []any{entry, entry}, with(summary(), object{"tekton_verification": []any{entry}}))); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -119,10 +119,10 @@ func TestTheSchemaRefusesWhatIsWrong(t *testing.T) {
 		"a policy without a name":      with(passed(), object{"policies": []any{object{"mode": "warn", "result": "FAILED", "reason": "Unsigned"}, object{"policy": "b", "mode": "warn", "result": "FAILED", "reason": "Unsigned"}}}),
 		"a policy that passed nothing": with(passed(), object{"policies": []any{object{"policy": "a", "mode": "warn", "result": "PASSED"}, object{"policy": "b", "mode": "warn", "result": "FAILED", "reason": "Unsigned"}}}),
 	} {
-		if ValidateVerification(attestation(t, []any{entry}, summary())) == nil {
+		if ValidateVerification(statement(t, []any{entry}, summary())) == nil {
 			t.Errorf("%s: the dependency is taken", name)
 		}
-		if ValidateVerification(attestation(t, []any{passed()}, with(summary(), object{"tekton_verification": []any{entry}}))) == nil {
+		if ValidateVerification(statement(t, []any{passed()}, with(summary(), object{"tekton_verification": []any{entry}}))) == nil {
 			t.Errorf("%s: the summary is taken", name)
 		}
 	}
@@ -144,17 +144,17 @@ func TestTheSchemaRefusesWhatIsWrong(t *testing.T) {
 		"skipped with a failure":  with(with(summary(), object{"result": "SKIPPED"}), counts(1, 1, 1)),
 		"no others":               with(summary(), object{"tekton_verification": []any{}}),
 	} {
-		if ValidateVerification(attestation(t, []any{passed()}, s)) == nil {
+		if ValidateVerification(statement(t, []any{passed()}, s)) == nil {
 			t.Errorf("the summary: %s: is taken", name)
 		}
 	}
-	if ValidateVerification(attestation(t, []any{}, summary())) == nil {
+	if ValidateVerification(statement(t, []any{}, summary())) == nil {
 		t.Error("an empty annotation is taken")
 	}
-	if ValidateVerification(attestation(t, []any{passed()})) == nil {
+	if ValidateVerification(statement(t, []any{passed()})) == nil {
 		t.Error("an attestation without a summary is taken")
 	}
-	if ValidateVerification(attestation(t, []any{passed()}, summary(), summary())) == nil {
+	if ValidateVerification(statement(t, []any{passed()}, summary(), summary())) == nil {
 		t.Error("an attestation with two summaries is taken")
 	}
 }

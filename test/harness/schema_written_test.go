@@ -10,13 +10,13 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/structpb"
 
-	"github.com/trusted-resources/chains-extension/pkg/evidence"
-	"github.com/trusted-resources/chains-extension/pkg/provenance"
+	"github.com/trusted-resources/chains-extension/pkg/attestation"
+	"github.com/trusted-resources/chains-extension/pkg/dependencies"
+	verdicts "github.com/trusted-resources/chains-extension/pkg/policy"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
-	verdicts "github.com/trusted-resources/chains-extension/pkg/verify"
 )
 
-func written(t *testing.T, report provenance.Report) *Provenance {
+func written(t *testing.T, report attestation.Report) *Provenance {
 	t.Helper()
 	predicate := &structpb.Struct{}
 	data, err := protojson.Marshal(&slsa.Provenance{BuildDefinition: &slsa.BuildDefinition{}, RunDetails: &slsa.RunDetails{}})
@@ -26,7 +26,7 @@ func written(t *testing.T, report provenance.Report) *Provenance {
 	if err != nil {
 		t.Fatal(err)
 	}
-	enriched, err := provenance.Enrich(&intoto.Statement{Predicate: predicate}, report)
+	enriched, err := attestation.Enrich(&intoto.Statement{Predicate: predicate}, report)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,9 +72,9 @@ func TestTheSchemaTakesWhatTheControllerWrites(t *testing.T) {
 	} {
 		for _, source := range []string{"", "git+https://git.example"} {
 			for _, kind := range resource.Kinds {
-				for _, agreement := range []provenance.Agreement{provenance.Agrees, provenance.Differs, provenance.NotComparable} {
-					p := written(t, provenance.Report{
-						Records:   []provenance.Record{{Item: evidence.Item{Kind: kind, Source: v1.RefSource{URI: source}}, Verdict: v}},
+				for _, agreement := range []attestation.Agreement{attestation.Agrees, attestation.Differs, attestation.NotComparable} {
+					p := written(t, attestation.Report{
+						Records:   []attestation.Record{{Item: dependencies.Item{Kind: kind, Source: v1.RefSource{URI: source}}, Verdict: v}},
 						CheckedAt: time.Unix(0, 1), TektonStatus: "Absent", Agreement: agreement,
 					})
 					if err := ValidateVerification(p); err != nil {
@@ -84,7 +84,7 @@ func TestTheSchemaTakesWhatTheControllerWrites(t *testing.T) {
 			}
 		}
 	}
-	nothing := provenance.Report{TektonStatus: "True", TektonMessage: "m", Agreement: provenance.NotComparable}
+	nothing := attestation.Report{TektonStatus: "True", TektonMessage: "m", Agreement: attestation.NotComparable}
 	if err := ValidateVerification(written(t, nothing)); err != nil {
 		t.Error(err)
 	}

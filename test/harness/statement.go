@@ -8,7 +8,7 @@ import (
 	intoto "github.com/in-toto/attestation/go/v1"
 	"google.golang.org/protobuf/encoding/protojson"
 
-	"github.com/trusted-resources/chains-extension/pkg/provenance"
+	"github.com/trusted-resources/chains-extension/pkg/attestation"
 )
 
 // Provenance is an attestation as a strict consumer reads it: fields that
@@ -70,7 +70,7 @@ type Summary struct {
 // Summary is nil when there is none.
 func (p *Provenance) Summary() (*Summary, error) {
 	for _, byproduct := range p.Predicate.GetRunDetails().GetByproducts() {
-		if byproduct.GetName() == provenance.SummaryName {
+		if byproduct.GetName() == attestation.SummaryName {
 			data, err := protojson.Marshal(byproduct.GetAnnotations())
 			if err != nil {
 				return nil, err
@@ -83,7 +83,7 @@ func (p *Provenance) Summary() (*Summary, error) {
 }
 
 func verifications(dependency *intoto.ResourceDescriptor) (entries []Verification, err error) {
-	value, found := dependency.GetAnnotations().GetFields()[provenance.VerificationAnnotation]
+	value, found := dependency.GetAnnotations().GetFields()[attestation.VerificationAnnotation]
 	if !found {
 		return nil, nil
 	}

@@ -20,7 +20,7 @@ const VaultKeyType = "ecdsa-p256"
 // otherwise.
 const transitPath = "transit"
 
-// Vault is a running server of test/vault, with a transit engine. What it keeps
+// Vault is a running server of test/harness/vault, with a transit engine. What it keeps
 // is gone when it stops.
 type Vault struct {
 	// Address and Token, that of root, are how to reach it.
@@ -36,7 +36,7 @@ type Vault struct {
 // of Build, because the first time it takes minutes.
 func BuildVault(ctx context.Context, out io.Writer) (string, error) {
 	binary := filepath.Join(Root(), ".localcluster", "bin", "vault")
-	build := command(ctx, out, "go", "build", "-C", filepath.Join(Root(), "test", "vault"), "-o", binary, ".")
+	build := command(ctx, out, "go", "build", "-C", filepath.Join(Root(), "test", "harness", "vault"), "-o", binary, ".")
 	if err := build.Run(); err != nil {
 		return "", fmt.Errorf("%s: %w", build, err)
 	}

@@ -1,0 +1,199 @@
+package attestation
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	slsa "github.com/in-toto/attestation/go/predicates/provenance/v1"
+	intoto "github.com/in-toto/attestation/go/v1"
+	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
+	corev1 "k8s.io/api/core/v1"
+	"knative.dev/pkg/apis"
+
+	"github.com/trusted-resources/chains-extension/pkg/dependencies"
+	"github.com/trusted-resources/chains-extension/pkg/policy"
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+)
+
+var (
+	now      = time.Date(2026, 7, 1, 12, 0, 0, 0, time.FixedZone("CEST", 2*60*60))
+	checksum = []byte("checksum of what ran, 32 bytes..")
+	key      = "sha256:" + "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+)
+
+func must[T any](value T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return value
+}
+
+var catalog = v1.RefSource{URI: "git+https://git.example/catalog", Digest: map[string]string{"sha1": strings.Repeat("c0", 20)}, EntryPoint: "task.yaml"}
+
+var local = v1.RefSource{
+	URI:    "/apis/tekton.dev/v1/namespaces/ns/task/build@uid",
+	Digest: map[string]string{"sha256": strings.Repeat("0f", 32)},
+}
+
+// item is a resource that a resolver fetched, with its content.
+func item(role dependencies.Role, name string, modifiers ...func(*dependencies.Item)) dependencies.Item {
+	kinds := map[dependencies.Role]resource.Kind{dependencies.Pipeline: resource.Pipeline, dependencies.StepAction: resource.StepAction}
+	kind, found := kinds[role]
+	if !found {
+		kind = resource.Task
+	}
+	i := dependencies.Item{
+		Role: role, Kind: kind, Namespace: "ns", Name: name, Source: catalog, Referenced: true, NoMatch: policy.Skip,
+		Content: &dependencies.Content{Checksum: checksum, Signatures: []string{"own"}},
+	}
+	for _, modify := range modifiers {
+		modify(&i)
+	}
+	return i
+}
+
+func candidates(signatures ...string) func(*dependencies.Item) {
+	return func(i *dependencies.Item) { i.Content.Signatures = signatures }
+}
+
+func without(reason policy.Reason) func(*dependencies.Item) {
+	return func(i *dependencies.Item) { i.Content, i.Gap, i.Message = nil, reason, "why" }
+}
+
+func verified(condition *apis.Condition) func(*dependencies.Item) {
+	return func(i *dependencies.Item) { i.Verified = condition }
+}
+
+func from(source v1.RefSource) func(*dependencies.Item) {
+	return func(i *dependencies.Item) { i.Source = source }
+}
+
+func notReferenced(i *dependencies.Item) { i.Referenced = false }
+
+func condition(status corev1.ConditionStatus) *apis.Condition {
+	return &apis.Condition{Status: status, Message: "what Tekton says"}
+}
+
+func outcome(result policy.Result, reason policy.Reason) policy.Verdict {
+	o := policy.Outcome{Policy: "policy", Mode: policy.Enforce, Result: result, Reason: reason}
+	if result == policy.Passed {
+		o.KeyID = key
+	}
+	return policy.Verdict{Outcome: o, Policies: []policy.Outcome{o}}
+}
+
+func record(i dependencies.Item, v policy.Verdict) Record { return Record{Item: i, Verdict: v} }
+
+func reportOf(records ...Record) Report {
+	return Report{Records: records, CheckedAt: now, TektonStatus: "True", Agreement: Agrees}
+}
+
+// verdicts is a verifier with one verdict for each signature.
+type verdicts map[string]policy.Verdict
+
+var errUnreadable = errors.New("policies cannot be listed")
+
+func (v verdicts) Verify(_ context.Context, namespace string, s policy.Subject) (policy.Verdict, error) {
+	verdict, known := v[s.Signature]
+	if !known || namespace != "ns" || string(s.Checksum) != string(checksum) {
+		return policy.Verdict{}, errUnreadable
+	}
+	return verdict, nil
+}
+
+// ours is a key ring that made one signature.
+type ours string
+
+func (o ours) Signer(signature, _ []byte) (string, bool) { return key, string(signature) == string(o) }
+
+// dependency is one that Chains made.
+func dependency(name string, source v1.RefSource) *intoto.ResourceDescriptor {
+	return &intoto.ResourceDescriptor{Name: name, Uri: source.URI, Digest: source.Digest}
+}
+
+// statement is one that Chains made.
+func statement(t testing.TB, dependencies ...*intoto.ResourceDescriptor) *intoto.Statement {
+	t.Helper()
+	predicate := &slsa.Provenance{
+		BuildDefinition: &slsa.BuildDefinition{
+			BuildType:            "https://tekton.dev/chains/v2/slsa",
+			ExternalParameters:   must(structpb.NewStruct(map[string]any{"runSpec": map[string]any{}})),
+			ResolvedDependencies: dependencies,
+		},
+		RunDetails: &slsa.RunDetails{
+			Builder:    &slsa.Builder{Id: "builder"},
+			Metadata:   &slsa.BuildMetadata{InvocationId: "invocation"},
+			Byproducts: []*intoto.ResourceDescriptor{{Name: "taskRunResults/run/log", Content: []byte(`"text"`)}},
+		},
+	}
+	return &intoto.Statement{
+		Type: intoto.StatementTypeUri, PredicateType: "https://slsa.dev/provenance/v1",
+		Subject:   []*intoto.ResourceDescriptor{{Name: "image", Digest: map[string]string{"sha256": strings.Repeat("ab", 32)}}},
+		Predicate: must(write(predicate)),
+	}
+}
+
+// parsed is a statement as a strict consumer reads it.
+func parsed(t testing.TB, s *intoto.Statement) *slsa.Provenance {
+	t.Helper()
+	again := &intoto.Statement{}
+	if err := protojson.Unmarshal(must(protojson.Marshal(s)), again); err != nil {
+		t.Fatal(err)
+	}
+	provenance, err := read(again.GetPredicate())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return provenance
+}
+
+// decoded is a message as JSON has it: protojson's white space varies.
+func decoded(t testing.TB, message proto.Message) (value map[string]any) {
+	t.Helper()
+	if err := json.Unmarshal(must(protojson.Marshal(message)), &value); err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
+
+// annotation is the value of ours on a dependency.
+func annotation(t testing.TB, d *intoto.ResourceDescriptor) []any {
+	t.Helper()
+	entries, _ := d.GetAnnotations().AsMap()[VerificationAnnotation].([]any)
+	return entries
+}
+
+// summaryOf are the annotations of the byproduct of that name.
+func summaryOf(t testing.TB, p *slsa.Provenance) map[string]any {
+	t.Helper()
+	var found map[string]any
+	for _, byproduct := range p.GetRunDetails().GetByproducts() {
+		if byproduct.GetName() == SummaryName {
+			if found != nil {
+				t.Error("there are two summaries")
+			}
+			found = byproduct.GetAnnotations().AsMap()
+		}
+	}
+	if found == nil {
+		t.Fatal("there is no summary")
+	}
+	return found
+}
+
+// write makes a predicate as Chains does.
+func write(provenance *slsa.Provenance) (*structpb.Struct, error) {
+	predicate := &structpb.Struct{}
+	data, err := protojson.Marshal(provenance)
+	if err != nil {
+		return nil, err
+	}
+	return predicate, protojson.Unmarshal(data, predicate)
+}

@@ -1,0 +1,281 @@
+package attestation
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	intoto "github.com/in-toto/attestation/go/v1"
+	"github.com/tektoncd/chains/pkg/chains/formats"
+	"github.com/tektoncd/chains/pkg/chains/objects"
+	chainsconfig "github.com/tektoncd/chains/pkg/config"
+	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	"go.uber.org/zap"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"knative.dev/pkg/logging"
+
+	"github.com/trusted-resources/chains-extension/pkg/dependencies"
+	"github.com/trusted-resources/chains-extension/pkg/policy"
+)
+
+// reporting answers with one report, or with none.
+type reporting struct{ report *Report }
+
+func (r reporting) Report(context.Context, any) (Report, bool) {
+	if r.report == nil {
+		return Report{}, false
+	}
+	return *r.report, true
+}
+
+// register registers for as long as a test: the registry is one of the process.
+func register(t *testing.T, reporter Reporter) {
+	t.Helper()
+	Register(reporter)
+	t.Cleanup(func() {
+		for format, original := range Formats {
+			formats.RegisterPayloader(format, original)
+		}
+	})
+}
+
+// quiet is a context without a log.
+func quiet(t *testing.T) context.Context {
+	t.Helper()
+	return logging.WithLogger(t.Context(), zap.NewNop().Sugar())
+}
+
+func chainsConfig(deep bool) chainsconfig.Config {
+	cfg := chainsconfig.Config{Builder: chainsconfig.BuilderConfig{ID: "builder"}}
+	cfg.BuildDefinition.BuildType = "https://tekton.dev/chains/v2/slsa"
+	cfg.Artifacts.PipelineRuns.DeepInspectionEnabled = deep
+	return cfg
+}
+
+// created is what Chains makes of a run with the payloader of a format.
+func created(t *testing.T, payloader formats.Payloader, run any) (*intoto.Statement, error) {
+	t.Helper()
+	payload, err := payloader.CreatePayload(quiet(t), run)
+	if err != nil {
+		return nil, err
+	}
+	return statementOf(payload), nil
+}
+
+// both are Chains' own payloader of a format and the registered one.
+func both(t *testing.T, format chainsconfig.PayloadType, deep bool) (original, registered formats.Payloader) {
+	t.Helper()
+	return must(Formats[format](chainsConfig(deep))), must(formats.GetPayloader(format, chainsConfig(deep)))
+}
+
+// eachRun runs a test for Chains' own test runs in each format.
+func eachRun(t *testing.T, test func(t *testing.T, original, registered formats.Payloader, run any)) {
+	t.Helper()
+	count := 0
+	for format := range Formats {
+		for _, deep := range []bool{false, true} {
+			original, registered := both(t, format, deep)
+			for name, run := range chainsRuns(t, format) {
+				count++
+				t.Run(fmt.Sprintf("%s deep=%v %s", format, deep, name), func(t *testing.T) { test(t, original, registered, run) })
+			}
+		}
+	}
+	if count < 4*len(Formats) {
+		t.Errorf("only %d runs were tried", count)
+	}
+}
+
+func TestWithoutAReportTheAttestationIsThatOfChains(t *testing.T) {
+	register(t, reporting{})
+	eachRun(t, func(t *testing.T, original, registered formats.Payloader, run any) {
+		want, wantErr := created(t, original, run)
+		got, err := created(t, registered, run)
+		if wantErr != nil || err != nil {
+			t.Fatalf("got %v, want %v", err, wantErr)
+		}
+		if !reflect.DeepEqual(decoded(t, got), decoded(t, want)) {
+			t.Errorf("got %v, want %v", decoded(t, got), decoded(t, want))
+		}
+	})
+}
+
+func TestWithAReportOnlyTheStatusIsAdded(t *testing.T) {
+	report := reportOf(
+		record(item(dependencies.Pipeline, "a"), outcome(policy.Passed, "")),
+		record(item(dependencies.Task, "b", from(local), notReferenced), outcome(policy.Passed, "")),
+		record(item(dependencies.StepAction, "c"), outcome(policy.Failed, policy.Unsigned)),
+	)
+	report.Records[0].Source = local
+	register(t, reporting{&report})
+	eachRun(t, func(t *testing.T, original, registered formats.Payloader, run any) {
+		want, wantErr := created(t, original, run)
+		got, err := created(t, registered, run)
+		if wantErr != nil || err != nil {
+			t.Fatalf("got %v, want %v", err, wantErr)
+		}
+		if reflect.DeepEqual(decoded(t, got), decoded(t, want)) {
+			t.Error("nothing was added")
+		}
+		if !reflect.DeepEqual(decoded(t, withoutStatus(t, got)), decoded(t, want)) {
+			t.Errorf("got %v, want %v", decoded(t, got), decoded(t, want))
+		}
+	})
+}
+
+func TestAllElseOfAPayloaderIsChains(t *testing.T) {
+	register(t, reporting{})
+	eachRun(t, func(t *testing.T, original, registered formats.Payloader, run any) {
+		if registered.Type() != original.Type() || registered.Wrap() != original.Wrap() {
+			t.Errorf("got %s %v", registered.Type(), registered.Wrap())
+		}
+		want, wantErr := original.RetrieveAllArtifactURIs(quiet(t), run)
+		got, err := registered.RetrieveAllArtifactURIs(quiet(t), run)
+		if !reflect.DeepEqual(got, want) || (err == nil) != (wantErr == nil) {
+			t.Errorf("got %v and %v, want %v and %v", got, err, want, wantErr)
+		}
+	})
+}
+
+// refused is a TaskRun that Tekton refused before it had a pod. Tekton lists its
+// steps nevertheless.
+func refused() *v1.TaskRun {
+	tr := &v1.TaskRun{}
+	tr.Namespace, tr.Name = "ns", "run"
+	tr.Spec.TaskRef = &v1.TaskRef{Name: "build"}
+	tr.Status.Steps = []v1.StepState{{Name: "step"}}
+	return tr
+}
+
+func refusedPipelineRun() *objects.PipelineRunObjectV1 {
+	pr := &v1.PipelineRun{}
+	pr.Namespace, pr.Name = "ns", "run"
+	pr.Status.PipelineSpec = &v1.PipelineSpec{Tasks: []v1.PipelineTask{{Name: "build"}}}
+	pr.Status.ChildReferences = []v1.ChildStatusReference{{Name: "run", PipelineTaskName: "build"}}
+	pr.Status.CompletionTime = &metav1.Time{}
+	tr := refused()
+	tr.Labels = map[string]string{"tekton.dev/pipelineTask": "build"}
+	tr.Status.CompletionTime = pr.Status.CompletionTime
+	run := objects.NewPipelineRunObjectV1(pr)
+	run.AppendTaskRun(tr)
+	return run
+}
+
+func TestARefusedRunHasAnAttestation(t *testing.T) {
+	report := reportOf(record(item(dependencies.Task, "build"), outcome(policy.Failed, policy.Unsigned)))
+	register(t, reporting{&report})
+	for format := range Formats {
+		original, registered := both(t, format, false)
+		for name, run := range map[string]any{"TaskRun": objects.NewTaskRunObjectV1(refused()), "PipelineRun": refusedPipelineRun()} {
+			t.Run(fmt.Sprint(format, name), func(t *testing.T) {
+				if _, err := created(t, original, run); err == nil {
+					t.Fatal("Chains makes an attestation by itself")
+				}
+				got, err := created(t, registered, run)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if result := summaryOf(t, parsed(t, got))["result"]; result != "FAILED" {
+					t.Errorf("got %v", result)
+				}
+			})
+		}
+	}
+}
+
+func TestTheRunStaysAsItIs(t *testing.T) {
+	tr, pipelineRun := refused(), refusedPipelineRun()
+	started(objects.NewTaskRunObjectV1(tr))
+	started(pipelineRun)
+	if len(tr.Status.Steps) != 1 || len(pipelineRun.GetTaskRuns()[0].Status.Steps) != 1 {
+		t.Error("the steps of a run were taken away")
+	}
+	tr.Status.PodName = "pod"
+	if got := started(objects.NewTaskRunObjectV1(tr)).(*objects.TaskRunObjectV1); len(got.Status.Steps) != 1 {
+		t.Error("the steps of a run that has a pod are left out")
+	}
+}
+
+func TestErrorsOfChainsPassThrough(t *testing.T) {
+	report := reportOf()
+	for name, reporter := range map[string]Reporter{"with a report": reporting{&report}, "without": reporting{}} {
+		register(t, reporter)
+		for format := range Formats {
+			original, registered := both(t, format, false)
+			_, want := created(t, original, "no run")
+			if _, err := created(t, registered, "no run"); err == nil || err.Error() != want.Error() {
+				t.Errorf("%s, %s: got %v, want %v", format, name, err, want)
+			}
+		}
+	}
+}
+
+// broken is a format whose statements cannot carry the status.
+type broken struct {
+	formats.Payloader
+	payload any
+	err     error
+}
+
+func (b broken) CreatePayload(context.Context, any) (any, error) { return b.payload, b.err }
+
+var errBroken = errors.New("broken")
+
+// An attestation without the status is better than none.
+func TestWhatCannotBeEnrichedIsLeftAsItIs(t *testing.T) {
+	report := reportOf()
+	for name, payload := range map[string]any{"no statement": "payload", "no provenance": &intoto.Statement{}, "nothing": nil} {
+		got, err := enriching{broken{payload: payload}, reporting{&report}}.CreatePayload(quiet(t), "run")
+		if err != nil || !reflect.DeepEqual(got, payload) {
+			t.Errorf("%s: got %v and %v", name, got, err)
+		}
+	}
+	if _, err := (enriching{broken{err: errBroken}, reporting{&report}}).CreatePayload(quiet(t), "run"); !errors.Is(err, errBroken) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// chainsRuns are the runs that Chains tests a format with.
+func chainsRuns(t *testing.T, format chainsconfig.PayloadType) map[string]any {
+	t.Helper()
+	dir := must(exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/tektoncd/chains").Output())
+	files := must(filepath.Glob(filepath.Join(strings.TrimSpace(string(dir)), "pkg/chains/formats/slsa/testdata",
+		strings.ReplaceAll(string(format), "/", "-"), "*.json")))
+	runs := map[string]any{}
+	taskRuns := map[string]*v1.TaskRun{}
+	for _, file := range files {
+		if name := filepath.Base(file); strings.HasPrefix(name, "taskrun") {
+			tr := readRun[v1.TaskRun](t, file)
+			taskRuns[tr.Name] = tr
+			runs[name] = objects.NewTaskRunObjectV1(tr)
+		}
+	}
+	for _, file := range files {
+		if name := filepath.Base(file); strings.HasPrefix(name, "pipelinerun") {
+			run := objects.NewPipelineRunObjectV1(readRun[v1.PipelineRun](t, file))
+			for _, child := range run.Status.ChildReferences {
+				if tr := taskRuns[child.Name]; tr != nil {
+					run.AppendTaskRun(tr)
+				}
+			}
+			runs[name] = run
+		}
+	}
+	return runs
+}
+
+func readRun[Run any](t *testing.T, file string) *Run {
+	t.Helper()
+	run := new(Run)
+	if err := json.Unmarshal(must(os.ReadFile(file)), run); err != nil { //nolint:gosec // a file of a module
+		t.Fatal(err)
+	}
+	return run
+}

@@ -1,0 +1,81 @@
+package attestation
+
+import (
+	"strings"
+	"time"
+
+	"github.com/trusted-resources/chains-extension/pkg/policy"
+)
+
+// maxText bounds texts of others in the attestation, in bytes.
+const maxText = 1 << 10
+
+// values is the record as docs/verification.schema.json describes it. What is
+// empty is left out.
+func (r Record) values(checkedAt time.Time) map[string]any {
+	values := outcomeValues(r.Outcome)
+	values["kind"] = string(r.Kind)
+	put(values, "namespace", r.Namespace)
+	put(values, "name", r.Name)
+	values["checkedAt"] = timestamp(checkedAt)
+	if len(r.Policies) > 1 {
+		policies := make([]any, 0, len(r.Policies))
+		for _, outcome := range r.Policies {
+			policies = append(policies, outcomeValues(outcome))
+		}
+		values["policies"] = policies
+	}
+	return values
+}
+
+func outcomeValues(o policy.Outcome) map[string]any {
+	values := map[string]any{"result": string(o.Result)}
+	put(values, "reason", string(o.Reason))
+	put(values, "mode", string(o.Mode))
+	put(values, "policy", o.Policy)
+	put(values, "keyId", o.KeyID)
+	return values
+}
+
+// summary is the same for the run. Resources that are no dependency are listed
+// here.
+func (r Report) summary(others []Record) map[string]any {
+	counts := r.counts()
+	tekton := map[string]any{"status": r.TektonStatus}
+	put(tekton, "message", r.TektonMessage)
+	values := map[string]any{
+		"result": string(r.Result()),
+		"counts": map[string]any{
+			"passed": counts[policy.Passed], "failed": counts[policy.Failed], "skipped": counts[policy.Skipped],
+		},
+		"tekton":    tekton,
+		"agreement": string(r.Agreement),
+		"checkedAt": timestamp(r.CheckedAt),
+	}
+	if len(others) > 0 {
+		values[VerificationAnnotation] = list(others, r.CheckedAt)
+	}
+	return values
+}
+
+func list(records []Record, checkedAt time.Time) []any {
+	values := make([]any, 0, len(records))
+	for _, record := range records {
+		values = append(values, record.values(checkedAt))
+	}
+	return values
+}
+
+// put leaves out what is empty and makes others' texts short and valid UTF-8,
+// which protocol buffers insist on.
+func put(values map[string]any, name, text string) {
+	if text == "" {
+		return
+	}
+	if len(text) > maxText {
+		text = text[:maxText]
+	}
+	values[name] = strings.ToValidUTF8(text, "\uFFFD")
+}
+
+func timestamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -1,0 +1,153 @@
+package dependencies
+
+import (
+	"bytes"
+	"encoding/json"
+	"reflect"
+
+	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+)
+
+// derivesPipeline says whether the run ran this Pipeline: each value that the
+// run's status says is that of the Pipeline, as written or with the run's
+// parameters, contexts and workspaces filled in.
+//
+// It stands in for a replay with Tekton's own functions, which are in
+// pkg/reconciler/pipelinerun/resources in tektoncd/pipeline: who imports that
+// package watches all Pods and Secrets. The substitution in a text is Tekton's.
+func derivesPipeline(pr *v1.PipelineRun, pipeline *v1.Pipeline, written *v1.PipelineSpec) *gap {
+	if pr.Status.PipelineSpec == nil {
+		return unavailable("the run has recorded no spec")
+	}
+	from, err := tree(written)
+	if err != nil {
+		return unavailable("%v", err)
+	}
+	ran, err := tree(pr.Status.PipelineSpec)
+	if err != nil {
+		return unavailable("%v", err)
+	}
+	vars := variablesOf(pr, pipeline)
+	for vars.rounds = 1; vars.rounds <= maxRounds; vars.rounds++ {
+		if vars.derive(from, ran) {
+			return nil
+		}
+	}
+	return unavailable("the Pipeline in the cluster is not the one that ran")
+}
+
+// tree is a spec as JSON has it.
+func tree(spec any) (decoded any, err error) {
+	data, err := json.Marshal(spec)
+	if err != nil {
+		return nil, err
+	}
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.UseNumber() // floating-point numbers would make large ones equal
+	return decoded, decoder.Decode(&decoded)
+}
+
+// derive compares what ran with what was written.
+func (v variables) derive(from, ran any) bool {
+	switch from := from.(type) {
+	case string:
+		return ran == from || refers(from) && v.becomes(from, ran)
+	case []any:
+		ran, ok := ran.([]any)
+		return ok && v.deriveList(from, ran)
+	case map[string]any:
+		ran, ok := ran.(map[string]any)
+		return ok && v.deriveObject(from, ran)
+	}
+	return reflect.DeepEqual(from, ran)
+}
+
+func (v variables) becomes(text string, ran any) bool {
+	value, err := tree(v.value(text))
+	return err == nil && reflect.DeepEqual(value, ran)
+}
+
+func (v variables) deriveObject(from, ran map[string]any) bool {
+	compared := 0
+	for key, value := range from {
+		found, there := ran[key]
+		switch {
+		case !there && v.vanishes(value):
+			continue
+		case !there || !v.in(key, from).deriveField(key, value, found):
+			return false
+		}
+		compared++
+	}
+	return compared == len(ran)
+}
+
+// vanishes says that a value becomes one that JSON leaves out.
+func (v variables) vanishes(value any) bool {
+	switch value := value.(type) {
+	case string:
+		return v.becomes(value, "")
+	case []any:
+		return v.deriveList(value, nil)
+	}
+	return false
+}
+
+// in are the variables in a field of an object.
+func (v variables) in(key string, object map[string]any) variables {
+	if key != "taskSpec" {
+		return v
+	}
+	var given v1.Params
+	data, err := json.Marshal(object["params"])
+	if err != nil || json.Unmarshal(data, &given) != nil {
+		return v
+	}
+	return v.within(given)
+}
+
+// deriveField: the input of a when expression is a text even if it refers to a
+// whole list.
+func (v variables) deriveField(key string, from, ran any) bool {
+	if v.derive(from, ran) {
+		return true
+	}
+	text, isText := from.(string)
+	if key != "input" || !isText {
+		return false
+	}
+	list := v.value(text)
+	if list.Type != v1.ParamTypeArray {
+		return false
+	}
+	encoded, err := json.Marshal(list.ArrayVal)
+	return err == nil && ran == string(encoded)
+}
+
+// deriveList lets one element stand for as many as it expands to.
+func (v variables) deriveList(from, ran []any) bool {
+	for _, element := range from {
+		text, isText := element.(string)
+		if expanded := v.elements(text); isText && startsWith(ran, expanded) {
+			ran = ran[len(expanded):]
+			continue
+		}
+		if len(ran) == 0 || !v.derive(element, ran[0]) {
+			return false
+		}
+		ran = ran[1:]
+	}
+	return len(ran) == 0
+}
+
+func startsWith(list []any, prefix []string) bool {
+	if len(list) < len(prefix) {
+		return false
+	}
+	for i, text := range prefix {
+		if list[i] != text {
+			return false
+		}
+	}
+	return true
+}

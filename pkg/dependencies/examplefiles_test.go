@@ -1,0 +1,120 @@
+package dependencies
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
+	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1beta1"
+	"github.com/tektoncd/pipeline/pkg/client/clientset/versioned/scheme"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/yaml"
+
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+)
+
+// elsewhere names examples whose StepActions are fetched from the network.
+var elsewhere = map[string]bool{"v1/taskruns/beta/stepaction-git-resolver.yaml": true}
+
+// example are the resources of one file of Tekton's own examples, as the API
+// server serves them.
+type example struct {
+	file        string
+	tasks       []*v1.Task
+	pipelines   []*v1.Pipeline
+	stepActions []resource.Object
+	params      v1.Params // that its runs give
+}
+
+// examples reads the examples of the pipeline module that we build with, but for
+// those that need the network.
+func examples(t testing.TB) []example {
+	t.Helper()
+	dir, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/tektoncd/pipeline").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := filepath.Join(strings.TrimSpace(string(dir)), "examples")
+	var all []example
+	if err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || filepath.Ext(path) != ".yaml" {
+			return err
+		}
+		e := example{}
+		if e.file, err = filepath.Rel(root, path); err == nil {
+			err = e.read(t.Context(), path)
+		}
+		if !elsewhere[e.file] {
+			all = append(all, e)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func (e *example) read(ctx context.Context, path string) error {
+	content, err := os.ReadFile(path) //nolint:gosec // a file of a module
+	if err != nil {
+		return err
+	}
+	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(content), 4096)
+	for {
+		var document runtime.RawExtension
+		err := decoder.Decode(&document)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		object, err := runtime.Decode(scheme.Codecs.UniversalDeserializer(), document.Raw)
+		if err == nil { // or else it is of another API
+			e.add(ctx, object)
+		}
+	}
+}
+
+// add takes in resources, and the specs that runs carry themselves as if they
+// were resources: most examples are of that kind.
+func (e *example) add(ctx context.Context, object runtime.Object) {
+	switch object := object.(type) {
+	case *v1.TaskRun:
+		e.params = append(e.params, object.Spec.Params...)
+		if object.Spec.TaskSpec != nil {
+			e.add(ctx, &v1.Task{ObjectMeta: metav1.ObjectMeta{Name: "of-run"}, Spec: *object.Spec.TaskSpec})
+		}
+	case *v1.PipelineRun:
+		e.params = append(e.params, object.Spec.Params...)
+		if object.Spec.PipelineSpec != nil {
+			e.add(ctx, &v1.Pipeline{ObjectMeta: metav1.ObjectMeta{Name: "of-run"}, Spec: *object.Spec.PipelineSpec})
+		}
+	case *v1alpha1.StepAction: // is served as v1beta1
+		served := &v1beta1.StepAction{}
+		if err := object.ConvertTo(ctx, served); err == nil {
+			e.add(ctx, served)
+		}
+	case resource.Object:
+		object.SetNamespace(namespace)
+		object.SetDefaults(ctx)
+		switch object := object.(type) {
+		case *v1.Task:
+			e.tasks = append(e.tasks, object)
+		case *v1.Pipeline:
+			e.pipelines = append(e.pipelines, object)
+		default:
+			e.stepActions = append(e.stepActions, object)
+		}
+	}
+}

@@ -1,0 +1,160 @@
+package dependencies
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	"github.com/tektoncd/pipeline/pkg/client/clientset/versioned/scheme"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+)
+
+// What Tekton records of a run of one of its examples shows that the example
+// is what ran, whether the run gives values or leaves the defaults.
+func TestTektonsExamplesAreEstablished(t *testing.T) {
+	count := map[resource.Kind]int{}
+	for _, e := range examples(t) {
+		for _, given := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s all=%v", e.file, given), func(t *testing.T) {
+				for _, task := range e.tasks {
+					w, tr := e.runTask(t, task, given)
+					allEstablished(t, count, w.TaskRun(t.Context(), tr))
+				}
+				for _, pipeline := range e.pipelines {
+					w, pr := e.runPipeline(t, pipeline, given)
+					allEstablished(t, count, w.PipelineRun(t.Context(), pr, nil))
+				}
+			})
+		}
+	}
+	t.Logf("established: %v", count)
+	for _, kind := range resource.Kinds {
+		if count[kind] == 0 {
+			t.Errorf("no %s among the examples", kind)
+		}
+	}
+}
+
+// runTask has a run of the Task in a cluster with the example.
+func (e *example) runTask(t *testing.T, task *v1.Task, all bool) (*world, *v1.TaskRun) {
+	t.Helper()
+	w := newWorld(t)
+	w.objects.put(e.stepActions...)
+	return w, w.ran(runOf(task, e.values(task.Spec.Params, all)), task)
+}
+
+func (e *example) runPipeline(t *testing.T, pipeline *v1.Pipeline, all bool) (*world, *v1.PipelineRun) {
+	t.Helper()
+	w := newWorld(t)
+	w.objects.put(pipeline)
+	pr := pipelineRunOf(pipeline, e.values(pipeline.Spec.Params, all))
+	if err := recordPipelineRun(t.Context(), pr, pipeline); err != nil {
+		t.Fatal(err)
+	}
+	return w, stored(pr)
+}
+
+// The same runs show nothing of a resource that is another by one text.
+func TestAnotherResourceIsNotEstablishedByAnExample(t *testing.T) {
+	for _, e := range examples(t) {
+		for _, task := range e.tasks {
+			w, tr := e.runTask(t, task, true)
+			another := task.DeepCopy()
+			another.Spec.Steps[0].Name += "-evil"
+			w.objects.put(another)
+			notEstablished(t, e.file, w.TaskRun(t.Context(), tr)[0])
+		}
+		for _, pipeline := range e.pipelines {
+			w, pr := e.runPipeline(t, pipeline, true)
+			another := pipeline.DeepCopy()
+			another.Spec.Tasks[0].Name += "-evil"
+			w.objects.put(another)
+			notEstablished(t, e.file, w.PipelineRun(t.Context(), pr, nil)[0])
+		}
+	}
+}
+
+func notEstablished(t *testing.T, what string, item Item) {
+	t.Helper()
+	if item.Content != nil {
+		t.Errorf("%s: the content of %s %s is established", what, item.Kind, item.Name)
+	}
+}
+
+func allEstablished(t *testing.T, count map[resource.Kind]int, items []Item) {
+	t.Helper()
+	for _, item := range items {
+		if item.Content == nil {
+			t.Errorf("%s %s is not established: %s", item.Kind, item.Name, item.Message)
+		}
+		count[item.Kind]++
+	}
+}
+
+func runOf(task *v1.Task, params v1.Params) *v1.TaskRun {
+	return taskRun("run", func(tr *v1.TaskRun) {
+		tr.Spec.TaskRef = &v1.TaskRef{Name: task.Name}
+		tr.Spec.Params = params
+		for _, declared := range task.Spec.Workspaces {
+			tr.Spec.Workspaces = append(tr.Spec.Workspaces, binding(declared.Name))
+		}
+	})
+}
+
+func pipelineRunOf(pipeline *v1.Pipeline, params v1.Params) *v1.PipelineRun {
+	return pipelineRun(func(pr *v1.PipelineRun) {
+		pr.Spec.PipelineRef = &v1.PipelineRef{Name: pipeline.Name}
+		pr.Spec.Params = params
+		for _, declared := range pipeline.Spec.Workspaces {
+			pr.Spec.Workspaces = append(pr.Spec.Workspaces, binding(declared.Name))
+		}
+	})
+}
+
+func binding(name string) v1.WorkspaceBinding {
+	return v1.WorkspaceBinding{Name: name, PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "claim"}}
+}
+
+// values gives each declared parameter one, or each that has no default, and
+// those that are not declared what the example gives them.
+func (e *example) values(declared v1.ParamSpecs, all bool) (given v1.Params) {
+	known := map[string]bool{}
+	for _, p := range declared {
+		known[p.Name] = true
+		if p.Default == nil || all {
+			given = append(given, v1.Param{Name: p.Name, Value: *value(p)})
+		}
+	}
+	for _, p := range e.params {
+		if !known[p.Name] {
+			known[p.Name] = true
+			given = append(given, p)
+		}
+	}
+	return given
+}
+
+func value(p v1.ParamSpec) *v1.ParamValue {
+	switch p.Type {
+	case v1.ParamTypeArray:
+		return array("one", "two $1", "three/3", "four", "five")
+	case v1.ParamTypeObject:
+		object := map[string]string{}
+		for key := range p.Properties {
+			object[key] = "given " + key
+		}
+		return v1.NewObject(object)
+	case v1.ParamTypeString:
+	}
+	return text(strings.Join(append(p.Enum, "given-"+p.Name)[:1], ""))
+}
+
+// stored is the object as it is read back from the cluster.
+func stored[O runtime.Object](object O) O {
+	data := must(runtime.Encode(scheme.Codecs.LegacyCodec(v1.SchemeGroupVersion), object))
+	return must(runtime.Decode(scheme.Codecs.UniversalDeserializer(), data)).(O)
+}

@@ -1,0 +1,126 @@
+package dependencies
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+)
+
+// What a resolver returned is anybody's. It is content of the kind that the run
+// asked for, or none.
+func FuzzRequestContent(f *testing.F) {
+	for _, object := range []resource.Object{task("build", "make"), pipeline("build", fetched("a")), stepAction("compile", "cc")} {
+		f.Add(must(json.Marshal(object)), true)
+	}
+	f.Add([]byte("apiVersion: tekton.dev/v1beta1\nkind: Task\nmetadata: {name: x}\nspec: {steps: [{image: y}]}\n"), false)
+	f.Add([]byte("apiVersion: tekton.dev/v1alpha1\nkind: StepAction\n"), true)
+	f.Add([]byte("{}"), false)
+	f.Fuzz(func(t *testing.T, data []byte, byClusterResolver bool) {
+		w, tr := newWorld(t), resolvedRun("git", gitSource)
+		r := run{Object: tr, owners: []types.UID{tr.UID}}
+		request := w.answered(tr, task("build", "make"))
+		request.Status.Data = base64.StdEncoding.EncodeToString(data)
+		for _, kind := range resource.Kinds {
+			res, missing := readRequest(r, request, kind, &gitSource)
+			if missing != nil {
+				continue
+			}
+			if resource.KindOf(res.object) != kind {
+				t.Fatalf("got a %T for a %s", res.object, kind)
+			}
+			resolver := map[bool]string{true: resolverCluster, false: "git"}[byClusterResolver]
+			content, missing := w.content(t.Context(), r, kind, res, resolver)
+			if missing == nil && (len(content.Checksum) != sha256.Size || len(content.Signatures) == 0 || byClusterResolver) {
+				t.Fatalf("got content %+v of resolver %s", content, resolver)
+			}
+		}
+	})
+}
+
+// No StepAction brings the controller down: Tekton's functions handle it in
+// goroutines, where a panic ends the process.
+func FuzzStepAction(f *testing.F) {
+	plain := stepAction("compile", "cc $(params.p)")
+	plain.Spec.Params = v1.ParamSpecs{spec("p", text("x")), spec("list", nil, ofType(v1.ParamTypeArray))}
+	plain.Spec.Args = []string{"$(params.list[0])", "$(params.list[*])"}
+	f.Add(must(json.Marshal(plain)), "p", "$(steps.a.results.r)", true)
+	f.Add(must(json.Marshal(plain)), "list", "$(steps.a.results.r)", false)
+	f.Fuzz(func(t *testing.T, data []byte, name, value string, byName bool) {
+		w, tr := newWorld(t), localRun()
+		step := v1.Step{Ref: &v1.Ref{ResolverRef: resolverRef("git")}, Params: v1.Params{param(name, text(value)), param("list", array("a", value))}}
+		request := w.resolve(tr, stepActionRequestName(t.Context(), tr, v1.TaskSpec{}, &step), plain, gitSource)
+		request.Status.Data = base64.StdEncoding.EncodeToString(data)
+		if byName {
+			step.Ref = &v1.Ref{Name: "compile"}
+			object := stepAction("compile", "")
+			if json.Unmarshal(data, object) != nil {
+				return
+			}
+			object.Name, object.Namespace = "compile", namespace
+			w.objects.put(object)
+		}
+		build := task("build", "", referring(v1.Step{Name: "a", Image: "alpine"}, step))
+		w.objects.put(build)
+		tr.Status.TaskSpec = &task("build", "make").Spec
+		for _, item := range w.TaskRun(t.Context(), tr) {
+			if item.Content != nil {
+				t.Fatalf("what did not run is established: %+v", item)
+			}
+		}
+	})
+}
+
+// A Task or Pipeline in the cluster is what ran only if it is, and never is an
+// error that nobody handles.
+func FuzzLocal(f *testing.F) {
+	f.Add(must(json.Marshal(task("build", "make $(params.x) $(workspaces.w.path)").Spec)), must(json.Marshal(everySubstitution().Spec)), "value")
+	f.Fuzz(func(t *testing.T, ofTask, ofPipeline []byte, value string) {
+		w, another, anotherPipeline := newWorld(t), task("build", ""), pipeline("build")
+		if json.Unmarshal(ofTask, &another.Spec) != nil || json.Unmarshal(ofPipeline, &anotherPipeline.Spec) != nil {
+			return
+		}
+		ran := task("build", "ran, and nothing else")
+		tr := w.ran(localRun(giving(param("x", text(value)))), ran)
+		w.objects.put(another, anotherPipeline)
+		if got := w.TaskRun(t.Context(), tr)[0]; got.Content != nil && !strings.Contains(string(ofTask), "ran") {
+			t.Fatalf("what did not run is established: %s", ofTask)
+		}
+		pr := pipelineRun(func(pr *v1.PipelineRun) {
+			pr.Spec.PipelineRef = &v1.PipelineRef{Name: "build"}
+			pr.Spec.Params = v1.Params{param("word", text(value)), param("list", array(value))}
+			pr.Status.PipelineSpec = &pipeline("build", fetched("ran-and-nothing-else")).Spec
+		})
+		if got := w.PipelineRun(t.Context(), pr, nil)[0]; got.Content != nil && !strings.Contains(string(ofPipeline), "ran") {
+			t.Fatalf("what did not run is established: %s", ofPipeline)
+		}
+	})
+}
+
+func FuzzClusterURI(f *testing.F) {
+	f.Add("/apis/tekton.dev/v1/namespaces/ns/task/build@uid", "ns", "build", "uid")
+	f.Add("/apis/tekton.dev/v1/namespaces//task/@", "", "", "")
+	f.Fuzz(func(t *testing.T, uri, namespace, name, uid string) {
+		if ns, n, ok := parseClusterURI(uri); ok {
+			again := clusterURI(resource.Task, ns, n, "")
+			if ns2, n2, ok := parseClusterURI(again); !ok || ns2 != ns || n2 != n {
+				t.Fatalf("%q is %q %q, and %q is %q %q", uri, ns, n, again, ns2, n2)
+			}
+		}
+		if namespace == "" || name == "" || strings.ContainsAny(namespace+name+uid, "/@") {
+			return
+		}
+		for _, kind := range resource.Kinds {
+			made := clusterURI(kind, namespace, name, types.UID(uid))
+			if ns, n, ok := parseClusterURI(made); !ok || ns != namespace || n != name {
+				t.Fatalf("%q is %q %q", made, ns, n)
+			}
+		}
+	})
+}

@@ -1,0 +1,173 @@
+package dependencies
+
+import (
+	"fmt"
+	"maps"
+	"strings"
+
+	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	"github.com/tektoncd/pipeline/pkg/substitution"
+)
+
+// variables are what Tekton fills in for the variables of a Pipeline, by name.
+type variables struct {
+	texts    map[string]string
+	lists    map[string][]string
+	objects  map[string]map[string]string
+	contexts map[string]string // filled in after the parameters, and in their values
+	rounds   int
+}
+
+// notations are the ways to refer to a parameter.
+var notations = []string{"params.%s", "params[%q]", "params['%s']"}
+
+func variablesOf(pr *v1.PipelineRun, pipeline *v1.Pipeline) variables {
+	v := variables{
+		texts: map[string]string{}, lists: map[string][]string{}, objects: map[string]map[string]string{},
+		contexts: contexts(pr, pipeline),
+	}
+	given := map[string]bool{}
+	for _, p := range pr.Spec.Params {
+		given[p.Name] = true
+		v.put(p.Name, p.Value)
+	}
+	var defaults v1.Params
+	for _, declared := range pipeline.Spec.Params {
+		if declared.Default != nil && !given[declared.Name] {
+			defaults = append(defaults, v1.Param{Name: declared.Name, Value: *declared.Default.DeepCopy()})
+		}
+	}
+	v.putDefaults(defaults)
+	return v
+}
+
+func (v variables) put(name string, value v1.ParamValue) {
+	for _, notation := range notations {
+		key := fmt.Sprintf(notation, name)
+		switch value.Type {
+		case v1.ParamTypeArray:
+			v.lists[key] = value.ArrayVal
+			for i, element := range value.ArrayVal {
+				v.texts[fmt.Sprintf("%s[%d]", key, i)] = element
+			}
+		case v1.ParamTypeObject:
+			v.objects[key] = value.ObjectVal
+			for property, text := range value.ObjectVal {
+				v.texts[key+"."+property] = text
+			}
+		case v1.ParamTypeString:
+			fallthrough
+		default:
+			v.texts[key] = value.StringVal
+		}
+	}
+}
+
+// putDefaults puts the defaults after those that they refer to. Lists and
+// objects may refer to texts, and texts to each other. A default with a
+// reference that leads nowhere is left out: Tekton does not start such a run.
+func (v variables) putDefaults(defaults v1.Params) {
+	for _, texts := range []bool{true, false} {
+		for progress := true; progress; {
+			progress = false
+			var waiting v1.Params
+			for _, p := range defaults {
+				if (p.Value.Type == v1.ParamTypeString) != texts || !v.knows(p) {
+					waiting = append(waiting, p)
+					continue
+				}
+				p.Value.ApplyReplacements(v.texts, nil, nil)
+				v.put(p.Name, p.Value)
+				progress = true
+			}
+			defaults = waiting
+		}
+	}
+}
+
+func (v variables) knows(p v1.Param) bool {
+	references, _ := p.GetVarSubstitutionExpressions()
+	for _, reference := range references {
+		if _, known := v.texts[reference]; !known && strings.HasPrefix(reference, "params.") {
+			return false
+		}
+	}
+	return true
+}
+
+// within are the variables in a spec that a task of the Pipeline carries itself:
+// what the task gives for a parameter goes before what the run gives.
+func (v variables) within(given v1.Params) variables {
+	scoped := v
+	scoped.texts, scoped.lists, scoped.objects = maps.Clone(v.texts), maps.Clone(v.lists), maps.Clone(v.objects)
+	for _, p := range given.DeepCopy() {
+		p.Value.ApplyReplacements(v.texts, v.lists, v.objects)
+		for _, notation := range notations {
+			key := fmt.Sprintf(notation, p.Name)
+			if _, known := v.texts[key]; known {
+				scoped.texts[key] = p.Value.StringVal
+			}
+			if _, known := v.lists[key]; known {
+				scoped.lists[key] = p.Value.ArrayVal
+			}
+			if _, known := v.objects[key]; known {
+				scoped.objects[key] = p.Value.ObjectVal
+				for property, text := range p.Value.ObjectVal {
+					scoped.texts[key+"."+property] = text
+				}
+			}
+		}
+	}
+	return scoped
+}
+
+// value is what a text becomes: another text, or the whole of a list or an
+// object that it refers to.
+func (v variables) value(text string) *v1.ParamValue {
+	value := v1.NewStructuredValues(text)
+	if !refers(text) {
+		return value
+	}
+	for range v.rounds {
+		value.ApplyReplacements(v.texts, v.lists, v.objects)
+		value.ApplyReplacements(v.contexts, nil, nil)
+	}
+	return value
+}
+
+// elements are what an element of a list becomes.
+func (v variables) elements(text string) []string {
+	elements := []string{text}
+	if !refers(text) {
+		return elements
+	}
+	for range v.rounds {
+		var next []string
+		for _, element := range elements {
+			for _, expanded := range substitution.ApplyArrayReplacements(element, v.texts, v.lists) {
+				next = append(next, substitution.ApplyReplacements(expanded, v.contexts))
+			}
+		}
+		elements = next
+	}
+	return elements
+}
+
+func refers(text string) bool { return strings.Contains(text, "$(") }
+
+// contexts are the variables of Tekton that are no parameters.
+func contexts(pr *v1.PipelineRun, pipeline *v1.Pipeline) map[string]string {
+	replacements := map[string]string{
+		"context.pipelineRun.name":      pr.Name,
+		"context.pipelineRun.namespace": pr.Namespace,
+		"context.pipelineRun.uid":       string(pr.UID),
+		"context.pipeline.name":         pipeline.Name,
+	}
+	for _, declared := range pipeline.Spec.Workspaces {
+		replacements["workspaces."+declared.Name+".bound"] = "false"
+	}
+	for _, bound := range pr.Spec.Workspaces {
+		replacements["workspaces."+bound.Name+".bound"] = "true"
+	}
+	return replacements
+}

@@ -1,0 +1,180 @@
+package tektonbundle
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	ggcrregistry "github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	"github.com/tektoncd/pipeline/pkg/client/clientset/versioned/scheme"
+	"github.com/tektoncd/pipeline/pkg/resolution/resolver/bundle"
+	"github.com/tektoncd/pipeline/pkg/trustedresources"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/trusted-resources/chains-extension/pkg/oci/registry"
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+)
+
+// A change of this digest has all that is stored uploaded again.
+func TestTheDigestIsTheSameOnEveryMachine(t *testing.T) {
+	const want = "sha256:04a4d591fb2d643a56e9e54830404795ab563e940da498a5d60d7e0a2b43cafa"
+	if got := build(t, task("build"), "sig").Manifest.Descriptor.Digest.String(); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestTheDigestDependsOnNothingThatTheChecksumDoesNotCover(t *testing.T) {
+	want := build(t, task("build"), "sig").Manifest.Descriptor.Digest
+	for name, change := range map[string]func(*v1.Task){
+		"nothing":          func(*v1.Task) {},
+		"defaults":         func(task *v1.Task) { task.SetDefaults(t.Context()) },
+		"the type":         func(task *v1.Task) { task.TypeMeta = metav1.TypeMeta{Kind: "Task", APIVersion: "tekton.dev/v1"} },
+		"uid":              func(task *v1.Task) { task.UID = "uid" },
+		"resource version": func(task *v1.Task) { task.ResourceVersion, task.Generation = "7", 7 },
+		"creation":         func(task *v1.Task) { task.CreationTimestamp = metav1.Now() },
+		"deletion":         func(task *v1.Task) { now := metav1.Now(); task.DeletionTimestamp = &now },
+		"grace period":     func(task *v1.Task) { task.DeletionGracePeriodSeconds = new(int64) },
+		"finalizers":       func(task *v1.Task) { task.Finalizers = []string{"a"} },
+		"self link":        func(task *v1.Task) { task.SetSelfLink("/x") },
+		"managed fields":   func(task *v1.Task) { task.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "a"}} },
+		"owners":           func(task *v1.Task) { task.OwnerReferences = []metav1.OwnerReference{{Name: "a"}} },
+		"another signature": func(task *v1.Task) {
+			task.Annotations = map[string]string{trustedresources.SignatureAnnotation: "b2xk"}
+		},
+		"kubectl apply": func(task *v1.Task) {
+			task.Annotations = map[string]string{"kubectl.kubernetes.io/last-applied-configuration": "{}", "kubectl-client-side-apply": "x"}
+		},
+		"no annotations":  func(task *v1.Task) { task.Annotations = map[string]string{} },
+		"no volumes":      func(task *v1.Task) { task.Spec.Volumes = v1.Volumes{} },
+		"no step results": func(task *v1.Task) { task.Spec.Steps[0].Results = []v1.StepResult{} },
+	} {
+		changed := task("build")
+		change(changed)
+		if built := build(t, changed, "sig"); built.Manifest.Descriptor.Digest != want {
+			t.Errorf("%s: got %s, want %s", name, built.Manifest.Descriptor.Digest, want)
+		}
+	}
+	for name, built := range map[string]*Bundle{
+		"another name":      build(t, task("other"), "sig"),
+		"another signature": build(t, task("build"), "other"),
+		"another label":     build(t, func() *v1.Task { o := task("build"); o.Labels["a"] = "c"; return o }(), "sig"),
+		"another script":    build(t, func() *v1.Task { o := task("build"); o.Spec.Steps[0].Script = "x"; return o }(), "sig"),
+	} {
+		if built.Manifest.Descriptor.Digest == want {
+			t.Errorf("%s makes the same bundle", name)
+		}
+	}
+}
+
+// pushed puts a bundle into a registry, by hand, and returns its reference.
+func pushed(t *testing.T, layer, manifest registry.Blob) string {
+	t.Helper()
+	server := httptest.NewServer(ggcrregistry.New(ggcrregistry.Logger(log.New(io.Discard, "", 0))))
+	t.Cleanup(server.Close)
+	send := func(method, path, contentType string, content []byte) {
+		request := must(http.NewRequestWithContext(t.Context(), method, server.URL+"/v2/prod/"+path, bytes.NewReader(content)))
+		request.Header.Set("Content-Type", contentType)
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = response.Body.Close() }()
+		if response.StatusCode != http.StatusCreated {
+			t.Fatalf("%s %s: %s", method, path, response.Status)
+		}
+	}
+	send(http.MethodPost, "blobs/uploads/?digest="+layer.Descriptor.Digest.String(), "application/octet-stream", layer.Content)
+	send(http.MethodPost, "blobs/uploads/?digest="+registry.Empty.Descriptor.Digest.String(), "application/octet-stream", registry.Empty.Content)
+	send(http.MethodPut, "manifests/it", manifest.Descriptor.MediaType, manifest.Content)
+	return strings.TrimPrefix(server.URL, "http://") + "/prod@" + manifest.Descriptor.Digest.String()
+}
+
+func resolved(ctx context.Context, t *testing.T, reference, kind, name string) resource.Object {
+	t.Helper()
+	entry, err := bundle.GetEntry(ctx, authn.DefaultKeychain, bundle.RequestOptions{Bundle: reference, Kind: kind, EntryName: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	decoded, _, err := scheme.Codecs.UniversalDeserializer().Decode(entry.Data(), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return decoded.(resource.Object)
+}
+
+// The judge of what a bundle holds is Tekton's resolver.
+func TestTektonResolvesWhatIsBuilt(t *testing.T) {
+	long := task("long")
+	long.Spec.Steps[0].Script = strings.Repeat("long ", 100_000)
+	nested := task("n" + strings.Repeat(".n", 126))
+	for _, object := range append(objects(), long, nested) {
+		kind := resource.KindOf(object).ConfigName()
+		t.Run(kind, func(t *testing.T) {
+			built := build(t, object, "sig")
+			reference := pushed(t, built.Layer, built.Manifest)
+			got := resolved(t.Context(), t, reference, kind, object.GetName())
+			checksum := must(resource.Checksum(t.Context(), object))
+			if want := must(resource.Checksum(t.Context(), got)); !bytes.Equal(want, checksum) || !bytes.Equal(built.Checksum, checksum) {
+				t.Errorf("got checksum %x, want %x", want, checksum)
+			}
+			if signature, err := resource.Signature(got); err != nil || string(signature) != "sig" {
+				t.Errorf("got signature %q and %v", signature, err)
+			}
+		})
+	}
+}
+
+func TestTheManifestTellsWhatIsInTheBundle(t *testing.T) {
+	for _, object := range objects() {
+		built := build(t, object, "sig")
+		entries, err := Entries(built.Manifest.Content)
+		if err != nil || len(entries) != 1 {
+			t.Fatalf("got %+v and %v", entries, err)
+		}
+		entry := entries[0]
+		if entry.Kind != resource.KindOf(object).ConfigName() || entry.Name != "build" || string(entry.Signature) != "sig" ||
+			!bytes.Equal(entry.Checksum, must(resource.Checksum(t.Context(), object))) || entry.Layer.Digest != built.Layer.Descriptor.Digest {
+			t.Errorf("got %+v", entry)
+		}
+		if entry.Layer.Annotations[NamespaceAnnotation] != "prod" || entry.Layer.Annotations[ChecksumAnnotation] != hex.EncodeToString(entry.Checksum) {
+			t.Errorf("got annotations %v", entry.Layer.Annotations)
+		}
+		got, err := entry.Resource(built.Layer.Content)
+		if err != nil || !bytes.Equal(must(resource.Checksum(t.Context(), got)), entry.Checksum) {
+			t.Errorf("got %+v and %v", got, err)
+		}
+	}
+}
+
+// The API server takes 1.5 MiB of JSON, of whatever shape.
+func TestTheLongestResourcesFit(t *testing.T) {
+	const takes = 3 << 19
+	long, many := task("build"), task("build")
+	long.Spec.Steps[0].Script = strings.Repeat("x", takes-2000)
+	for range takes / len(`"x",`) {
+		many.Spec.Steps[0].Args = append(many.Spec.Steps[0].Args, "x")
+	}
+	for name, object := range map[string]*v1.Task{"one long script": long, "many short arguments": many} {
+		built, err := New(t.Context(), object, []byte("sig"))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if entries := must(Entries(built.Manifest.Content)); must(entries[0].Resource(built.Layer.Content)).GetName() != "build" {
+			t.Errorf("%s: got %+v", name, entries)
+		}
+	}
+	long.Spec.Steps[0].Script = strings.Repeat("x", MaxLayer)
+	if _, err := New(t.Context(), long, []byte("sig")); err == nil || !strings.Contains(err.Error(), fmt.Sprint(MaxLayer)) {
+		t.Errorf("a resource that could not be read: %v", err)
+	}
+}

@@ -1,0 +1,162 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/tektoncd/pipeline/pkg/apis/config"
+	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
+	"github.com/tektoncd/pipeline/pkg/trustedresources"
+	"github.com/tektoncd/pipeline/pkg/trustedresources/verifier"
+	"go.uber.org/zap"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/fake"
+	"knative.dev/pkg/logging"
+
+	testclock "k8s.io/utils/clock/testing"
+
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+)
+
+var (
+	differentialSeed  = flag.Uint64("differential.seed", 0, "Seed of the combinations; 0 for a new one.")
+	differentialCount = flag.Int("differential.count", 6000, "Number of combinations.")
+)
+
+var resultNames = map[trustedresources.VerificationResultType]string{
+	trustedresources.VerificationPass:  "pass",
+	trustedresources.VerificationWarn:  "warn",
+	trustedresources.VerificationError: "error",
+	trustedresources.VerificationSkip:  "skip",
+}
+
+// Whatever is verified, by whatever policies: the verdict is Tekton's, with
+// nothing loaded yet, within a long life, and from memory.
+func TestVerdictIsTektons(t *testing.T) {
+	seed := *differentialSeed
+	if seed == 0 {
+		seed = rand.Uint64() //nolint:gosec // needs no secrecy
+	}
+	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // needs to be repeatable
+	w := newWorld()
+	g := &generator{Rand: random, world: w}
+	both := newJudges(t, w)
+	outcomes, reasons := map[string]int{}, map[Reason]int{}
+	for i := range *differentialCount {
+		c := g.combination(i)
+		want := both.tekton(c)
+		outcomes[resultNames[want]]++
+		for how, verdict := range both.ours(c, fmt.Sprintf("ns-%d", i)) {
+			if verdict.Tekton() != want {
+				t.Fatalf("combination %d, %s: got %s (%+v), Tekton's is %s; repeat with -differential.seed=%d\n%s",
+					i, how, resultNames[verdict.Tekton()], verdict, resultNames[want], seed, c)
+			}
+			reasons[verdict.Reason]++
+		}
+	}
+	t.Logf("seed %d: %v of %d; by reason, three for each: %v", seed, outcomes, *differentialCount, reasons)
+	for _, name := range slices.Sorted(maps.Values(resultNames)) {
+		if outcomes[name] < *differentialCount/20 {
+			t.Errorf("only %d of %d are %s (seed %d)", outcomes[name], *differentialCount, name, seed)
+		}
+	}
+}
+
+// judges are Tekton's verifier and ours, with the same to read.
+type judges struct {
+	t        *testing.T
+	ctx      context.Context
+	client   kubernetes.Interface
+	clock    *testclock.FakeClock
+	policies policiesByNamespace
+	lasting  *Verifier
+}
+
+func newJudges(t *testing.T, w *world) *judges {
+	t.Helper()
+	ctx := logging.WithLogger(w.context(t.Context()), zap.NewNop().Sugar())
+	j := &judges{
+		t: t, ctx: ctx, client: fake.NewClientset(w.secrets...),
+		clock: testclock.NewFakeClock(time.Unix(1e9, 0)), policies: policiesByNamespace{},
+	}
+	j.lasting = New(j.policies, clientSecrets{j.client}, j.clock)
+	return j
+}
+
+type policiesByNamespace map[string][]*v1alpha1.VerificationPolicy
+
+func (p policiesByNamespace) Policies(namespace string) ([]*v1alpha1.VerificationPolicy, error) {
+	return p[namespace], nil
+}
+
+type clientSecrets struct{ client kubernetes.Interface }
+
+func (s clientSecrets) Secret(ctx context.Context, namespace, name string) (map[string][]byte, error) {
+	secret, err := s.client.CoreV1().Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	return secret.Data, nil
+}
+
+func (j *judges) tekton(c combination) trustedresources.VerificationResultType {
+	ctx := config.ToContext(j.ctx, &config.Config{FeatureFlags: &config.FeatureFlags{VerificationNoMatchPolicy: c.NoMatch}})
+	defaulted := c.Object.DeepCopyObject().(resource.Object)
+	defaulted.SetDefaults(ctx)
+	return trustedresources.VerifyResource(ctx, defaulted, j.client, c.RefSource, c.Policies).VerificationResultType
+}
+
+func (j *judges) ours(c combination, namespace string) map[string]Verdict {
+	j.t.Helper()
+	s := Subject{
+		Checksum:  must(resource.Checksum(j.ctx, c.Object)),
+		Signature: c.signature(), Source: c.source(), NoMatch: NoMatch(c.NoMatch),
+	}
+	j.policies[namespace] = c.Policies
+	return map[string]Verdict{
+		"without memory": NewTrust(j.ctx, c.Policies, NewKeys(clientSecrets{j.client}, j.clock)).Verify(j.ctx, s),
+		"cold":           must(j.lasting.Verify(j.ctx, namespace, s)),
+		"warm":           must(j.lasting.Verify(j.ctx, namespace, s)),
+	}
+}
+
+// Left out of the combinations above: Tekton's verifier follows the nil
+// pointer.
+func TestAuthorityWithoutKeyIsAClearFailure(t *testing.T) {
+	p := enforce("p", inline(newKey()), nil)
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("Tekton panics no longer: compare with it again")
+			}
+		}()
+		_, _ = verifier.FromPolicy(t.Context(), nil, p)
+	}()
+	verdict := newCluster(t, p).verify(newKey().subject())
+	if verdict.Result != Failed || verdict.Reason != PolicyInvalid || verdict.Policy != "p" {
+		t.Errorf("got %+v", verdict)
+	}
+	if want := `authority "authority-1": ` + verifier.ErrEmptyKey.Error(); verdict.Message != want {
+		t.Errorf("the message is %q, want %q", verdict.Message, want)
+	}
+}
+
+// NoMatch must take what is not set as Tekton's own default.
+func TestNoMatchIsTektonsFlag(t *testing.T) {
+	for flag, want := range map[string]Mode{"": Skip, "ignore": Skip, "warn": Warn, "fail": Enforce, "unknown": Enforce} {
+		if got := NoMatch(flag); got != want {
+			t.Errorf("%q: got %s, want %s", flag, got, want)
+		}
+	}
+	if flags, err := config.NewFeatureFlagsFromMap(nil); err != nil || NoMatch(flags.VerificationNoMatchPolicy) != Skip {
+		t.Error(errors.Join(err, fmt.Errorf("the default is %q", flags.VerificationNoMatchPolicy)))
+	}
+}

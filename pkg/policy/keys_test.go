@@ -1,0 +1,285 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sigstore/sigstore/pkg/signature"
+	"github.com/sigstore/sigstore/pkg/signature/kms"
+	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
+)
+
+func TestSecretIsReadOnceInAWhile(t *testing.T) {
+	key := newKey()
+	c := newCluster(t, enforce("a", inSecret("key")), enforce("b", inSecret("key")))
+	c.secrets.putKey("key", key)
+	for range 100 {
+		c.expect(key.subject(), Passed, "")
+	}
+	if c.secrets.reads != 1 {
+		t.Errorf("200 verifications by two policies have read the Secret %d times, want once", c.secrets.reads)
+	}
+	c.clock.Step(MaxSecretAge)
+	c.expect(key.subject(), Passed, "")
+	if c.secrets.reads != 2 {
+		t.Errorf("after MaxSecretAge it was read %d times, want twice", c.secrets.reads)
+	}
+}
+
+func TestInlineKeyReadsNothing(t *testing.T) {
+	key := newKey()
+	c := newCluster(t, enforce("p", inline(key)))
+	c.expect(key.subject(), Passed, "")
+	c.clock.Step(24 * time.Hour)
+	c.expect(key.subject(), Passed, "")
+	if c.secrets.reads != 0 || c.policies.lists != 1 {
+		t.Errorf("%d reads of Secrets, %d of policies", c.secrets.reads, c.policies.lists)
+	}
+}
+
+func TestSecretsKeyReplaced(t *testing.T) {
+	before, after := newKey(), newKey()
+	c := newCluster(t, enforce("p", inSecret("key")))
+	c.secrets.putKey("key", before)
+	old, new := before.subject(), after.subject()
+	c.expect(old, Passed, "")
+	c.expect(new, Failed, SignatureInvalid)
+
+	c.secrets.putKey("key", after)
+	c.clock.Step(MaxSecretAge)
+	c.expect(old, Failed, SignatureInvalid)
+	c.expect(new, Passed, "")
+}
+
+func TestSecretDeletedAndThereAgain(t *testing.T) {
+	key := newKey()
+	c := newCluster(t, enforce("p", inSecret("key")))
+	c.secrets.putKey("key", key)
+	c.expect(key.subject(), Passed, "")
+
+	c.secrets.remove("key")
+	c.clock.Step(MaxSecretAge)
+	c.expect(key.subject(), Failed, KeyUnavailable)
+
+	c.secrets.putKey("key", key)
+	c.expect(key.subject(), Failed, KeyUnavailable) // the failure is not that old
+	c.clock.Step(MaxFailureAge)
+	c.expect(key.subject(), Passed, "")
+}
+
+func TestFailureToReadHoldsForShort(t *testing.T) {
+	c := newCluster(t, enforce("p", inSecret("missing")))
+	for range 100 {
+		c.expect(newKey().subject(), Failed, KeyUnavailable)
+	}
+	if c.secrets.reads != 1 {
+		t.Errorf("200 verifications have read the missing Secret %d times", c.secrets.reads)
+	}
+	c.clock.Step(MaxFailureAge)
+	c.expect(newKey().subject(), Failed, KeyUnavailable)
+	if c.secrets.reads != 2 {
+		t.Errorf("after MaxFailureAge it was read %d times, want twice", c.secrets.reads)
+	}
+}
+
+// As long as nothing fails, a rotated key is noticed by the age of the old one.
+func TestKMSKeyIsReadAgainByAge(t *testing.T) {
+	before, after := newKey(), newKey()
+	server, ref := newServer(t.Name(), before)
+	c := newCluster(t, enforce("p", inKMS(ref)))
+	for range 100 {
+		c.expect(before.subject(), Passed, "")
+	}
+	server.rotate(after)
+	c.clock.Step(MaxKMSAge - time.Second)
+	c.expect(before.subject(), Passed, "")
+	if server.count() != 1 {
+		t.Errorf("the key was read %d times, want once", server.count())
+	}
+	c.clock.Step(time.Second)
+	c.expect(before.subject(), Failed, SignatureInvalid)
+	c.expect(after.subject(), Passed, "")
+	if server.count() != 2 {
+		t.Errorf("the key was read %d times, want twice", server.count())
+	}
+}
+
+func TestKMSKeyIsReadAgainOnFailure(t *testing.T) {
+	before, after := newKey(), newKey()
+	server, ref := newServer(t.Name(), before)
+	c := newCluster(t, enforce("p", inKMS(ref)))
+	c.expect(before.subject(), Passed, "")
+	server.rotate(after)
+
+	c.clock.Step(minKMSAge - time.Second)
+	c.expect(after.subject(), Failed, SignatureInvalid)
+	if server.count() != 1 {
+		t.Errorf("a key that was just read was read %d times", server.count())
+	}
+	c.clock.Step(time.Second)
+	c.expect(after.subject(), Passed, "")
+	c.expect(before.subject(), Failed, SignatureInvalid)
+	if server.count() != 2 {
+		t.Errorf("the key was read %d times, want twice", server.count())
+	}
+}
+
+// Bad signatures must not make us ask a KMS for each.
+func TestBadSignaturesDoNotFloodTheKMS(t *testing.T) {
+	server, ref := newServer(t.Name(), newKey())
+	c := newCluster(t, enforce("p", inKMS(ref)))
+	for range 60 {
+		c.expect(newKey().subject(), Failed, SignatureInvalid)
+		c.clock.Step(time.Second)
+	}
+	if got := server.count(); got < 2 || got > 7 {
+		t.Errorf("120 bad signatures in a minute have read the key %d times, want every %s", got, minKMSAge)
+	}
+	unsigned := newKey().subject()
+	unsigned.Signature = ""
+	before := server.count()
+	c.clock.Step(minKMSAge)
+	c.expect(unsigned, Failed, Unsigned)
+	if server.count() != before {
+		t.Error("what is not signed has read the key again")
+	}
+}
+
+func TestKMSThatAnswersAgain(t *testing.T) {
+	key := newKey()
+	server, ref := newServer(t.Name(), key)
+	server.fail(errors.New("sealed"))
+	c := newCluster(t, enforce("p", inKMS(ref)))
+	c.expect(key.subject(), Failed, KeyUnavailable)
+	server.fail(nil)
+	c.expect(key.subject(), Failed, KeyUnavailable)
+	c.clock.Step(MaxFailureAge)
+	c.expect(key.subject(), Passed, "")
+}
+
+// slowSecrets fail after longer than a failure holds.
+type slowSecrets struct{ *cluster }
+
+func (s slowSecrets) Secret(ctx context.Context, namespace, name string) (map[string][]byte, error) {
+	s.clock.Step(2 * MaxFailureAge)
+	return s.secrets.Secret(ctx, namespace, name)
+}
+
+func TestFailureThatTookLongHoldsToo(t *testing.T) {
+	c := newCluster(t, enforce("p", inSecret("missing")))
+	c.Verifier = New(c.policies, slowSecrets{c}, c.clock)
+	for range 3 {
+		c.expect(newKey().subject(), Failed, KeyUnavailable)
+	}
+	if c.secrets.reads != 1 {
+		t.Errorf("it was waited for %d times, want once", c.secrets.reads)
+	}
+}
+
+// The clients of some KMS do not mind their context.
+func TestNobodyWaitsForAKMSLongerThanTheContext(t *testing.T) {
+	key := newKey()
+	server, ref := newServer(t.Name(), key)
+	server.block = make(chan struct{})
+	c := newCluster(t, enforce("p", inKMS(ref)))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if verdict, err := c.Verify(ctx, namespace, key.subject()); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %+v and %v", verdict, err)
+	}
+	close(server.block)
+	c.expect(key.subject(), Passed, "") // nothing was learned from who gave up
+}
+
+func TestServerThatHangsIsAskedOnce(t *testing.T) {
+	key := newKey()
+	server, ref := newServer(t.Name(), key)
+	server.block = make(chan struct{})
+	c := newCluster(t, enforce("p", inKMS(ref)))
+	ctx, giveUp := context.WithCancel(t.Context())
+	var callers sync.WaitGroup
+	for range 10 {
+		callers.Go(func() {
+			if verdict, err := c.Verify(ctx, namespace, key.subject()); !errors.Is(err, context.Canceled) {
+				t.Errorf("got %+v and %v", verdict, err)
+			}
+		})
+	}
+	giveUp()
+	callers.Wait()
+	close(server.block)
+	c.expect(key.subject(), Passed, "")
+	if got := server.count(); got > 2 { // the first call may be over before the last one begins
+		t.Errorf("it was asked %d times", got)
+	}
+}
+
+func TestSameSecretNameInAnotherNamespace(t *testing.T) {
+	key := newKey()
+	elsewhere := inSecret("key")
+	elsewhere.SecretRef.Namespace = "elsewhere"
+	secrets := secretsFunc(func(namespace, _ string) (map[string][]byte, error) {
+		if namespace == "elsewhere" {
+			return nil, errNotFound
+		}
+		return map[string][]byte{"cosign.pub": []byte(key.pem())}, nil
+	})
+	keys := NewKeys(secrets, newCluster(t).clock)
+	for name, tc := range map[string]struct {
+		key  *v1alpha1.KeyRef
+		want Result
+	}{"here": {inSecret("key"), Passed}, "elsewhere": {elsewhere, Failed}} {
+		trust := NewTrust(t.Context(), []*v1alpha1.VerificationPolicy{enforce("p", tc.key)}, keys)
+		if got := trust.Verify(t.Context(), key.subject()); got.Result != tc.want {
+			t.Errorf("%s: got %+v", name, got)
+		}
+	}
+}
+
+type secretsFunc func(namespace, name string) (map[string][]byte, error)
+
+func (f secretsFunc) Secret(_ context.Context, namespace, name string) (map[string][]byte, error) {
+	return f(namespace, name)
+}
+
+// A KMS that stops between its public key and the signature is no proof of a
+// bad signature.
+func TestKMSThatDoesNotVerifyInTime(t *testing.T) {
+	key := newKey()
+	_, ref := newServer(t.Name(), key)
+	keys := NewKeys(nil, newCluster(t).clock)
+	trust := NewTrust(t.Context(), []*v1alpha1.VerificationPolicy{enforce("p", inKMS(ref))}, keys)
+	if got := trust.Verify(t.Context(), key.subject()); got.Result != Passed {
+		t.Fatalf("got %+v", got)
+	}
+	trust.policies[0].authorities[0].verifier = remote{SignerVerifier: tardy{}}
+	if got := trust.Verify(t.Context(), key.subject()); got.Reason != KeyUnavailable {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// tardy is a client that gives up on its server.
+type tardy struct{ kms.SignerVerifier }
+
+func (tardy) VerifySignature(io.Reader, io.Reader, ...signature.VerifyOption) error {
+	return context.DeadlineExceeded
+}
+
+func TestOnlyOldKeysAreReadAgainOnFailure(t *testing.T) {
+	old, oldRef := newServer(t.Name()+"-old", newKey())
+	recent, recentRef := newServer(t.Name()+"-recent", newKey())
+	c := newCluster(t, enforce("a", inKMS(oldRef)))
+	c.expect(newKey().subject(), Failed, SignatureInvalid)
+	c.clock.Step(minKMSAge / 2)
+	c.change(enforce("a", inKMS(oldRef)), enforce("b", inKMS(recentRef)))
+	c.expect(newKey().subject(), Failed, SignatureInvalid)
+	c.clock.Step(minKMSAge / 2)
+	c.expect(newKey().subject(), Failed, SignatureInvalid)
+	if old.count() != 2 || recent.count() != 1 {
+		t.Errorf("the old key was read %d times, want 2, the recent one %d times, want 1", old.count(), recent.count())
+	}
+}

@@ -1,0 +1,108 @@
+package policy
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"io"
+	"strings"
+	"sync"
+
+	"github.com/sigstore/sigstore/pkg/signature"
+	"github.com/sigstore/sigstore/pkg/signature/kms"
+	"github.com/sigstore/sigstore/pkg/signature/kms/fake"
+)
+
+// testScheme is of key servers that a test can rotate and stop. A client is made
+// without the server, which is asked when there is something to verify.
+const testScheme = "testkms://"
+
+func init() {
+	kms.AddProvider(testScheme, func(_ context.Context, ref string, hash crypto.Hash, _ ...signature.RPCOption) (kms.SignerVerifier, error) {
+		server, found := servers.Load(strings.TrimPrefix(ref, testScheme))
+		if !found {
+			return nil, errors.New("no such server")
+		}
+		return &serverClient{server: server.(*keyServer), hash: hash}, nil
+	})
+}
+
+var servers sync.Map // *keyServer by name
+
+type keyServer struct {
+	mu    sync.Mutex
+	key   keyPair
+	err   error
+	reads int
+	block chan struct{} // not to be answered before it is closed
+}
+
+// newServer returns the reference to its key, too.
+func newServer(name string, key keyPair) (*keyServer, string) {
+	server := &keyServer{key: key}
+	servers.Store(name, server)
+	return server, testScheme + name
+}
+
+func (s *keyServer) rotate(key keyPair) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.key = key
+}
+
+func (s *keyServer) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+}
+
+func (s *keyServer) read() (keyPair, error) {
+	if s.block != nil {
+		<-s.block
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reads++
+	return s.key, s.err
+}
+
+func (s *keyServer) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reads
+}
+
+// serverClient reads the key once, as those for some clouds do.
+type serverClient struct {
+	fake.SignerVerifier // what nobody calls
+	server              *keyServer
+	hash                crypto.Hash
+
+	mu  sync.Mutex
+	key *keyPair
+}
+
+func (c *serverClient) PublicKey(...signature.PublicKeyOption) (crypto.PublicKey, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.key == nil {
+		key, err := c.server.read()
+		if err != nil {
+			return nil, err
+		}
+		c.key = &key
+	}
+	return c.key.Public(), nil
+}
+
+func (c *serverClient) VerifySignature(sig, content io.Reader, _ ...signature.VerifyOption) error {
+	public, err := c.PublicKey()
+	if err != nil {
+		return err
+	}
+	verifier, err := signature.LoadVerifier(public, c.hash)
+	if err != nil {
+		return err
+	}
+	return verifier.VerifySignature(sig, content)
+}

@@ -1,0 +1,173 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
+)
+
+// version is the policy as it is after a change.
+func version(p *v1alpha1.VerificationPolicy, resourceVersion string) *v1alpha1.VerificationPolicy {
+	p.ResourceVersion = resourceVersion
+	return p
+}
+
+func TestVerdictDoesNotOutliveThePolicies(t *testing.T) {
+	ours, theirs := newKey(), newKey()
+	for name, tc := range map[string]struct {
+		after  []*v1alpha1.VerificationPolicy
+		want   Result
+		reason Reason
+	}{
+		"another key":     {[]*v1alpha1.VerificationPolicy{version(enforce("p", inline(theirs)), "2")}, Failed, SignatureInvalid},
+		"another pattern": {[]*v1alpha1.VerificationPolicy{version(matching(enforce("p", inline(ours)), "other"), "2")}, Skipped, NoPolicy},
+		"deleted":         {nil, Skipped, NoPolicy},
+		"one more":        {[]*v1alpha1.VerificationPolicy{enforce("p", inline(ours)), enforce("q", inline(theirs))}, Failed, SignatureInvalid},
+		"made again by the same name": {[]*v1alpha1.VerificationPolicy{func() *v1alpha1.VerificationPolicy {
+			p := matching(enforce("p", inline(ours)), "other")
+			p.UID = "another"
+			return p
+		}()}, Skipped, NoPolicy},
+		"nothing": {[]*v1alpha1.VerificationPolicy{enforce("p", inline(ours))}, Passed, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := enforce("p", inline(ours))
+			c := newCluster(t, before)
+			s := ours.subject()
+			c.expect(s, Passed, "")
+			c.change(tc.after...)
+			c.expect(s, tc.want, tc.reason)
+			c.change(version(before, "3"))
+			c.expect(s, Passed, "")
+		})
+	}
+}
+
+func TestVerdictDoesNotOutliveTheMode(t *testing.T) {
+	c := newCluster(t, enforce("p", inline(newKey())))
+	s := newKey().subject()
+	if got := c.verify(s); got.Mode != Enforce {
+		t.Errorf("got %+v", got)
+	}
+	c.change(version(warn("p", inline(newKey())), "2"))
+	if got := c.verify(s); got.Mode != Warn {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestVerdictDoesNotOutliveTheSubject(t *testing.T) {
+	key := newKey()
+	good := key.subject()
+	c := newCluster(t, matching(enforce("p", inline(key)), good.Source))
+	c.expect(good, Passed, "")
+	for name, tc := range map[string]struct {
+		change func(*Subject)
+		want   Result
+		reason Reason
+	}{
+		"signature":        {func(s *Subject) { s.Signature = newKey().subject().Signature }, Failed, SignatureInvalid},
+		"no signature":     {func(s *Subject) { s.Signature = "" }, Failed, Unsigned},
+		"checksum":         {func(s *Subject) { s.Checksum = append([]byte{8}, s.Checksum[1:]...) }, Failed, SignatureInvalid},
+		"shorter checksum": {func(s *Subject) { s.Checksum = s.Checksum[1:] }, Failed, SignatureInvalid},
+		"longer checksum":  {func(s *Subject) { s.Checksum = append([]byte{}, append(s.Checksum, 0)...) }, Failed, SignatureInvalid},
+		"source":           {func(s *Subject) { s.Source += "/other" }, Skipped, NoPolicy},
+	} {
+		t.Run(name, func(*testing.T) {
+			s := good
+			tc.change(&s)
+			c.expect(s, tc.want, tc.reason)
+			c.expect(good, Passed, "")
+		})
+	}
+	unmatched := good
+	unmatched.Source = "other"
+	for _, mode := range []Mode{Skip, Warn, Enforce} {
+		unmatched.NoMatch = mode
+		if got := c.verify(unmatched); got.Mode != mode {
+			t.Errorf("no match in mode %s: got %+v", mode, got)
+		}
+	}
+}
+
+// The informer tells of a change before it shows in what was just listed, or
+// right after: either way the next verification sees it.
+func TestChangeWhilePoliciesAreLoaded(t *testing.T) {
+	ours, theirs := newKey(), newKey()
+	for name, told := range map[string]string{"of this namespace": namespace, "of another": "elsewhere"} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t, enforce("p", inline(ours)))
+			c.policies.onList = func() {
+				c.policies.onList = nil
+				c.policies.set(version(enforce("p", inline(theirs)), "2"))
+				c.PoliciesChanged(told)
+			}
+			c.verify(ours.subject()) // by the policies of before or after
+			c.expect(ours.subject(), Failed, SignatureInvalid)
+			c.expect(theirs.subject(), Passed, "")
+			if c.policies.lists != 2 {
+				t.Errorf("policies were listed %d times, want twice", c.policies.lists)
+			}
+		})
+	}
+}
+
+// Without being told, policies are not listed again.
+func TestPoliciesAreLoadedOnce(t *testing.T) {
+	key := newKey()
+	c := newCluster(t, enforce("p", inline(key)))
+	for range 100 {
+		c.expect(key.subject(), Passed, "")
+	}
+	c.PoliciesChanged("elsewhere")
+	c.expect(key.subject(), Passed, "")
+	if c.policies.lists != 1 {
+		t.Errorf("policies were listed %d times, want once", c.policies.lists)
+	}
+}
+
+func TestPoliciesThatCannotBeListed(t *testing.T) {
+	outage := errors.New("outage")
+	key := newKey()
+	c := newCluster(t, enforce("p", inline(key)))
+	c.policies.err = outage
+	if verdict, err := c.Verify(t.Context(), namespace, key.subject()); !errors.Is(err, outage) {
+		t.Errorf("got %+v and %v", verdict, err)
+	}
+	c.policies.err = nil
+	c.expect(key.subject(), Passed, "")
+}
+
+// For the race detector, and: whoever is told Passed was so by policies that
+// were there.
+func TestConcurrentUse(t *testing.T) {
+	ours, theirs := newKey(), newKey()
+	server, ref := newServer(t.Name(), ours)
+	c := newCluster(t, enforce("p", inSecret("key"), inKMS(ref)))
+	c.secrets.putKey("key", ours)
+	good, bad := ours.subject(), newKey().subject()
+	var workers sync.WaitGroup
+	for worker := range 8 {
+		workers.Go(func() {
+			for i := range 200 {
+				switch worker {
+				case 0:
+					c.change(version(enforce("p", inSecret("key"), inKMS(ref)), fmt.Sprint(i)))
+				case 1:
+					c.clock.Step(MaxFailureAge)
+				case 2:
+					server.rotate([]keyPair{ours, theirs}[i%2])
+				}
+				if verdict, err := c.Verify(t.Context(), namespace, good); err != nil || verdict.Result != Passed {
+					t.Errorf("good: got %+v and %v", verdict, err)
+				}
+				if verdict, err := c.Verify(t.Context(), namespace, bad); err != nil || verdict.Reason != SignatureInvalid {
+					t.Errorf("bad: got %+v and %v", verdict, err)
+				}
+			}
+		})
+	}
+	workers.Wait()
+}

@@ -1,0 +1,176 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
+
+	"github.com/trusted-resources/chains-extension/pkg/config"
+)
+
+// request is a run that the API server is asked to admit, but not to store.
+type request struct {
+	namespace, version, kind, spec string
+}
+
+// admit returns the spec that would be stored.
+func (e *env) admit(r request) (map[string]any, error) {
+	e.Helper()
+	client, err := dynamic.NewForConfig(cluster.Admin)
+	e.check(err)
+	var spec map[string]any
+	e.check(json.Unmarshal([]byte(r.spec), &spec))
+	run := &unstructured.Unstructured{Object: map[string]any{"spec": spec}}
+	run.SetAPIVersion("tekton.dev/" + r.version)
+	run.SetKind(r.kind)
+	run.SetGenerateName("dry-run-")
+	gvr := schema.GroupVersionResource{Group: "tekton.dev", Version: r.version, Resource: strings.ToLower(r.kind) + "s"}
+	run, err = client.Resource(gvr).Namespace(r.namespace).Create(e.Context(), run, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	if err != nil {
+		return nil, err
+	}
+	spec, _, err = unstructured.NestedMap(run.Object, "spec")
+	return spec, err
+}
+
+// The policies give all that Tekton takes for a local reference a resolver, and
+// leave everything else to Tekton.
+func TestAdmissionRewrites(t *testing.T) {
+	e := prepare(t)
+	in, out := e.namespace(), e.namespaceWith(nil)
+	optedOut := e.namespaceWith(map[string]string{config.NamespaceLabel: "false"})
+
+	tests := map[string]struct {
+		request
+		rewritten string // the reference that is, or none
+	}{
+		"task":                      {request{in, "v1", "TaskRun", `{"taskRef":{"name":"x"}}`}, "taskRef"},
+		"task with its kind":        {request{in, "v1", "TaskRun", `{"taskRef":{"name":"x","kind":"Task","apiVersion":"tekton.dev/v1"}}`}, "taskRef"},
+		"task with another kind":    {request{in, "v1", "TaskRun", `{"taskRef":{"name":"x","kind":"Any","apiVersion":"example.dev/v1"}}`}, "taskRef"},
+		"task, empty resolver":      {request{in, "v1", "TaskRun", `{"taskRef":{"name":"x","resolver":""}}`}, "taskRef"},
+		"task, null resolver":       {request{in, "v1", "TaskRun", `{"taskRef":{"name":"x","resolver":null}}`}, "taskRef"},
+		"task, no parameters":       {request{in, "v1", "TaskRun", `{"taskRef":{"name":"x","params":[]}}`}, "taskRef"},
+		"task in v1beta1":           {request{in, "v1beta1", "TaskRun", `{"taskRef":{"name":"x"}}`}, "taskRef"},
+		"pipeline":                  {request{in, "v1", "PipelineRun", `{"pipelineRef":{"name":"x"}}`}, "pipelineRef"},
+		"pipeline with apiVersion":  {request{in, "v1", "PipelineRun", `{"pipelineRef":{"name":"x","apiVersion":"example.dev/v1"}}`}, "pipelineRef"},
+		"pipeline, empty resolver":  {request{in, "v1", "PipelineRun", `{"pipelineRef":{"name":"x","resolver":""}}`}, "pipelineRef"},
+		"pipeline in v1beta1":       {request{in, "v1beta1", "PipelineRun", `{"pipelineRef":{"name":"x"}}`}, "pipelineRef"},
+		"resolver":                  {request{in, "v1", "TaskRun", `{"taskRef":{"resolver":"git","params":[{"name":"url","value":"u"}]}}`}, ""},
+		"cluster resolver":          {request{in, "v1", "TaskRun", `{"taskRef":{"resolver":"cluster","params":[{"name":"namespace","value":"tools"}]}}`}, ""},
+		"pipeline by resolver":      {request{in, "v1", "PipelineRun", `{"pipelineRef":{"resolver":"git","params":[{"name":"url","value":"u"}]}}`}, ""},
+		"URL with resolver":         {request{in, "v1", "TaskRun", `{"taskRef":{"name":"https://example.dev/x","resolver":"git"}}`}, ""},
+		"name and parameters":       {request{in, "v1", "TaskRun", `{"taskRef":{"name":"x","resolver":"git","params":[{"name":"url","value":"u"}]}}`}, ""},
+		"no name":                   {request{in, "v1", "TaskRun", `{"taskRef":{"kind":"Task"}}`}, ""},
+		"no reference":              {request{in, "v1", "TaskRun", `{"timeout":"1m"}`}, ""},
+		"inline task":               {request{in, "v1", "TaskRun", `{"taskSpec":{"steps":[{"name":"s","image":"i","script":"echo"}]}}`}, ""},
+		"inline task, null":         {request{in, "v1", "TaskRun", `{"taskRef":null,"taskSpec":{"steps":[{"name":"s","image":"i","script":"echo"}]}}`}, ""},
+		"inline pipeline":           {request{in, "v1", "PipelineRun", `{"pipelineSpec":{"tasks":[{"name":"t","taskRef":{"name":"x"}}]}}`}, ""},
+		"bundle":                    {request{in, "v1beta1", "TaskRun", `{"taskRef":{"name":"x","bundle":"registry.example/b"}}`}, ""},
+		"bundle of a pipeline":      {request{in, "v1beta1", "PipelineRun", `{"pipelineRef":{"name":"x","bundle":"registry.example/b"}}`}, ""},
+		"custom task":               {request{in, "v1beta1", "CustomRun", `{"customRef":{"name":"x","kind":"Any","apiVersion":"example.dev/v1"}}`}, ""},
+		"namespace without label":   {request{out, "v1", "TaskRun", `{"taskRef":{"name":"x"}}`}, ""},
+		"pipeline without label":    {request{out, "v1", "PipelineRun", `{"pipelineRef":{"name":"x"}}`}, ""},
+		"namespace that opted out":  {request{optedOut, "v1", "TaskRun", `{"taskRef":{"name":"x"}}`}, ""},
+		"pipeline where opted out":  {request{optedOut, "v1", "PipelineRun", `{"pipelineRef":{"name":"x"}}`}, ""},
+		"v1beta1 without the label": {request{out, "v1beta1", "TaskRun", `{"taskRef":{"name":"x"}}`}, ""},
+	}
+	type outcome struct {
+		spec map[string]any
+		err  string
+	}
+	ask := func(r request) (o outcome) {
+		spec, err := e.admit(r)
+		if err != nil {
+			o.err = err.Error()
+		}
+		o.spec = spec
+		return o
+	}
+	before := map[string]outcome{}
+	for name, test := range tests {
+		before[name] = ask(test.request)
+	}
+	e.installAdmission()
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			got := ask(test.request)
+			if test.rewritten != "" {
+				e.in(t).givenResolver(got.spec[test.rewritten], test.namespace)
+			} else if !reflect.DeepEqual(got, before[name]) {
+				t.Errorf("got %+v, without the policies it is %+v", got, before[name])
+			}
+		})
+	}
+}
+
+// givenResolver wants a reference to x to be one to the cluster resolver.
+func (e *env) givenResolver(reference any, namespace string) {
+	e.Helper()
+	ref, _ := reference.(map[string]any)
+	params := map[string]any{}
+	list, _ := ref["params"].([]any)
+	for _, p := range list {
+		param, _ := p.(map[string]any)
+		params[fmt.Sprint(param["name"])] = param["value"]
+	}
+	if ref["resolver"] != "cluster" || ref["name"] != nil || params["name"] != "x" || params["namespace"] != namespace {
+		e.Errorf("got %v, want x of namespace %s by the cluster resolver", reference, namespace)
+	}
+}
+
+// Whoever applied manifests of runs before still can: runs that are there stay
+// as they are, and new ones may be applied again.
+func TestAdmissionLetsManifestsBeAppliedAgain(t *testing.T) {
+	e := prepare(t)
+	ns := e.namespace()
+	manifests := func(name string) string {
+		return fmt.Sprintf(`
+{"apiVersion":"tekton.dev/v1","kind":"TaskRun","metadata":{"name":%[1]q,"namespace":%[2]q},"spec":{"taskRef":{"name":"x"}}}
+---
+{"apiVersion":"tekton.dev/v1","kind":"PipelineRun","metadata":{"name":%[1]q,"namespace":%[2]q},"spec":{"pipelineRef":{"name":"x"}}}
+`, name, ns)
+	}
+	e.apply(manifests("from-before"))
+	e.installAdmission()
+	e.apply(manifests("from-before"))
+	for range 2 {
+		e.apply(manifests("client-side"))
+		e.apply(manifests("server-side"), "--server-side")
+	}
+	run, err := cluster.Tekton.TektonV1().TaskRuns(ns).Get(t.Context(), "client-side", metav1.GetOptions{})
+	e.check(err)
+	if ref := run.Spec.TaskRef; ref.Resolver != "cluster" || ref.Name != "" {
+		t.Errorf("after it was applied again the reference is %+v", ref)
+	}
+}
+
+// What the rewriting misses, because something else changes the run afterwards,
+// is refused. Here it misses everything.
+func TestAdmissionRefusesWhatIsStillLocal(t *testing.T) {
+	e := prepare(t)
+	ns := e.namespace()
+	e.installAdmission()
+	_, err := cluster.RunKubectl(t.Context(), "", "delete", "mutatingadmissionpolicybinding",
+		"taskruns.trustedresources.tekton.dev", "pipelineruns.trustedresources.tekton.dev")
+	e.check(err)
+	for _, r := range []request{
+		{ns, "v1", "TaskRun", `{"taskRef":{"name":"x"}}`},
+		{ns, "v1beta1", "TaskRun", `{"taskRef":{"name":"x"}}`},
+		{ns, "v1", "PipelineRun", `{"pipelineRef":{"name":"x"}}`},
+	} {
+		e.eventually(soon, func() error {
+			spec, err := e.admit(r)
+			if err == nil || !strings.Contains(err.Error(), "use the cluster resolver") {
+				return fmt.Errorf("%s in %s: got %v, %w", r.kind, r.version, spec, err)
+			}
+			return nil
+		})
+	}
+}

@@ -1,0 +1,221 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	"github.com/tektoncd/pipeline/pkg/client/clientset/versioned"
+	"github.com/tektoncd/pipeline/pkg/trustedresources"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"knative.dev/pkg/apis"
+
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/test/harness"
+)
+
+// Tekton verifies only references that have a resolver. With config/admission
+// all of them have one, whoever creates the run.
+func TestAdmissionHasLocalReferencesVerified(t *testing.T) {
+	e := start(t)
+	ns := e.namespace()
+	e.check(cluster.Trust(t.Context(), ns, e.public))
+	e.create(task(ns, "signed"))
+	e.createPipeline(ns, "signed", "signed")
+	e.createPipeline(ns, "signed-of-unsigned", "unsigned")
+	e.signed(ns, "signed")
+	e.signedPipeline(ns, "signed")
+	e.signedPipeline(ns, "signed-of-unsigned")
+	e.check(e.controller.Stop(t.Context()))
+	e.create(task(ns, "unsigned"))
+	e.createPipeline(ns, "unsigned", "signed")
+
+	// Tekton does not care for the kind in a TaskRun's reference.
+	unsigned := []v1.TaskRef{
+		{Name: "unsigned"},
+		{Name: "unsigned", Kind: v1.NamespacedTaskKind, APIVersion: "tekton.dev/v1"},
+		{Name: "unsigned", Kind: "Anything", APIVersion: "example.dev/v1"},
+	}
+	t.Run("without it unsigned resources run", func(t *testing.T) {
+		e := e.in(t)
+		for _, ref := range unsigned {
+			e.succeeded(e.runTaskRef(ns, ref))
+		}
+		e.succeeded(e.runLocalPipeline(ns, "unsigned"))
+		e.succeeded(e.runLocalPipeline(ns, "signed-of-unsigned"))
+	})
+
+	e.installAdmission()
+
+	t.Run("a signed Task runs", func(t *testing.T) {
+		e := e.in(t)
+		run := e.runTaskRef(ns, v1.TaskRef{Name: "signed"})
+		e.succeeded(run)
+		e.recorded(run.Status.Provenance, resource.Task, ns, "signed")
+		if c := run.Status.GetCondition(trustedresources.ConditionTrustedResourcesVerified); !c.IsTrue() {
+			t.Errorf("Tekton's verdict is %+v", c)
+		}
+		if got := run.Labels["tekton.dev/task"]; got != "signed" {
+			t.Errorf("label tekton.dev/task is %q, want signed", got)
+		}
+	})
+	t.Run("an unsigned Task does not", func(t *testing.T) {
+		e := e.in(t)
+		for _, ref := range unsigned {
+			e.wasRefused(e.runTaskRef(ns, ref))
+		}
+	})
+	t.Run("a signed Pipeline of a signed Task runs", func(t *testing.T) {
+		e := e.in(t)
+		run := e.runLocalPipeline(ns, "signed")
+		e.succeeded(run)
+		e.recorded(run.Status.Provenance, resource.Pipeline, ns, "signed")
+		e.recorded(e.onlyChild(run).Status.Provenance, resource.Task, ns, "signed")
+		if got := run.Labels["tekton.dev/pipeline"]; got != "signed" {
+			t.Errorf("label tekton.dev/pipeline is %q, want signed", got)
+		}
+	})
+	t.Run("an unsigned Pipeline does not", func(t *testing.T) {
+		e := e.in(t)
+		run := e.runLocalPipeline(ns, "unsigned")
+		if c := run.Status.GetCondition(apis.ConditionSucceeded); !c.IsFalse() || c.Reason != "ResourceVerificationFailed" {
+			t.Errorf("got %s %s: %s; want ResourceVerificationFailed", c.Status, c.Reason, c.Message)
+		}
+	})
+	t.Run("a signed Pipeline of an unsigned Task does not", func(t *testing.T) {
+		e := e.in(t)
+		run := e.runLocalPipeline(ns, "signed-of-unsigned")
+		if c := run.Status.GetCondition(apis.ConditionSucceeded); !c.IsFalse() {
+			t.Errorf("the PipelineRun: got %s %s: %s; want it to fail", c.Status, c.Reason, c.Message)
+		}
+		e.wasRefused(e.onlyChild(run))
+	})
+	t.Run("the same for who may edit one namespace", func(t *testing.T) {
+		e := e.in(t)
+		editor := e.editor(ns)
+		run, err := editor.RunLocalTask(t.Context(), ns, "signed", soon)
+		e.check(err)
+		e.succeeded(run)
+		run, err = editor.RunLocalTask(t.Context(), ns, "unsigned", soon)
+		e.check(err)
+		e.wasRefused(run)
+	})
+}
+
+func (e *env) installAdmission() {
+	e.Helper()
+	e.cleanup(func() error { return cluster.RemoveAdmission(cleanupContext()) })
+	e.check(cluster.InstallAdmission(e.Context()))
+}
+
+// createPipeline makes a Pipeline of one Task, named without a resolver.
+func (e *env) createPipeline(namespace, name, task string) {
+	e.Helper()
+	_, err := cluster.Tekton.TektonV1().Pipelines(namespace).Create(e.Context(), &v1.Pipeline{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec:       v1.PipelineSpec{Tasks: []v1.PipelineTask{{Name: "only", TaskRef: &v1.TaskRef{Name: task}}}},
+	}, metav1.CreateOptions{})
+	e.check(err)
+}
+
+func (e *env) signedPipeline(namespace, name string) {
+	e.Helper()
+	e.eventually(soon, func() error {
+		pipeline, err := cluster.Resource(e.Context(), resource.Pipeline, namespace, name)
+		if err != nil {
+			return err
+		}
+		return harness.Verify(e.Context(), pipeline, e.public)
+	})
+}
+
+func (e *env) runTaskRef(namespace string, ref v1.TaskRef) *v1.TaskRun {
+	e.Helper()
+	run, err := cluster.Run(e.Context(), &v1.TaskRun{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, GenerateName: "run-"},
+		Spec:       v1.TaskRunSpec{TaskRef: &ref},
+	}, soon)
+	e.check(err)
+	return run
+}
+
+func (e *env) runLocalPipeline(namespace, pipeline string) *v1.PipelineRun {
+	e.Helper()
+	runs := cluster.Tekton.TektonV1().PipelineRuns(namespace)
+	run, err := runs.Create(e.Context(), &v1.PipelineRun{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "run-"},
+		Spec:       v1.PipelineRunSpec{PipelineRef: &v1.PipelineRef{Name: pipeline}},
+	}, metav1.CreateOptions{})
+	e.check(err)
+	name := run.Name
+	e.eventually(soon, func() error {
+		if run, err = runs.Get(e.Context(), name, metav1.GetOptions{}); err == nil && !run.IsDone() {
+			err = fmt.Errorf("PipelineRun %s/%s: %+v", namespace, name, run.Status.GetCondition(apis.ConditionSucceeded))
+		}
+		return err
+	})
+	return run
+}
+
+// onlyChild is the one TaskRun of a PipelineRun.
+func (e *env) onlyChild(run *v1.PipelineRun) *v1.TaskRun {
+	e.Helper()
+	children, err := cluster.Tekton.TektonV1().TaskRuns(run.Namespace).List(e.Context(), metav1.ListOptions{
+		LabelSelector: "tekton.dev/pipelineRun=" + run.Name,
+	})
+	e.check(err)
+	if len(children.Items) != 1 {
+		e.Fatalf("PipelineRun %s has %d TaskRuns, want 1", run.Name, len(children.Items))
+	}
+	return &children.Items[0]
+}
+
+func (e *env) succeeded(run interface {
+	GetName() string
+	GetStatusCondition() apis.ConditionAccessor
+}) {
+	e.Helper()
+	if c := run.GetStatusCondition().GetCondition(apis.ConditionSucceeded); !c.IsTrue() {
+		e.Errorf("%s: got %s %s: %s; want success", run.GetName(), c.Status, c.Reason, c.Message)
+	}
+}
+
+// recorded wants a run to say which resource it ran, by the checksum that was
+// signed.
+func (e *env) recorded(provenance *v1.Provenance, kind resource.Kind, namespace, name string) {
+	e.Helper()
+	obj, err := cluster.Resource(e.Context(), kind, namespace, name)
+	e.check(err)
+	checksum, err := obj.Checksum()
+	e.check(err)
+	if provenance == nil || provenance.RefSource == nil {
+		e.Fatalf("no refSource in %+v", provenance)
+	}
+	got := provenance.RefSource
+	uri := fmt.Sprintf("/apis/tekton.dev/v1/namespaces/%s/%s/%s@%s", namespace, strings.ToLower(string(kind)), name, obj.GetUID())
+	if got.URI != uri || got.Digest["sha256"] != fmt.Sprintf("%x", checksum) {
+		e.Errorf("got refSource %+v, want %s with checksum %x", got, uri, checksum)
+	}
+}
+
+// editor is the cluster as somebody sees it who has no right but Tekton's share
+// of the role edit, in one namespace.
+func (e *env) editor(namespace string) *harness.Cluster {
+	e.Helper()
+	const user = "editor"
+	_, err := cluster.Kube.RbacV1().RoleBindings(namespace).Create(e.Context(), &rbacv1.RoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: user},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "tekton-aggregate-edit"},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user}},
+	}, metav1.CreateOptions{})
+	e.check(err)
+	cfg := rest.CopyConfig(cluster.Admin)
+	cfg.Impersonate = rest.ImpersonationConfig{UserName: user}
+	as := *cluster
+	as.Tekton, err = versioned.NewForConfig(cfg)
+	e.check(err)
+	return &as
+}

@@ -1,0 +1,127 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/retry"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/trusted-resources/chains-extension/test/harness"
+)
+
+// Four writers change the same resources while the controller signs them. All
+// their changes are there at the end, and signed.
+func TestNoLostUpdate(t *testing.T) {
+	e := start(t)
+	ns := e.namespace()
+	const (
+		count   = 50
+		writers = 4
+		rounds  = 5
+	)
+	for i := range count {
+		e.create(task(ns, fmt.Sprintf("task-%d", i)))
+	}
+	group, ctx := errgroup.WithContext(t.Context())
+	for writer := range writers {
+		group.Go(func() error {
+			for round := range rounds {
+				for i := range count {
+					if err := annotate(ctx, ns, fmt.Sprintf("task-%d", i), fmt.Sprintf("writer-%d", writer), fmt.Sprint(round)); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		})
+	}
+	e.check(group.Wait())
+	for i := range count {
+		name := fmt.Sprintf("task-%d", i)
+		e.signed(ns, name)
+		got := e.get(ns, name)
+		e.check(harness.Verify(t.Context(), got, e.public))
+		for writer := range writers {
+			if value := got.Annotations[fmt.Sprintf("writer-%d", writer)]; value != fmt.Sprint(rounds-1) {
+				t.Errorf("%s: the last change of writer %d is undone: found %q", name, writer, value)
+			}
+		}
+	}
+}
+
+// annotate changes a Task as a careful client does: read, change, write, and
+// again after a conflict.
+func annotate(ctx context.Context, namespace, name, key, value string) error {
+	tasks := cluster.Tekton.TektonV1().Tasks(namespace)
+	backoff := retry.DefaultBackoff
+	backoff.Steps = 30
+	return retry.RetryOnConflict(backoff, func() error {
+		got, err := tasks.Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if got.Annotations == nil {
+			got.Annotations = map[string]string{}
+		}
+		got.Annotations[key] = value
+		_, err = tasks.Update(ctx, got, metav1.UpdateOptions{})
+		return err
+	})
+}
+
+// createMany creates Tasks task-0 to task-(count-1), some at a time.
+func (e *env) createMany(namespace string, count int) {
+	e.Helper()
+	group, ctx := errgroup.WithContext(e.Context())
+	group.SetLimit(8)
+	for i := range count {
+		group.Go(func() error {
+			_, err := cluster.Tekton.TektonV1().Tasks(namespace).Create(ctx, task(namespace, fmt.Sprintf("task-%d", i)), metav1.CreateOptions{})
+			return err
+		})
+	}
+	e.check(group.Wait())
+}
+
+// allSigned says whether all of count Tasks are signed. A signature that does
+// not verify is an error of another kind: it must never be seen.
+var errInvalid = errors.New("there is a signature that does not verify")
+
+func (e *env) allSigned(namespace string, count int) error {
+	list, err := cluster.Tekton.TektonV1().Tasks(namespace).List(e.Context(), metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	signed := 0
+	for i := range list.Items {
+		switch {
+		case signature(&list.Items[i]) == "":
+		case harness.Verify(e.Context(), &list.Items[i], e.public) != nil:
+			return fmt.Errorf("%s: %w", list.Items[i].Name, errInvalid)
+		default:
+			signed++
+		}
+	}
+	if signed != count {
+		return fmt.Errorf("%d of %d are signed", signed, count)
+	}
+	return nil
+}
+
+// neverInvalid is allSigned within a deadline, but fails at once when there is
+// an invalid signature.
+func (e *env) neverInvalid(namespace string, count int) {
+	e.Helper()
+	e.eventually(afterFailover, func() error {
+		err := e.allSigned(namespace, count)
+		if errors.Is(err, errInvalid) {
+			e.Fatal(err)
+		}
+		return err
+	})
+}

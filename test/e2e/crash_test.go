@@ -1,0 +1,93 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/trusted-resources/chains-extension/test/harness"
+)
+
+const manyTasks = 500
+
+func TestControllerKilledAtWork(t *testing.T) {
+	e := start(t)
+	ns := e.namespaceWith(nil)
+	e.createMany(ns, manyTasks)
+	e.label(ns, "true")
+	e.atWork(ns)
+	e.check(e.controller.Kill(t.Context()))
+	if err := e.allSigned(ns, manyTasks); err == nil {
+		t.Fatal("it was done before it was killed; make more work")
+	} else if errors.Is(err, errInvalid) {
+		t.Error(err)
+	}
+	e.check(e.controller.Start(t.Context()))
+	e.neverInvalid(ns, manyTasks)
+}
+
+func TestAPIServerRestartsWhileControllerWorks(t *testing.T) {
+	e := start(t)
+	ns := e.namespaceWith(nil)
+	e.createMany(ns, manyTasks)
+	e.label(ns, "true")
+	e.atWork(ns)
+	e.check(cluster.Control(t.Context(), "kill", harness.PartAPIServer))
+	e.check(cluster.Control(t.Context(), "start", harness.PartAPIServer))
+	e.neverInvalid(ns, manyTasks)
+}
+
+// atWork waits until some are signed and many are not.
+func (e *env) atWork(namespace string) {
+	e.Helper()
+	watcher, err := cluster.Tekton.TektonV1().Tasks(namespace).Watch(e.Context(), metav1.ListOptions{})
+	e.check(err)
+	defer watcher.Stop()
+	signed := 0
+	for change := range watcher.ResultChan() {
+		if obj, ok := change.Object.(metav1.Object); ok && signature(obj) != "" {
+			signed++
+		}
+		if signed == manyTasks/10 {
+			return
+		}
+	}
+	e.Fatal("the watch ended before a tenth was signed")
+}
+
+func TestTwoReplicas(t *testing.T) {
+	e := prepare(t)
+	ns := e.namespaceWith(nil)
+	first := e.replica("replica-1")
+	e.label(ns, "true")
+	e.create(task(ns, "probe"))
+	e.signed(ns, "probe") // so the first one leads
+	e.label(ns, "")
+	second := e.replica("replica-2")
+	e.createMany(ns, manyTasks)
+	e.label(ns, "true")
+	e.atWork(ns)
+	if n := e.signaturesBy(second); n != 0 {
+		t.Errorf("the replica that does not lead made %d signatures", n)
+	}
+	e.check(first.Kill(t.Context()))
+	before := e.signaturesBy(first)
+	e.neverInvalid(ns, manyTasks+1)
+	if after := e.signaturesBy(second); before == 0 || after == 0 {
+		t.Errorf("the first replica made %d signatures, the second %d; want both at work", before, after)
+	}
+	for name, n := range e.writes(ns) {
+		if n != 1 {
+			t.Errorf("%s was written %d times", name, n)
+		}
+	}
+}
+
+func (e *env) signaturesBy(controller *harness.Controller) int {
+	e.Helper()
+	log, err := controller.Log()
+	e.check(err)
+	return countLines(log, fmt.Sprintf("%q:%q", "msg", "Resource signed"))
+}

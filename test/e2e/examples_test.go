@@ -1,0 +1,168 @@
+package e2e
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/dynamic"
+
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/test/harness"
+)
+
+// example is one document of Tekton's own examples.
+type example struct {
+	file     string
+	document *unstructured.Unstructured
+}
+
+// invalidExamples name documents that Tekton's own webhook refuses, with what it
+// says. They must stay refused, or they belong with the others.
+var invalidExamples = map[string]string{
+	"v1/pipelineruns/no-ci/compressed-results-pipeline.yaml Task build-many-images": "non-existent variable",
+}
+
+// applied names a resource in the cluster.
+type applied struct {
+	kind            resource.Kind
+	namespace, name string
+}
+
+// Every Task, Pipeline and StepAction that Tekton ships as an example ends up
+// signed, and Tekton's verifier accepts the signature.
+func TestTektonsExamples(t *testing.T) {
+	e := start(t)
+	count := map[resource.Kind]int{}
+	for _, a := range e.applyExamples() {
+		e.eventually(soon, func() error {
+			obj, err := cluster.Resource(t.Context(), a.kind, a.namespace, a.name)
+			if err != nil {
+				return err
+			}
+			return harness.Verify(t.Context(), obj, e.public)
+		})
+		count[a.kind]++
+	}
+	t.Logf("signed and accepted by Tekton's verifier: %v", count)
+	for _, kind := range resource.Kinds {
+		if count[kind] == 0 {
+			t.Errorf("no %s among the examples", kind)
+		}
+	}
+}
+
+// applyExamples creates all examples, those of each file in a namespace that is
+// opted in.
+func (e *env) applyExamples() []applied {
+	e.Helper()
+	client, err := dynamic.NewForConfig(cluster.Admin)
+	e.check(err)
+	e.alphaFeatures()
+	var all []applied
+	refused := map[string]bool{}
+	namespaces := map[string]string{} // by file, because names repeat
+	for _, example := range e.examples() {
+		if namespaces[example.file] == "" {
+			namespaces[example.file] = e.namespace()
+		}
+		ns := namespaces[example.file]
+		gvk := example.document.GroupVersionKind()
+		gvr := schema.GroupVersionResource{Group: gvk.Group, Version: gvk.Version, Resource: strings.ToLower(gvk.Kind) + "s"}
+		example.document.SetNamespace(ns)
+		id := fmt.Sprintf("%s %s %s", example.file, gvk.Kind, example.document.GetName())
+		var created *unstructured.Unstructured
+		e.eventually(soon, func() (err error) { // the webhook takes a moment to see the features
+			created, err = client.Resource(gvr).Namespace(ns).Create(e.Context(), example.document, metav1.CreateOptions{})
+			if says, invalid := invalidExamples[id]; invalid && err != nil && strings.Contains(err.Error(), says) {
+				refused[id] = true
+				return nil
+			}
+			if err != nil {
+				err = fmt.Errorf("%s: %w", id, err)
+			}
+			return err
+		})
+		if !refused[id] {
+			all = append(all, applied{resource.Kind(gvk.Kind), ns, created.GetName()})
+		}
+	}
+	if len(refused) != len(invalidExamples) {
+		e.Errorf("Tekton refused %v, want all of %v", refused, invalidExamples)
+	}
+	return all
+}
+
+// alphaFeatures lets Tekton take the examples that need more than its defaults.
+func (e *env) alphaFeatures() {
+	e.Helper()
+	_, err := cluster.Kube.CoreV1().ConfigMaps("tekton-pipelines").Patch(e.Context(), "feature-flags", types.MergePatchType,
+		[]byte(`{"data":{"enable-api-fields":"alpha","enable-param-enum":"true","enable-artifacts":"true",
+			"enable-cel-in-whenexpression":"true","enable-concise-resolver-syntax":"true"}}`), metav1.PatchOptions{})
+	e.check(err)
+}
+
+// examples reads the examples of the pipeline module that we build with.
+func (e *env) examples() []example {
+	e.Helper()
+	list := exec.CommandContext(e.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/tektoncd/pipeline")
+	list.Dir = harness.Root()
+	dir, err := list.Output()
+	e.check(err)
+	var found []example
+	root := filepath.Join(strings.TrimSpace(string(dir)), "examples")
+	e.check(filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || !slices.Contains([]string{".yaml", ".yml"}, filepath.Ext(path)) {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		file, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		documents, err := tektonResources(content)
+		if err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		for _, document := range documents {
+			found = append(found, example{file, document})
+		}
+		return nil
+	}))
+	return found
+}
+
+// tektonResources are the signable documents of a YAML stream.
+func tektonResources(stream []byte) ([]*unstructured.Unstructured, error) {
+	var found []*unstructured.Unstructured
+	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(stream), 4096)
+	for {
+		document := &unstructured.Unstructured{}
+		err := decoder.Decode(&document.Object)
+		if errors.Is(err, io.EOF) {
+			return found, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if document.GroupVersionKind().Group == "tekton.dev" && slices.Contains(resource.Kinds, resource.Kind(document.GetKind())) {
+			found = append(found, document)
+		}
+	}
+}

@@ -1,0 +1,209 @@
+package e2e
+
+import (
+	"testing"
+
+	"github.com/sigstore/sigstore/pkg/cryptoutils"
+	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
+	"github.com/tektoncd/pipeline/pkg/trustedresources"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+
+	"github.com/trusted-resources/chains-extension/pkg/controllers/resources"
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/test/fixtures"
+	"github.com/trusted-resources/chains-extension/test/harness"
+)
+
+func badSecrets(e *env) map[string]struct {
+	secret fixtures.Secret
+	says   []string
+} {
+	e.Helper()
+	good, _, err := fixtures.CosignSecret()
+	e.check(err)
+	rsa, err := fixtures.RSASecret()
+	e.check(err)
+	ed25519, err := fixtures.Ed25519CosignSecret()
+	e.check(err)
+	return map[string]struct {
+		secret fixtures.Secret
+		says   []string
+	}{
+		"empty":          {fixtures.Secret{}, []string{"found neither x509.pem nor cosign.key"}},
+		"garbage":        {fixtures.Secret{fixtures.X509Key: []byte("garbage")}, []string{"x509.pem", "not PEM"}},
+		"wrong-password": {fixtures.Secret{fixtures.CosignKey: good[fixtures.CosignKey], fixtures.CosignPassword: []byte("guess")}, []string{"cosign.key", "decrypt"}},
+		"rsa":            {rsa, []string{"x509.pem", "rsa", "expected ECDSA"}},
+		"ed25519":        {ed25519, []string{"cosign.key", "ed25519"}},
+	}
+}
+
+func TestBadKeysAtStart(t *testing.T) {
+	for name, tc := range badSecrets(prepare(t)) {
+		t.Run(name, func(t *testing.T) {
+			e := prepare(t)
+			ns := e.namespace()
+			e.check(tc.secret.Write(e.secretsDir))
+			e.controller = e.replica("controller")
+			e.logged(e.controller, append(tc.says, "Signing key not usable")...)
+			created := e.create(task(ns, "waits"))
+			e.event(created, resources.ReasonNoKey, tc.says...)
+			if got := e.get(ns, "waits"); signature(got) != "" {
+				t.Error("it was signed all the same")
+			}
+			good, public, err := fixtures.X509Secret()
+			e.check(err)
+			e.check(good.Write(e.secretsDir))
+			e.public = public
+			e.signed(ns, "waits") // without a restart
+		})
+	}
+}
+
+func TestKeyReplacedByABadOneWhileRunning(t *testing.T) {
+	e := start(t)
+	ns := e.namespace()
+	e.create(task(ns, "before"))
+	e.signed(ns, "before")
+	for name, tc := range badSecrets(e) {
+		t.Run(name, func(t *testing.T) {
+			e := e.in(t)
+			e.check(tc.secret.Write(e.secretsDir))
+			e.logged(e.controller, append(tc.says, "the last good one stays in use")...)
+			e.create(task(ns, name))
+			e.signed(ns, name) // with the key from before
+		})
+	}
+}
+
+func TestRotation(t *testing.T) {
+	e := start(t)
+	ns := e.namespace()
+	created := e.create(task(ns, "rotated"))
+	e.signed(ns, "rotated")
+
+	next, public, err := fixtures.X509Secret()
+	e.check(err)
+	e.policy(ns, v1alpha1.Authority{Name: "old", Key: &v1alpha1.KeyRef{Data: e.pem()}}) // as in a cluster that enforces
+	old := *e
+	e.check(next.Write(e.secretsDir))
+	e.public = public
+	e.signed(ns, "rotated")
+	e.event(created, resources.ReasonSignedAgain, "not active any more")
+
+	// After a restart the old key is known from the secret only.
+	e.check(e.controller.Stop(t.Context()))
+	back := *e
+	third, thirdPublic, err := fixtures.X509Secret()
+	e.check(err)
+	if third["retired.pub"], err = cryptoutils.MarshalPublicKeyToPEM(back.public); err != nil {
+		t.Fatal(err)
+	}
+	e.check(third.Write(e.secretsDir))
+	e.policy(ns, v1alpha1.Authority{Name: "second", Key: &v1alpha1.KeyRef{Data: back.pem()}})
+	e.check(e.controller.Start(t.Context()))
+	e.public = thirdPublic
+	e.signed(ns, "rotated")
+	if harness.Verify(t.Context(), e.get(ns, "rotated"), old.public) == nil {
+		t.Error("the first key still verifies it")
+	}
+}
+
+// pem is the public key of e as policies hold it.
+func (e *env) pem() string {
+	e.Helper()
+	pem, err := cryptoutils.MarshalPublicKeyToPEM(e.public)
+	e.check(err)
+	return string(pem)
+}
+
+func (e *env) policy(namespace string, authorities ...v1alpha1.Authority) {
+	e.Helper()
+	_, err := cluster.Tekton.TektonV1alpha1().VerificationPolicies(namespace).Create(e.Context(), &v1alpha1.VerificationPolicy{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "policy-"},
+		Spec: v1alpha1.VerificationPolicySpec{
+			Resources: []v1alpha1.ResourcePattern{{Pattern: ".*"}}, Authorities: authorities, Mode: v1alpha1.ModeEnforce,
+		},
+	}, metav1.CreateOptions{})
+	e.check(err)
+}
+
+// signedBySomebodyElse is a Task that another key has signed.
+func (e *env) signedBySomebodyElse(namespace, name string) (*v1.Task, *env) {
+	e.Helper()
+	key, public := e.newKey()
+
+	// As the API server will store it.
+	dry, err := cluster.Tekton.TektonV1().Tasks(namespace).Create(e.Context(), task(namespace, name),
+		metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	e.check(err)
+	checksum, err := dry.Checksum()
+	e.check(err)
+	sig, err := key.Sign(e.Context(), checksum)
+	e.check(err)
+	t := task(namespace, name, func(t *v1.Task) {
+		t.Annotations = map[string]string{trustedresources.SignatureAnnotation: resource.EncodeSignature(sig)}
+	})
+	return t, &env{T: e.T, public: public}
+}
+
+func TestSomebodyElsesSignature(t *testing.T) {
+	e := start(t)
+
+	for name, authority := range map[string]func(e *env, ns, pem string) v1alpha1.Authority{
+		"inline": func(_ *env, _, pem string) v1alpha1.Authority {
+			return v1alpha1.Authority{Name: "them", Key: &v1alpha1.KeyRef{Data: pem}}
+		},
+		"secret": func(e *env, ns, pem string) v1alpha1.Authority {
+			_, err := cluster.Kube.CoreV1().Secrets(ns).Create(t.Context(), &corev1.Secret{
+				ObjectMeta: metav1.ObjectMeta{Name: "their-key"}, Data: map[string][]byte{"key": []byte(pem)},
+			}, metav1.CreateOptions{})
+			e.check(err)
+			return v1alpha1.Authority{Name: "them", Key: &v1alpha1.KeyRef{SecretRef: &corev1.SecretReference{Namespace: ns, Name: "their-key"}}}
+		},
+	} {
+		t.Run("kept, key "+name, func(t *testing.T) {
+			e := e.in(t)
+			ns := e.namespace()
+			theirs, them := e.signedBySomebodyElse(ns, "theirs")
+			// The policy first, with an authority that upstream would panic on.
+			e.policy(ns, v1alpha1.Authority{Name: "broken"}, authority(e, ns, them.pem()))
+			e.create(theirs)
+			e.create(task(ns, "after"))
+			e.signed(ns, "after")
+			if got := e.get(ns, "theirs"); signature(got) != signature(theirs) {
+				t.Error("their signature was overwritten")
+			}
+			e.check(harness.Verify(t.Context(), e.get(ns, "theirs"), them.public))
+			e.patch(ns, "theirs", `{"spec":{"description":"changed"}}`)
+			e.signed(ns, "theirs") // it is nobody's any more
+		})
+	}
+
+	t.Run("no authority", func(t *testing.T) {
+		e := e.in(t)
+		ns := e.namespace()
+		theirs, _ := e.signedBySomebodyElse(ns, "theirs")
+		e.create(theirs)
+		e.signed(ns, "theirs")
+	})
+
+	t.Run("kept while the authority cannot be read", func(t *testing.T) {
+		e := e.in(t)
+		ns := e.namespace()
+		theirs, them := e.signedBySomebodyElse(ns, "theirs")
+		e.policy(ns, v1alpha1.Authority{Name: "them", Key: &v1alpha1.KeyRef{SecretRef: &corev1.SecretReference{Namespace: ns, Name: "missing"}}})
+		created := e.create(theirs)
+		e.event(created, resources.ReasonUndecided, "missing", "policy-")
+		if got := e.get(ns, "theirs"); signature(got) != signature(theirs) {
+			t.Error("their signature was overwritten")
+		}
+		_, err := cluster.Kube.CoreV1().Secrets(ns).Create(t.Context(), &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Name: "missing"}, Data: map[string][]byte{"key": []byte(them.pem())},
+		}, metav1.CreateOptions{})
+		e.check(err)
+		e.check(harness.Verify(t.Context(), e.get(ns, "theirs"), them.public))
+	})
+}

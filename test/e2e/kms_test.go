@@ -1,0 +1,171 @@
+//go:build kms
+
+package e2e
+
+import (
+	"context"
+	"crypto"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/sigstore/sigstore/pkg/signature/kms"
+	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
+	"github.com/tektoncd/pipeline/pkg/trustedresources"
+	"knative.dev/pkg/apis"
+
+	"github.com/trusted-resources/chains-extension/pkg/controllers/resources"
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/test/harness"
+)
+
+// vault is shared by all tests, as the cluster is; each has a key of its own.
+var vault *harness.Vault
+
+func init() { beforeCluster = startVault }
+
+// startVault has every process of the cluster find Vault in its environment,
+// because Tekton looks for it nowhere else.
+func startVault(ctx context.Context) (stop func() error, err error) {
+	binary, err := harness.BuildVault(ctx, os.Stderr)
+	if err != nil {
+		return nil, err
+	}
+	if vault, err = harness.StartVault(ctx, binary, os.Stderr); err != nil {
+		return nil, err
+	}
+	for name, value := range vault.Env() {
+		if err := os.Setenv(name, value); err != nil {
+			return nil, err
+		}
+	}
+	return vault.Stop, nil
+}
+
+// startWithKMS runs a controller that has nothing but a new key of Vault, and
+// more settings, until the test ends.
+func startWithKMS(t *testing.T, keyName string, more map[string]string) (e *env, ref string) {
+	t.Helper()
+	e = &env{T: t, secretsDir: t.TempDir()}
+	ref, err := vault.CreateKey(t.Context(), keyName, harness.VaultKeyType)
+	e.check(err)
+	e.public = e.publicKey(ref)
+	token := filepath.Join(t.TempDir(), "token")
+	e.check(os.WriteFile(token, []byte(vault.Token), 0o600))
+	e.configure(with(vaultSettings(ref, token), more))
+	e.controller = e.replica("controller")
+	return e, ref
+}
+
+// vaultSettings have everything signed with a key of Vault.
+func vaultSettings(ref, token string) map[string]string {
+	settings := map[string]string{
+		"artifacts.taskrun.signer":    "kms",
+		"artifacts.oci.signer":        "none", // there is no registry
+		"signers.kms.kmsref":          ref,
+		"signers.kms.auth.address":    vault.Address,
+		"signers.kms.auth.token-path": token,
+	}
+	for _, kind := range resource.Kinds {
+		settings["artifacts."+kind.ConfigName()+".signer"] = "kms"
+	}
+	return settings
+}
+
+func (e *env) publicKey(ref string) crypto.PublicKey {
+	e.Helper()
+	signer, err := kms.Get(e.Context(), ref, crypto.SHA256)
+	e.check(err)
+	public, err := signer.PublicKey()
+	e.check(err)
+	return public
+}
+
+func TestKMSSignsAndTektonEnforces(t *testing.T) {
+	e, ref := startWithKMS(t, "enforced", nil)
+	authorities := map[string]v1alpha1.KeyRef{"kms": {KMS: ref}, "inline": {Data: e.pem()}}
+	namespaces := map[string]string{}
+	for name, key := range authorities {
+		ns := e.namespace()
+		namespaces[name] = ns
+		e.policy(ns, v1alpha1.Authority{Name: name, Key: &key})
+		e.create(task(ns, "signed"))
+		e.signed(ns, "signed")
+		run := e.runTask(ns, "signed")
+		for _, condition := range []apis.ConditionType{apis.ConditionSucceeded, trustedresources.ConditionTrustedResourcesVerified} {
+			if c := run.Status.GetCondition(condition); !c.IsTrue() {
+				t.Errorf("authority %s: %s is %+v", name, condition, c)
+			}
+		}
+	}
+	e.check(e.controller.Stop(t.Context()))
+	for _, ns := range namespaces {
+		e.patch(ns, "signed", `{"spec":{"description":"tampered with"}}`)
+		e.refused(ns, "signed")
+	}
+}
+
+func TestKMSSignsRuns(t *testing.T) {
+	e, _ := startWithKMS(t, "runs", nil)
+	run := e.build(e.namespace())
+	_, err := harness.Attestation(run, harness.TaskRun, e.public)
+	e.check(err)
+}
+
+func TestKMSRotatesTheKey(t *testing.T) {
+	e, ref := startWithKMS(t, "rotated", nil)
+	ns := e.namespace()
+	old := e.create(task(ns, "old"))
+	e.signed(ns, "old")
+
+	e.check(vault.RotateKey(t.Context(), "rotated"))
+	e.public = e.publicKey(ref)
+	e.create(task(ns, "new")) // nobody tells the controller, it finds out by this one
+	e.signed(ns, "new")
+	e.signed(ns, "old")
+	e.event(old, resources.ReasonSignedAgain, "not active any more")
+}
+
+func TestKMSIsSealedForAWhile(t *testing.T) {
+	e, _ := startWithKMS(t, "sealed", nil)
+	ns := e.namespace()
+	e.create(task(ns, "before"))
+	e.signed(ns, "before")
+
+	e.check(vault.Seal(t.Context()))
+	e.cleanup(func() error { return vault.Unseal(cleanupContext()) }) // it may be repeated
+	waits := e.create(task(ns, "waits"))
+	e.event(waits, resources.ReasonSignerFailed, "Vault is sealed")
+	e.check(vault.Unseal(t.Context()))
+	e.signed(ns, "waits")
+}
+
+// A server that takes connections and does not answer is worse than one that is
+// gone: its client in sigstore waits forever.
+func TestKMSHangsForAWhile(t *testing.T) {
+	e, _ := startWithKMS(t, "hangs", nil)
+	ns := e.namespace()
+	e.create(task(ns, "before"))
+	e.signed(ns, "before")
+
+	e.check(vault.Pause())
+	e.cleanup(vault.Resume) // it may be repeated
+	waits := e.create(task(ns, "waits"))
+	e.eventWithin(2*time.Minute, waits, resources.ReasonSignerFailed, "no answer in time")
+	e.check(vault.Resume())
+	e.signed(ns, "waits")
+}
+
+// Attestations tell of the keys of a KMS, too.
+func TestKMSKeysInAttestations(t *testing.T) {
+	e, ref := startWithKMS(t, "attested", withProvenance)
+	m := &matrix{env: e}
+	ns := e.namespace()
+	e.policy(ns, v1alpha1.Authority{Name: "kms", Key: &v1alpha1.KeyRef{KMS: ref}})
+	e.create(task(ns, "built", building))
+	e.signed(ns, "built")
+	m.run(ns, "passed", &v1.TaskRef{Name: "built"})
+	m.finds(e.attestation(ns, "passed", false, soon), "Task built PASSED")
+}

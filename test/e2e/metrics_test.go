@@ -1,0 +1,107 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+func TestMetricsCountWhatHappens(t *testing.T) {
+	e := start(t)
+	ns := e.namespace()
+	e.create(task(ns, "counted"))
+	e.signed(ns, "counted")
+	e.patch(ns, "counted", `{"spec":{"description":"changed"}}`)
+	e.signed(ns, "counted")
+	e.configure(with(signAll, map[string]string{"artifacts.task.signer": "pgp"}))
+	for _, want := range []string{
+		`trustedresources_signatures_total{kind="Task",reason="Unsigned"} 1`,
+		`trustedresources_signatures_total{kind="Task",reason="ContentChanged"} 1`,
+		`trustedresources_config_errors_total 1`,
+	} {
+		e.counted(want)
+	}
+}
+
+// counted waits until the controller's metrics have a line.
+func (e *env) counted(want string) {
+	e.Helper()
+	e.eventually(soon, func() error {
+		metrics, err := fetch(e.Context(), e.controller.MetricsURL)
+		if err != nil {
+			return err
+		}
+		for line := range strings.Lines(metrics) {
+			if withoutScope(line) == want {
+				return nil
+			}
+		}
+		return fmt.Errorf("no line %s in %s", want, grep(metrics, "trustedresources"))
+	})
+}
+
+// sum adds up what the metrics say of a counter, in lines with this label.
+func (e *env) sum(counter, label string) (total int, err error) {
+	metrics, err := fetch(e.Context(), e.controller.MetricsURL)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(metrics) {
+		if !strings.HasPrefix(line, counter+"{") || !strings.Contains(line, label) {
+			continue
+		}
+		var count int
+		if _, err := fmt.Sscan(line[strings.LastIndex(line, "}")+1:], &count); err != nil {
+			return 0, err
+		}
+		total += count
+	}
+	return total, nil
+}
+
+// withoutScope removes the labels by which OpenTelemetry names the library.
+func withoutScope(line string) string {
+	line = strings.TrimSpace(line)
+	name, rest, found := strings.Cut(line, "{")
+	if !found {
+		return line
+	}
+	labels, value, _ := strings.Cut(rest, "}")
+	var kept []string
+	for label := range strings.SplitSeq(labels, ",") {
+		if !strings.HasPrefix(label, "otel_scope_") {
+			kept = append(kept, label)
+		}
+	}
+	if len(kept) == 0 {
+		return name + value
+	}
+	return name + "{" + strings.Join(kept, ",") + "}" + value
+}
+
+func grep(text, with string) string {
+	var found strings.Builder
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, with) {
+			found.WriteString(line)
+		}
+	}
+	return found.String()
+}
+
+func fetch(ctx context.Context, url string) (string, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return "", err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	return string(body), err
+}

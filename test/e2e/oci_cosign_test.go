@@ -1,0 +1,171 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	ociremote "github.com/sigstore/cosign/v2/pkg/oci/remote"
+
+	"github.com/trusted-resources/chains-extension/pkg/oci/imagesignature"
+	"github.com/trusted-resources/chains-extension/pkg/store/oci"
+	"github.com/trusted-resources/chains-extension/test/harness"
+)
+
+// What stock cosign refuses, we refuse, too: a signature that was moved to
+// another image, or has a byte changed. Cosign's own library attaches it.
+func TestForgedSignatures(t *testing.T) {
+	e := prepare(t)
+	key, public := e.newKey()
+	e.public = public
+	registry := e.registry()
+	one, err := registry.PushBundle(t.Context(), task("prod", "build"))
+	e.check(err)
+	another, err := registry.PushBundle(t.Context(), task("prod", "deploy"))
+	e.check(err)
+	_, err = oci.Sign(t.Context(), newStore(registry.Host()).Registry, one, key, imagesignature.Options{})
+	e.check(err)
+	signature := e.signatureOf(one)
+
+	e.attach(another, signature)
+	e.refusesImage(another)
+	for name, field := range map[string][]string{
+		"payload":   {"dsseEnvelope", "payload"},
+		"signature": {"dsseEnvelope", "signatures", "sig"},
+	} {
+		t.Run("a byte of the "+name, func(t *testing.T) {
+			e := e.in(t)
+			elsewhere := e.registry()
+			reference, err := elsewhere.PushBundle(t.Context(), task("prod", "build")) // the same digest
+			e.check(err)
+			e.attach(reference, flipped(t, signature, field...))
+			e.refusesImage(reference)
+			e.attach(reference, signature) // else it may have been refused for something else
+			e.cosignAccepts(reference)
+		})
+	}
+}
+
+// signatureOf is the Sigstore bundle that is attached to an image.
+func (e *env) signatureOf(reference string) []byte {
+	e.Helper()
+	digest := e.image(reference)
+	index, err := remote.Referrers(digest, remote.WithContext(e.Context()))
+	e.check(err)
+	manifest, err := index.IndexManifest()
+	e.check(err)
+	if len(manifest.Manifests) != 1 {
+		e.Fatalf("%s has %d referrers, want one", reference, len(manifest.Manifests))
+	}
+	image, err := remote.Image(digest.Digest(manifest.Manifests[0].Digest.String()), remote.WithContext(e.Context()))
+	e.check(err)
+	layers, err := image.Layers()
+	e.check(err)
+	content, err := layers[0].Compressed()
+	e.check(err)
+	defer func() { e.check(content.Close()) }()
+	signature, err := io.ReadAll(content)
+	e.check(err)
+	return signature
+}
+
+func (e *env) attach(reference string, signature []byte) {
+	e.Helper()
+	e.check(ociremote.WriteAttestationNewBundleFormat(e.image(reference), signature, imagesignature.PredicateType,
+		ociremote.WithRemoteOptions(remote.WithContext(e.Context()))))
+}
+
+// refusesImage wants nobody to take an image for signed with our key.
+func (e *env) refusesImage(reference string) {
+	e.Helper()
+	digest := e.image(reference)
+	for _, cosign := range harness.Cosigns {
+		if _, err := cosign.VerifyImages(e.Context(), e.public, []name.Digest{digest}); err == nil {
+			e.Errorf("cosign %s accepts %s", cosign.Version, reference)
+		}
+	}
+	found, err := oci.Inspect(e.Context(), newStore(digest.RegistryStr()).Registry, reference, e.trusting(e.public))
+	e.check(err)
+	if len(found.Signers) != 0 {
+		e.Errorf("we take %s for signed by %v", reference, found.Signers)
+	}
+}
+
+// flipped flips a bit in the middle of a base64 field of a Sigstore bundle. A
+// list on the way there has one element.
+func flipped(t *testing.T, bundle []byte, path ...string) []byte {
+	t.Helper()
+	var root map[string]any
+	if err := json.Unmarshal(bundle, &root); err != nil {
+		t.Fatal(err)
+	}
+	at := root
+	for _, field := range path[:len(path)-1] {
+		next := at[field]
+		if list, ok := next.([]any); ok {
+			next = list[0]
+		}
+		at, _ = next.(map[string]any)
+	}
+	last := path[len(path)-1]
+	encoded, _ := at[last].(string)
+	content, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil || len(content) == 0 {
+		t.Fatalf("no base64 in %v: %v", path, err)
+	}
+	content[len(content)/2] ^= 1
+	at[last] = base64.StdEncoding.EncodeToString(content)
+	forged, err := json.Marshal(root)
+	if err != nil || bytes.Equal(forged, bundle) {
+		t.Fatalf("nothing changed: %v", err)
+	}
+	return forged
+}
+
+// With a transparency log, stock cosign wants the proof that the signature is in
+// it. What is not in it is not attached either.
+func TestSignaturesInATransparencyLog(t *testing.T) {
+	e := prepare(t)
+	rekor, err := harness.StartRekor(t.Context())
+	e.check(err)
+	e.cleanup(rekor.Stop)
+	root, err := rekor.TrustedRoot()
+	e.check(err)
+	registry := e.registry()
+	store := newStore(registry.Host())
+	unlogged, err := store.Put(t.Context(), task("prod", "unlogged"), nil, e.keyIn(e.secretsDir))
+	e.check(err)
+	settings := storingSettings(registry.Host(), "oci")
+	settings["transparency.enabled"], settings["transparency.url"] = "true", rekor.URL()
+	e.configure(settings)
+	e.controller = e.replica("controller")
+	logged := e.stored(store, e.create(task(e.namespace(), "logged")))
+	if rekor.Entries() != 1 {
+		t.Errorf("%d entries in the log, want one", rekor.Entries())
+	}
+	for _, cosign := range harness.Cosigns {
+		if _, err := cosign.VerifyLoggedImages(t.Context(), e.public, root, e.image(logged.Reference)); err != nil {
+			t.Error(err)
+		}
+		if _, err := cosign.VerifyLoggedImages(t.Context(), e.public, root, e.image(unlogged.Reference)); err == nil {
+			t.Errorf("cosign %s finds in the log what is not there", cosign.Version)
+		}
+	}
+
+	e.check(rekor.Stop())
+	waits := e.create(task(e.namespace(), "waits"))
+	e.event(waits, "NotStored", "transparency log "+rekor.URL())
+	e.check(rekor.Start(t.Context()))
+	e.event(waits, "ResourceStored")
+}
+
+func (e *env) image(reference string) name.Digest {
+	e.Helper()
+	digest, err := name.NewDigest(reference)
+	e.check(err)
+	return digest
+}

@@ -1,0 +1,79 @@
+package e2e
+
+import (
+	"maps"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/test/harness"
+)
+
+// storedAndAttested keeps resources in a registry and has attestations say what
+// of them was verified.
+func storedAndAttested(t *testing.T, storage string) (*matrix, *harness.Registry) {
+	t.Helper()
+	e := prepare(t)
+	registry := e.registry()
+	settings := maps.Clone(withProvenance)
+	maps.Copy(settings, storingSettings(registry.Host(), storage))
+	e.configure(settings)
+	e.controller = e.replica("controller")
+	return &matrix{env: e}, registry
+}
+
+const runEnds = time.Minute
+
+// The attestation of a run that used a stored bundle names its digest, and the
+// key that signed the resource in it.
+func TestStatusOfAStoredBundle(t *testing.T) {
+	m, registry := storedAndAttested(t, "tekton,oci")
+	ns, away := m.namespace(), m.namespaceWith(nil)
+	m.check(cluster.TrustFrom(t.Context(), away, regexp.QuoteMeta(registry.Host())+"/tekton/.*", m.public))
+	created := m.create(task(ns, "build", building))
+	found := m.stored(newStore(registry.Host()), created)
+
+	m.run(away, "run", &v1.TaskRef{ResolverRef: harness.BundleRef(found.Reference, resource.Task, "build")})
+	verifications, summary := m.status(m.attestation(away, "run", false, runEnds))
+	if summary.Result != "PASSED" || summary.Agreement != "AGREES" || len(verifications) != 1 {
+		t.Fatalf("got %+v, %+v", summary, verifications)
+	}
+	v := verifications[0]
+	if v.KeyID != m.keyID() || !strings.HasSuffix(found.Reference, v.Dependency.GetDigest()["sha256"]) {
+		t.Errorf("the attestation names key %s and digest %v, want %s and %s", v.KeyID, v.Dependency.GetDigest(), m.keyID(), found.Reference)
+	}
+}
+
+// When the Task is gone, its signature is still in the registry. As long as that
+// does not answer, nothing is claimed.
+func TestStatusByASignatureInTheRegistry(t *testing.T) {
+	m, registry := storedAndAttested(t, "oci")
+	ns := m.namespace()
+	m.check(cluster.Trust(t.Context(), ns, m.public))
+	_, err := cluster.Tekton.TektonV1alpha1().VerificationPolicies(ns).Patch(t.Context(), "trust", types.MergePatchType,
+		[]byte(`{"spec":{"mode":"`+v1alpha1.ModeWarn+`"}}`), metav1.PatchOptions{}) // the object itself is not signed
+	m.check(err)
+	created := m.create(task(ns, "build", building))
+	m.stored(newStore(registry.Host()), created)
+
+	byCluster := &v1.TaskRef{ResolverRef: harness.ClusterRef(resource.Task, ns, "build")}
+	m.run(ns, "run", byCluster, lastingFor("5s"))
+	m.underway(ns, "run")
+	m.run(ns, "later", byCluster, lastingFor("15s"))
+	m.underway(ns, "later")
+	m.check(cluster.DeleteResource(t.Context(), resource.Task, ns, "build"))
+
+	verifications, _ := m.status(m.attestation(ns, "run", false, runEnds))
+	if got := found(verifications); got != "Task build PASSED" || verifications[0].KeyID != m.keyID() {
+		t.Errorf("got %s with key %s, want that of %s", got, verifications[0].KeyID, m.keyID())
+	}
+	m.check(registry.Stop())
+	m.finds(m.attestation(ns, "later", false, runEnds), "Task build SKIPPED SignatureUnavailable")
+}

@@ -1,0 +1,188 @@
+package e2e
+
+import (
+	"context"
+	"crypto"
+	"fmt"
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/tektoncd/chains/pkg/chains/signing"
+	"github.com/tektoncd/pipeline/pkg/resolution/resolver/bundle"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/trusted-resources/chains-extension/pkg/controllers/leases"
+	"github.com/trusted-resources/chains-extension/pkg/keys"
+	"github.com/trusted-resources/chains-extension/pkg/oci/imagesignature"
+	"github.com/trusted-resources/chains-extension/pkg/oci/registry"
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/store/oci"
+	"github.com/trusted-resources/chains-extension/test/fixtures"
+	"github.com/trusted-resources/chains-extension/test/harness"
+)
+
+// newKey is a key that signs, and its public half.
+func (e *env) newKey() (*keys.Key, crypto.PublicKey) {
+	e.Helper()
+	secret, public, err := fixtures.X509Secret()
+	e.check(err)
+	dir := e.TempDir()
+	e.check(secret.Write(dir))
+	return e.keyIn(dir), public
+}
+
+// keyIn is the key in a signing secret.
+func (e *env) keyIn(dir string) *keys.Key {
+	e.Helper()
+	key, err := keys.Load(e.Context(), dir, keys.Settings{SignerTypes: []string{signing.TypeX509}}).Active(signing.TypeX509)
+	e.check(err)
+	return key
+}
+
+// Two replicas with four writers each sign one bundle, in a registry where that
+// means to read, change and write one index. All signatures are there at the
+// end, for us and for cosign.
+func TestManyWritersOfOneSubject(t *testing.T) {
+	const replicas, writers = 2, 4
+	for name, start := range registries {
+		t.Run(name, func(t *testing.T) {
+			e := prepare(t)
+			host := start(e)
+			owner, public := e.newKey()
+			store := newStore(host)
+			stored, err := store.Put(t.Context(), task("prod", "build"), nil, owner)
+			e.check(err)
+
+			trusted := append(make([]crypto.PublicKey, 0, 1+replicas*writers), public)
+			group, ctx := errgroup.WithContext(t.Context())
+			for range replicas {
+				client := registry.NewClient(registry.Options{
+					Locks: leases.New(cluster.Kube.CoordinationV1(), harness.SystemNamespace),
+				})
+				for range writers {
+					key, public := e.newKey()
+					trusted = append(trusted, public)
+					group.Go(func() error {
+						_, err := oci.Sign(ctx, client, stored.Reference, key, imagesignature.Options{})
+						return err
+					})
+				}
+			}
+			e.check(group.Wait())
+			found, err := oci.Inspect(t.Context(), newStore(host).Registry, stored.Reference, e.trusting(trusted...))
+			e.check(err)
+			if len(found.Signers) != 1+replicas*writers {
+				t.Errorf("%d of %d signatures are left: %v", len(found.Signers), 1+replicas*writers, found.Unverified)
+			}
+			for _, public := range trusted {
+				e.public = public
+				e.cosignAccepts(stored.Reference)
+			}
+		})
+	}
+}
+
+// A lease is not had by two at a time, and is given back by whoever gives up.
+func TestLeases(t *testing.T) {
+	e := &env{T: t}
+	replica := func() *leases.Leases { return leases.New(cluster.Kube.CoordinationV1(), harness.SystemNamespace) }
+	held, release := make(chan struct{}), make(chan struct{})
+	group, ctx := errgroup.WithContext(t.Context())
+	group.Go(func() error {
+		return replica().Do(ctx, "test", func(context.Context) error { close(held); <-release; return nil })
+	})
+	<-held
+	impatient, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	err := replica().Do(impatient, "test", func(context.Context) error { t.Error("two hold it"); return nil })
+	if err == nil {
+		t.Error("somebody came by without the lease")
+	}
+	close(release)
+	e.check(group.Wait())
+	began := time.Now()
+	e.check(replica().Do(t.Context(), "test", func(context.Context) error { return nil }))
+	if waited := time.Since(began); waited > 5*time.Second {
+		t.Errorf("the lease was not given back: it took %v to get it", waited)
+	}
+}
+
+// A thousand resources that are stored already are looked for once each by a
+// controller that has just started, and nothing is uploaded.
+func TestStoringAgainUploadsNothing(t *testing.T) {
+	const count = 1000
+	e := prepare(t)
+	proxy, err := harness.StartProxy(t.Context(), e.registry().Host())
+	e.check(err)
+	e.cleanup(proxy.Stop)
+	e.storeIn(proxy.Host(), "tekton,oci")
+	e.controller = e.replica("controller")
+	ns := e.namespace()
+	e.createMany(ns, count)
+	e.allStored(count, `uploaded="true"`)
+	first := proxy.Count()
+	t.Logf("stored %d resources with %d requests: %v", count, first.Total(), first)
+
+	e.check(e.controller.Stop(t.Context()))
+	e.check(e.controller.Start(t.Context()))
+	e.allStored(count, `uploaded="false"`)
+	second := proxy.Count().Since(first)
+	if uploads := second.By(http.MethodPut) + second.By(http.MethodPost) + second.By(http.MethodPatch); uploads != 0 {
+		t.Errorf("%d uploads, want none: %v", uploads, second)
+	}
+	const contact = 2 // does it speak HTTPS, does it speak HTTP
+	if second.Total() > count+contact {
+		t.Errorf("%d requests for %d resources: %v", second.Total(), count, second)
+	}
+}
+
+// allStored waits until the controller has counted so many.
+func (e *env) allStored(count int, label string) {
+	e.Helper()
+	e.eventually(2*time.Minute, func() error {
+		stored, err := e.sum("trustedresources_stored_total", label)
+		if err == nil && stored != count {
+			err = fmt.Errorf("%d of %d are stored, %s", stored, count, label)
+		}
+		return err
+	})
+}
+
+// Somebody else's bundle of 20 resources is signed and verified as it is.
+func TestSigningABundleOfOthers(t *testing.T) {
+	e := prepare(t)
+	registry := e.registry()
+	signer, err := harness.NewSigner()
+	e.check(err)
+	public, err := signer.PublicKey()
+	e.check(err)
+	objects := make([]resource.Object, 0, bundle.MaximumBundleObjects)
+	for i := range bundle.MaximumBundleObjects {
+		obj := task("theirs", fmt.Sprintf("task-%d", i))
+		if i > 0 {
+			e.check(signer.Sign(t.Context(), obj))
+		}
+		objects = append(objects, obj)
+	}
+	reference, err := registry.PushBundle(t.Context(), objects...)
+	e.check(err)
+	key, ours := e.newKey()
+	client := newStore(registry.Host()).Registry
+	signed, err := oci.Sign(t.Context(), client, reference, key, imagesignature.Options{})
+	e.check(err)
+	e.public = ours
+	e.cosignAccepts(signed)
+
+	found, err := oci.Inspect(t.Context(), client, reference, e.trusting(ours, public))
+	e.check(err)
+	if !slices.Equal(found.Signers, []string{key.ID}) || len(found.Resources) != len(objects) {
+		t.Errorf("found %v and %d resources", found.Signers, len(found.Resources))
+	}
+	for i, r := range found.Resources {
+		if (r.Signer != "") != (i > 0) {
+			t.Errorf("%s is said to be signed by %q", r.Object.GetName(), r.Signer)
+		}
+	}
+}

@@ -1,0 +1,80 @@
+package e2e
+
+import (
+	"regexp"
+	"testing"
+
+	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	"github.com/tektoncd/pipeline/pkg/trustedresources"
+	"knative.dev/pkg/apis"
+
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/test/harness"
+)
+
+// A signature goes with the resource when it leaves the cluster: Tekton accepts
+// it from a bundle, as long as nobody changes a byte.
+func TestSignatureHoldsInABundle(t *testing.T) {
+	e := start(t)
+	registry := e.registry()
+	ref := func(task *v1.Task) v1.ResolverRef {
+		bundle, err := registry.PushBundle(t.Context(), task)
+		e.check(err)
+		return harness.BundleRef(bundle, resource.Task, task.Name)
+	}
+	e.holdsOutside(registry.Bundles(), registry.Bundles(), ref)
+}
+
+// The same from a git repository.
+func TestSignatureHoldsInGit(t *testing.T) {
+	e := start(t)
+	git, err := harness.StartGit(t.Context())
+	e.check(err)
+	e.cleanup(git.Close)
+	ref := func(task *v1.Task) v1.ResolverRef {
+		manifest, err := harness.Manifest(task)
+		e.check(err)
+		revision, err := git.Commit(t.Context(), "tasks/build.yaml", manifest)
+		e.check(err)
+		return git.Ref(revision, "tasks/build.yaml")
+	}
+	e.holdsOutside(git.URL(), "git+"+git.URL(), ref)
+}
+
+// registry is one that goes with the test.
+func (e *env) registry() *harness.Registry {
+	e.Helper()
+	registry, err := harness.StartRegistry(e.Context())
+	e.check(err)
+	e.cleanup(registry.Stop)
+	return registry
+}
+
+// holdsOutside has a Task signed in one namespace and runs it in another, from
+// where publish puts it and a policy for exactly that source applies.
+func (e *env) holdsOutside(source, uri string, publish func(*v1.Task) v1.ResolverRef) {
+	home, away := e.namespace(), e.namespaceWith(nil)
+	e.check(cluster.TrustFrom(e.Context(), away, regexp.QuoteMeta(source), e.public))
+	e.create(task(home, "build"))
+	signed := e.signed(home, "build")
+
+	e.Run("as signed", func(t *testing.T) {
+		e := e.in(t)
+		run := e.runTaskRef(away, v1.TaskRef{ResolverRef: publish(signed)})
+		if c := run.Status.GetCondition(apis.ConditionSucceeded); !c.IsTrue() {
+			t.Errorf("the run failed: %s: %s", c.Reason, c.Message)
+		}
+		if c := run.Status.GetCondition(trustedresources.ConditionTrustedResourcesVerified); !c.IsTrue() {
+			t.Errorf("Tekton's verdict is %+v", c)
+		}
+		if got := run.Status.Provenance.RefSource.URI; got != uri {
+			t.Errorf("Tekton says that it comes from %s, want %s", got, uri)
+		}
+	})
+	e.Run("one byte changed", func(t *testing.T) {
+		e := e.in(t)
+		changed := signed.DeepCopy()
+		changed.Spec.Steps[0].Script = "echo hellp"
+		e.wasRefused(e.runTaskRef(away, v1.TaskRef{ResolverRef: publish(changed)}))
+	})
+}

@@ -1,0 +1,43 @@
+package e2e
+
+import (
+	"context"
+	"testing"
+
+	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/store/annotation"
+)
+
+type taskPatcher struct{}
+
+func (taskPatcher) Patch(ctx context.Context, namespace, name string, mergePatch []byte) (resource.Object, error) {
+	return cluster.Tekton.TektonV1().Tasks(namespace).Patch(ctx, name, types.MergePatchType, mergePatch, metav1.PatchOptions{})
+}
+
+// The API server refuses the signature of a state that is not the newest.
+func TestOlderStateIsNotSignedOverANewerOne(t *testing.T) {
+	e := &env{T: t}
+	ns := e.namespaceWith(nil)
+	older := e.create(task(ns, "moving"))
+	e.patch(ns, "moving", `{"spec":{"description":"newer"}}`)
+
+	_, err := annotation.Store(t.Context(), taskPatcher{}, older, []byte("signature of the older state"))
+	if !apierrors.IsConflict(err) {
+		t.Errorf("got %v, want a conflict", err)
+	}
+	newer := e.get(ns, "moving")
+	if signature(newer) != "" {
+		t.Error("the newer state carries the signature of the older one")
+	}
+
+	stored, err := annotation.Store(t.Context(), taskPatcher{}, newer, []byte("signature"))
+	e.check(err)
+	if signature(stored) != resource.EncodeSignature([]byte("signature")) || stored.(*v1.Task).Spec.Description != "newer" {
+		t.Errorf("stored is %+v", stored)
+	}
+}

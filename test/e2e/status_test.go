@@ -1,0 +1,337 @@
+package e2e
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sigstore/sigstore/pkg/cryptoutils"
+	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
+	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1beta1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"knative.dev/pkg/apis"
+
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/test/harness"
+)
+
+// provenance starts a controller whose attestations carry the status.
+func withStatus(t *testing.T) *matrix {
+	t.Helper()
+	e := start(t)
+	e.configure(withProvenance)
+	return newMatrix(e)
+}
+
+// run creates a TaskRun that builds an image.
+func (m *matrix) run(namespace, name string, ref *v1.TaskRef, modifiers ...func(*v1.TaskRun)) {
+	m.Helper()
+	run := &v1.TaskRun{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Annotations: harness.BuildsImage()},
+		Spec:       v1.TaskRunSpec{TaskRef: ref},
+	}
+	for _, modify := range modifiers {
+		modify(run)
+	}
+	_, err := cluster.Tekton.TektonV1().TaskRuns(namespace).Create(m.Context(), run, metav1.CreateOptions{})
+	m.check(err)
+}
+
+func lasting(run *v1.TaskRun) { lastingFor("15s")(run) }
+
+func lastingFor(duration string) func(*v1.TaskRun) {
+	return func(run *v1.TaskRun) { run.Annotations["kubelet.localcluster/duration"] = duration }
+}
+
+// underway waits until a TaskRun has all that it needs of its Task.
+func (m *matrix) underway(namespace, name string) {
+	m.Helper()
+	m.eventually(soon, func() error {
+		run, err := cluster.Tekton.TektonV1().TaskRuns(namespace).Get(m.Context(), name, metav1.GetOptions{})
+		if err == nil && run.Status.PodName == "" {
+			err = fmt.Errorf("%s has no pod yet", name)
+		}
+		return err
+	})
+}
+
+// found renders what an attestation says, one line for each resource.
+func found(verifications []harness.Verification) string {
+	lines := make([]string, 0, len(verifications))
+	for _, v := range verifications {
+		lines = append(lines, strings.TrimSpace(fmt.Sprintf("%s %s %s %s", v.Kind, v.Name, v.Result, v.Reason)))
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+func (m *matrix) finds(p *harness.Provenance, want ...string) {
+	m.Helper()
+	verifications, _ := m.status(p)
+	slices.Sort(want)
+	if got := found(verifications); got != strings.Join(want, "\n") {
+		m.Errorf("got\n%s\nwant\n%s", got, strings.Join(want, "\n"))
+	}
+}
+
+func (m *matrix) stepAction(namespace, name string, signed bool) {
+	m.Helper()
+	action := &v1beta1.StepAction{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Spec: v1beta1.StepActionSpec{
+			Image: "alpine", Command: []string{"echo"}, Args: []string{"$(params.greeting)"},
+			Params: v1.ParamSpecs{{Name: "greeting", Type: v1.ParamTypeString}},
+		},
+	}
+	if signed {
+		m.check(m.signer.Sign(m.Context(), action))
+	}
+	_, err := cluster.Tekton.TektonV1beta1().StepActions(namespace).Create(m.Context(), action, metav1.CreateOptions{})
+	m.check(err)
+}
+
+// Tekton never verifies StepActions. The attestation says what they are.
+func TestStatusOfStepActions(t *testing.T) {
+	m := withStatus(t)
+	ns := m.namespaceWith(nil)
+	m.policies(ns, trusted)
+	m.stepAction(ns, "signed", true)
+	m.stepAction(ns, "unsigned", false)
+	greeting := v1.Params{{Name: "greeting", Value: *v1.NewStructuredValues("$(params.greeting)")}}
+	byRef := func(name string) v1.Step {
+		ref := &v1.Ref{ResolverRef: harness.ClusterRef(resource.StepAction, ns, name)}
+		return v1.Step{Name: "ref-" + name, Ref: ref, Params: greeting}
+	}
+	local := func(name string) v1.Step {
+		return v1.Step{Name: "local-" + name, Ref: &v1.Ref{Name: name}, Params: greeting}
+	}
+	for name, steps := range map[string][]v1.Step{
+		"refs":   {byRef("signed"), byRef("unsigned")},
+		"locals": {local("signed"), local("unsigned")},
+	} {
+		greets := task(ns, name, building, func(t *v1.Task) {
+			t.Spec.Steps = steps
+			t.Spec.Params = v1.ParamSpecs{{Name: "greeting", Type: v1.ParamTypeString, Default: v1.NewStructuredValues("hello")}}
+		})
+		m.check(m.signer.Sign(t.Context(), greets))
+		m.create(greets)
+	}
+	greeted := func(run *v1.TaskRun) {
+		run.Spec.Params = v1.Params{{Name: "greeting", Value: *v1.NewStructuredValues("good morning")}}
+	}
+	for _, name := range []string{"refs", "locals"} {
+		m.run(ns, name+"-by-name", &v1.TaskRef{Name: name}, greeted)
+		m.run(ns, name+"-by-resolver", &v1.TaskRef{ResolverRef: harness.ClusterRef(resource.Task, ns, name)}, greeted)
+		m.run(ns, name+"-changed", &v1.TaskRef{ResolverRef: harness.ClusterRef(resource.Task, ns, name)}, greeted, lasting)
+		m.underway(ns, name+"-changed")
+	}
+	for _, name := range []string{"refs", "locals"} {
+		for _, how := range []string{"-by-name", "-by-resolver"} {
+			m.finds(m.attestation(ns, name+how, false, soon),
+				"Task "+name+" PASSED", "StepAction signed PASSED", "StepAction unsigned FAILED Unsigned")
+		}
+	}
+	_, err := cluster.Tekton.TektonV1beta1().StepActions(ns).Patch(t.Context(), "unsigned", types.MergePatchType,
+		[]byte(`{"spec":{"command":["cat"]}}`), metav1.PatchOptions{})
+	m.check(err)
+	m.finds(m.attestation(ns, "refs-changed", false, soon),
+		"Task refs PASSED", "StepAction signed PASSED", "StepAction unsigned FAILED Unsigned")
+	m.finds(m.attestation(ns, "locals-changed", false, soon), // which of the two it was is not known
+		"Task locals PASSED", "StepAction signed SKIPPED ContentUnavailable", "StepAction unsigned SKIPPED ContentUnavailable")
+}
+
+// Tekton may record another state of a Task than the one that it started, if the
+// Task is written to at that moment. So a Task by local name that was written to
+// since the run was created is not known, even if it looks the same again.
+func TestStatusOfATaskThatChangedAndChangedBack(t *testing.T) {
+	m := withStatus(t)
+	ns := m.namespaceWith(nil)
+	m.policies(ns, trusted)
+	built := task(ns, "built", building)
+	m.check(m.signer.Sign(t.Context(), built))
+	m.create(built)
+	m.run(ns, "run", &v1.TaskRef{Name: "built"}, lasting)
+	m.underway(ns, "run")
+	m.patch(ns, "built", `{"spec":{"description":"another"}}`)
+	m.patch(ns, "built", `{"spec":{"description":null}}`)
+	m.finds(m.attestation(ns, "run", false, soon), "Task built SKIPPED ContentUnavailable")
+	m.run(ns, "later", &v1.TaskRef{Name: "built"})
+	m.finds(m.attestation(ns, "later", false, soon), "Task built PASSED")
+}
+
+// Chains makes one dependency of twenty tasks that come from one bundle. Each
+// still has its own entry.
+func TestStatusOfTwentyTasksOfOneBundle(t *testing.T) {
+	m := withStatus(t)
+	ns := m.namespaceWith(nil)
+	m.policies(ns, warned)
+	objects := make([]resource.Object, 0, 20)
+	want := []string{"Pipeline twenty PASSED"}
+	for i := range 20 {
+		built := task(ns, fmt.Sprintf("task-%02d", i), building)
+		if i%2 == 0 {
+			m.check(m.signer.Sign(t.Context(), built))
+			want = append(want, "Task "+built.Name+" PASSED")
+		} else {
+			built.SetDefaults(t.Context())
+			want = append(want, "Task "+built.Name+" FAILED Unsigned")
+		}
+		objects = append(objects, built)
+	}
+	bundle, err := m.registry.PushBundle(t.Context(), objects...)
+	m.check(err)
+	pipeline := pipelineOf(ns, "twenty")
+	for i, object := range objects {
+		name := object.GetName()
+		if i == 0 {
+			name = "build"
+		}
+		pipeline.Spec.Tasks = append(pipeline.Spec.Tasks, v1.PipelineTask{
+			Name: name, TaskRef: &v1.TaskRef{ResolverRef: harness.BundleRef(bundle, resource.Task, object.GetName())},
+		})
+	}
+	m.check(m.signer.Sign(t.Context(), pipeline))
+	m.store(pipeline)
+	_, err = cluster.Tekton.TektonV1().PipelineRuns(ns).Create(t.Context(), &v1.PipelineRun{
+		ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "run", Annotations: harness.BuildsImage()},
+		Spec:       v1.PipelineRunSpec{PipelineRef: &v1.PipelineRef{Name: "twenty"}},
+	}, metav1.CreateOptions{})
+	m.check(err)
+	p := m.attestation(ns, "run", true, 3*time.Minute)
+	m.finds(p, want...)
+	verifications, summary := m.status(p)
+	if counts := summary.Counts; counts.Passed != 11 || counts.Failed != 10 || counts.Skipped != 0 {
+		t.Errorf("counts: %+v", counts)
+	}
+	dependencies := map[any]bool{}
+	for _, v := range verifications {
+		dependencies[v.Dependency] = true
+	}
+	if len(dependencies) != 2 {
+		t.Errorf("%d dependencies carry entries, want the Pipeline and the bundle", len(dependencies))
+	}
+}
+
+// What went wrong with the evidence or the policies is in the attestation; the
+// run is none the worse for it.
+func TestStatusWhenPartsFail(t *testing.T) {
+	m := withStatus(t)
+
+	t.Run("a registry that went away", func(t *testing.T) {
+		m := &matrix{env: m.in(t), signer: m.signer, registry: m.registry}
+		ns := m.namespaceWith(nil)
+		m.policies(ns, trusted)
+		built := task(ns, "built", building)
+		m.check(m.signer.Sign(t.Context(), built))
+		bundle, err := m.registry.PushBundle(t.Context(), built)
+		m.check(err)
+		m.run(ns, "run", &v1.TaskRef{ResolverRef: harness.BundleRef(bundle, resource.Task, "built")}, lasting)
+		m.underway(ns, "run")
+		m.check(m.registry.Stop())
+		m.finds(m.attestation(ns, "run", false, soon), "Task built PASSED")
+		m.check(m.registry.Start(t.Context()))
+	})
+
+	for _, tc := range []struct {
+		name      string
+		authority v1alpha1.Authority
+		want      string
+	}{
+		// Tekton's controller would end in a panic on this one; it does not look at it for a local name.
+		{"an authority without a key", v1alpha1.Authority{Name: "none"}, "FAILED PolicyInvalid"},
+		{"a Secret that is not there", v1alpha1.Authority{Name: "secret", Key: &v1alpha1.KeyRef{
+			SecretRef: &corev1.SecretReference{Name: "absent", Namespace: "default"},
+		}}, "FAILED KeyUnavailable"},
+		{"a KMS that is not there", v1alpha1.Authority{Name: "kms", Key: &v1alpha1.KeyRef{KMS: "hashivault://absent"}}, "FAILED KeyUnavailable"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			m := &matrix{env: m.in(t), signer: m.signer}
+			ns := m.namespaceWith(nil)
+			_, err := cluster.Tekton.TektonV1alpha1().VerificationPolicies(ns).Create(t.Context(), &v1alpha1.VerificationPolicy{
+				ObjectMeta: metav1.ObjectMeta{Name: "broken"},
+				Spec: v1alpha1.VerificationPolicySpec{
+					Resources: []v1alpha1.ResourcePattern{{Pattern: ".*"}}, Authorities: []v1alpha1.Authority{tc.authority},
+				},
+			}, metav1.CreateOptions{})
+			m.check(err)
+			built := task(ns, "built", building)
+			m.check(m.signer.Sign(t.Context(), built))
+			m.create(built)
+			m.run(ns, "run", &v1.TaskRef{Name: "built"})
+			m.finds(m.attestation(ns, "run", false, soon), "Task built "+tc.want)
+			run, err := cluster.Tekton.TektonV1().TaskRuns(ns).Get(t.Context(), "run", metav1.GetOptions{})
+			m.check(err)
+			if c := run.Status.GetCondition(apis.ConditionSucceeded); !c.IsTrue() {
+				t.Errorf("the run is %+v", c)
+			}
+		})
+	}
+}
+
+// A policy may have changed since Tekton looked at it. The attestation says
+// that the two differ, and so do an Event and a counter.
+func TestDisagreementWithTektonIsTold(t *testing.T) {
+	m := withStatus(t)
+	ns := m.namespaceWith(nil)
+	m.policies(ns, trusted)
+	built := task(ns, "built", building)
+	m.check(m.signer.Sign(t.Context(), built))
+	m.create(built)
+	m.run(ns, "run", &v1.TaskRef{ResolverRef: harness.ClusterRef(resource.Task, ns, "built")}, lasting)
+	m.underway(ns, "run")
+	policies := cluster.Tekton.TektonV1alpha1().VerificationPolicies(ns)
+	m.check(policies.Delete(t.Context(), "trust", metav1.DeleteOptions{}))
+	m.policy(ns, "others", ".*", v1alpha1.ModeEnforce, m.stranger)
+
+	p := m.attestation(ns, "run", false, soon)
+	m.finds(p, "Task built FAILED SignatureInvalid")
+	if _, summary := m.status(p); summary.Agreement != "DIFFERS" || summary.Tekton.Status != "True" {
+		t.Errorf("the summary is %+v", summary)
+	}
+	run, err := cluster.Tekton.TektonV1().TaskRuns(ns).Get(t.Context(), "run", metav1.GetOptions{})
+	m.check(err)
+	m.event(run, "VerificationDiffers", "Task built", "True")
+	m.counted(`trustedresources_verification_differences_total{kind="TaskRun"} 1`)
+}
+
+// The controller reads the Secrets that policies refer to with the permissions
+// that we ship, and names its own key where a policy lacks it.
+func TestStatusNamesKeys(t *testing.T) {
+	m := withStatus(t)
+	ns := m.namespace()
+	m.configure(with(signAll, withProvenance))
+	m.create(task(ns, "built", building))
+	m.signed(ns, "built")
+	pem, err := cryptoutils.MarshalPublicKeyToPEM(m.public)
+	m.check(err)
+	_, err = cluster.Kube.CoreV1().Secrets(ns).Create(t.Context(), &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: "key"}, Data: map[string][]byte{"cosign.pub": pem},
+	}, metav1.CreateOptions{})
+	m.check(err)
+	_, err = cluster.Tekton.TektonV1alpha1().VerificationPolicies(ns).Create(t.Context(), &v1alpha1.VerificationPolicy{
+		ObjectMeta: metav1.ObjectMeta{Name: "by-secret"},
+		Spec: v1alpha1.VerificationPolicySpec{
+			Resources: []v1alpha1.ResourcePattern{{Pattern: ".*"}},
+			Authorities: []v1alpha1.Authority{{Name: "key", Key: &v1alpha1.KeyRef{
+				SecretRef: &corev1.SecretReference{Name: "key", Namespace: ns},
+			}}},
+		},
+	}, metav1.CreateOptions{})
+	m.check(err)
+	m.run(ns, "passed", &v1.TaskRef{Name: "built"})
+	m.finds(m.attestation(ns, "passed", false, soon), "Task built PASSED")
+
+	m.check(cluster.Tekton.TektonV1alpha1().VerificationPolicies(ns).Delete(t.Context(), "by-secret", metav1.DeleteOptions{}))
+	m.policy(ns, "others", ".*", v1alpha1.ModeWarn, m.stranger)
+	m.run(ns, "unknown", &v1.TaskRef{Name: "built"})
+	p := m.attestation(ns, "unknown", false, soon)
+	m.finds(p, "Task built FAILED KeyUnknown")
+	if verifications, _ := m.status(p); !strings.HasPrefix(verifications[0].KeyID, "sha256:") {
+		t.Errorf("the key is not named: %+v", verifications[0])
+	}
+}
