@@ -17,7 +17,7 @@ import (
 
 // Verifier verifies by the policies of a namespace.
 type Verifier interface {
-	Verify(ctx context.Context, namespace string, s policy.Subject) (policy.Verdict, error)
+	Verify(ctx context.Context, namespace string, s policy.Input) (policy.Verdict, error)
 }
 
 // Keys says whether one of our own keys made a signature over a checksum, and
@@ -46,7 +46,7 @@ func assess(ctx context.Context, verifier Verifier, keys Keys, namespace string,
 	}
 	var first policy.Verdict
 	for i, candidate := range item.Content.Signatures {
-		verdict, err := verifier.Verify(ctx, namespace, policy.Subject{
+		verdict, err := verifier.Verify(ctx, namespace, policy.Input{
 			Checksum: item.Content.Checksum, Signature: candidate, Source: item.Source.URI, NoMatch: item.NoMatch,
 		})
 		if err != nil {

@@ -100,7 +100,7 @@ type verdicts map[string]policy.Verdict
 
 var errUnreadable = errors.New("policies cannot be listed")
 
-func (v verdicts) Verify(_ context.Context, namespace string, s policy.Subject) (policy.Verdict, error) {
+func (v verdicts) Verify(_ context.Context, namespace string, s policy.Input) (policy.Verdict, error) {
 	verdict, known := v[s.Signature]
 	if !known || namespace != "ns" || string(s.Checksum) != string(checksum) {
 		return policy.Verdict{}, errUnreadable

@@ -97,9 +97,9 @@ func (k *Keeper) Configure(ctx context.Context, settings Settings) {
 	k.reload(ctx)
 }
 
-// Distrust makes the next look load the active key of a signer type again,
+// Invalidate makes the next look load the active key of a signer type again,
 // changed or not: for a KMS whose signature did not verify.
-func (k *Keeper) Distrust(signerType string) {
+func (k *Keeper) Invalidate(signerType string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.loaded, signerType)

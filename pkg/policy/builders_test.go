@@ -68,9 +68,9 @@ func (k keyPair) pem() string { return string(must(cryptoutils.MarshalPublicKeyT
 
 func (k keyPair) id() string { return must(keys.KeyID(k.Public())) }
 
-// subject is message with this key's signature.
-func (k keyPair) subject() Subject {
-	return Subject{Checksum: message, Signature: k.sign(message, crypto.SHA256), Source: "https://git.example/catalog", NoMatch: Skip}
+// input is message with this key's signature.
+func (k keyPair) input() Input {
+	return Input{Checksum: message, Signature: k.sign(message, crypto.SHA256), Source: "https://git.example/catalog", NoMatch: Skip}
 }
 
 func inline(k keyPair) *v1alpha1.KeyRef { return &v1alpha1.KeyRef{Data: k.pem()} }
@@ -196,7 +196,7 @@ func (c *cluster) change(policies ...*v1alpha1.VerificationPolicy) {
 	c.PoliciesChanged(namespace)
 }
 
-func (c *cluster) verify(s Subject) Verdict {
+func (c *cluster) verify(s Input) Verdict {
 	c.t.Helper()
 	verdict, err := c.Verify(c.t.Context(), namespace, s)
 	if err != nil {
@@ -206,7 +206,7 @@ func (c *cluster) verify(s Subject) Verdict {
 }
 
 // expect verifies twice: the second verdict may come from memory.
-func (c *cluster) expect(s Subject, want Result, reason Reason) {
+func (c *cluster) expect(s Input, want Result, reason Reason) {
 	c.t.Helper()
 	for _, when := range []string{"first", "again"} {
 		if got := c.verify(s); got.Result != want || got.Reason != reason {

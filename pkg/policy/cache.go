@@ -14,7 +14,7 @@ const MaxVerdicts = 20_000
 // and more when many policies match.
 const (
 	maxVerdictBytes = 16 << 20
-	// maxQuestion bounds what a key of the cache may hold of the subject.
+	// maxQuestion bounds what a key of the cache may hold of the input.
 	maxQuestion = 4 << 10
 
 	passedLife = 10 * time.Minute
@@ -31,7 +31,7 @@ type question struct {
 	noMatch   Mode
 }
 
-func ask(t *Trust, s Subject) (q question, cacheable bool) {
+func ask(t *Set, s Input) (q question, cacheable bool) {
 	q = question{trust: t.id, signature: s.Signature, source: s.Source, noMatch: s.NoMatch}
 	n := copy(q.checksum[:], s.Checksum)
 	return q, n == len(s.Checksum) && n == sha256.Size && len(s.Signature)+len(s.Source) <= maxQuestion

@@ -10,15 +10,15 @@ import (
 	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
 )
 
-// numbered are subjects that differ in their checksum.
-func numbered(s Subject, i int) Subject {
+// numbered are inputs that differ in their checksum.
+func numbered(s Input, i int) Input {
 	s.Checksum = binary.BigEndian.AppendUint64(make([]byte, 24), uint64(i)) //nolint:gosec // not negative
 	return s
 }
 
 func TestCacheIsBoundedInEntries(t *testing.T) {
 	c := newCluster(t) // no policy: nothing to verify takes time
-	s := Subject{Source: "s", NoMatch: Skip}
+	s := Input{Source: "s", NoMatch: Skip}
 	for i := range MaxVerdicts + 1000 {
 		c.verify(numbered(s, i))
 	}
@@ -32,7 +32,7 @@ func TestCacheIsBoundedInEntries(t *testing.T) {
 
 func TestCacheIsBoundedInBytes(t *testing.T) {
 	c := newCluster(t)
-	s := Subject{Source: strings.Repeat("s", maxQuestion), NoMatch: Skip}
+	s := Input{Source: strings.Repeat("s", maxQuestion), NoMatch: Skip}
 	const count = 2 * maxVerdictBytes / maxQuestion
 	for i := range count {
 		c.verify(numbered(s, i))
@@ -63,7 +63,7 @@ func TestManyPoliciesCountInBytes(t *testing.T) {
 // What is used stays, so that resources that nobody asks for any more go first.
 func TestWhatIsUsedStays(t *testing.T) {
 	c := newCluster(t)
-	s := Subject{Source: "s", NoMatch: Skip}
+	s := Input{Source: "s", NoMatch: Skip}
 	for i := range MaxVerdicts {
 		c.verify(numbered(s, i))
 	}
@@ -78,14 +78,14 @@ func TestLongQuestionsAreAnsweredAndNotKept(t *testing.T) {
 	key := newKey()
 	c := newCluster(t, enforce("p", inline(key)))
 	for name, tc := range map[string]struct {
-		change func(*Subject)
+		change func(*Input)
 		reason Reason
 	}{
-		"signature": {func(s *Subject) { s.Signature = strings.Repeat("A", maxQuestion+4) }, SignatureInvalid},
-		"source":    {func(s *Subject) { s.Source = strings.Repeat("a", maxQuestion) }, ""},
+		"signature": {func(s *Input) { s.Signature = strings.Repeat("A", maxQuestion+4) }, SignatureInvalid},
+		"source":    {func(s *Input) { s.Source = strings.Repeat("a", maxQuestion) }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := key.subject()
+			s := key.input()
 			tc.change(&s)
 			if got := c.verify(s); got.Reason != tc.reason {
 				t.Errorf("got %+v", got)
@@ -95,7 +95,7 @@ func TestLongQuestionsAreAnsweredAndNotKept(t *testing.T) {
 			}
 		})
 	}
-	c.verify(key.subject())
+	c.verify(key.input())
 	if c.verdicts.Len() != 1 {
 		t.Error("what is not long was not kept")
 	}
@@ -113,7 +113,7 @@ func TestOnlyPassedLivesLong(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newCluster(t, tc.policy)
-			c.verify(key.subject())
+			c.verify(key.input())
 			for _, item := range c.verdicts.Items() {
 				if item.TTL() != tc.want {
 					t.Errorf("it lives for %s, want %s", item.TTL(), tc.want)
@@ -129,7 +129,7 @@ func TestOnlyPassedLivesLong(t *testing.T) {
 // Use must not make a verdict live on: its end is set when it is made.
 func TestLifeDoesNotGrowWithUse(t *testing.T) {
 	c := newCluster(t)
-	s := numbered(Subject{NoMatch: Skip}, 0)
+	s := numbered(Input{NoMatch: Skip}, 0)
 	ends := map[time.Time]bool{}
 	for range 1000 {
 		c.verify(s)
@@ -143,8 +143,8 @@ func TestLifeDoesNotGrowWithUse(t *testing.T) {
 }
 
 // remembers does not count as a use.
-func (c *cluster) remembers(s Subject) bool {
-	trust := c.trusts.Get(namespace, ttlcache.WithDisableTouchOnHit[string, *Trust]())
+func (c *cluster) remembers(s Input) bool {
+	trust := c.trusts.Get(namespace, ttlcache.WithDisableTouchOnHit[string, *Set]())
 	q, cacheable := ask(trust.Value(), s)
 	return cacheable && c.verdicts.Has(q)
 }

@@ -116,13 +116,13 @@ func (j *judges) tekton(c combination) trustedresources.VerificationResultType {
 
 func (j *judges) ours(c combination, namespace string) map[string]Verdict {
 	j.t.Helper()
-	s := Subject{
+	s := Input{
 		Checksum:  must(resource.Checksum(j.ctx, c.Object)),
 		Signature: c.signature(), Source: c.source(), NoMatch: NoMatch(c.NoMatch),
 	}
 	j.policies[namespace] = c.Policies
 	return map[string]Verdict{
-		"without memory": NewTrust(j.ctx, c.Policies, NewKeys(clientSecrets{j.client}, j.clock)).Verify(j.ctx, s),
+		"without memory": NewSet(j.ctx, c.Policies, NewKeys(clientSecrets{j.client}, j.clock)).Verify(j.ctx, s),
 		"cold":           must(j.lasting.Verify(j.ctx, namespace, s)),
 		"warm":           must(j.lasting.Verify(j.ctx, namespace, s)),
 	}
@@ -140,7 +140,7 @@ func TestAuthorityWithoutKeyIsAClearFailure(t *testing.T) {
 		}()
 		_, _ = verifier.FromPolicy(t.Context(), nil, p)
 	}()
-	verdict := newCluster(t, p).verify(newKey().subject())
+	verdict := newCluster(t, p).verify(newKey().input())
 	if verdict.Result != Failed || verdict.Reason != PolicyInvalid || verdict.Policy != "p" {
 		t.Errorf("got %+v", verdict)
 	}

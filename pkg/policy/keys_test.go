@@ -18,13 +18,13 @@ func TestSecretIsReadOnceInAWhile(t *testing.T) {
 	c := newCluster(t, enforce("a", inSecret("key")), enforce("b", inSecret("key")))
 	c.secrets.putKey("key", key)
 	for range 100 {
-		c.expect(key.subject(), Passed, "")
+		c.expect(key.input(), Passed, "")
 	}
 	if c.secrets.reads != 1 {
 		t.Errorf("200 verifications by two policies have read the Secret %d times, want once", c.secrets.reads)
 	}
 	c.clock.Step(MaxSecretAge)
-	c.expect(key.subject(), Passed, "")
+	c.expect(key.input(), Passed, "")
 	if c.secrets.reads != 2 {
 		t.Errorf("after MaxSecretAge it was read %d times, want twice", c.secrets.reads)
 	}
@@ -33,9 +33,9 @@ func TestSecretIsReadOnceInAWhile(t *testing.T) {
 func TestInlineKeyReadsNothing(t *testing.T) {
 	key := newKey()
 	c := newCluster(t, enforce("p", inline(key)))
-	c.expect(key.subject(), Passed, "")
+	c.expect(key.input(), Passed, "")
 	c.clock.Step(24 * time.Hour)
-	c.expect(key.subject(), Passed, "")
+	c.expect(key.input(), Passed, "")
 	if c.secrets.reads != 0 || c.policies.lists != 1 {
 		t.Errorf("%d reads of Secrets, %d of policies", c.secrets.reads, c.policies.lists)
 	}
@@ -45,7 +45,7 @@ func TestSecretsKeyReplaced(t *testing.T) {
 	before, after := newKey(), newKey()
 	c := newCluster(t, enforce("p", inSecret("key")))
 	c.secrets.putKey("key", before)
-	old, new := before.subject(), after.subject()
+	old, new := before.input(), after.input()
 	c.expect(old, Passed, "")
 	c.expect(new, Failed, SignatureInvalid)
 
@@ -59,28 +59,28 @@ func TestSecretDeletedAndThereAgain(t *testing.T) {
 	key := newKey()
 	c := newCluster(t, enforce("p", inSecret("key")))
 	c.secrets.putKey("key", key)
-	c.expect(key.subject(), Passed, "")
+	c.expect(key.input(), Passed, "")
 
 	c.secrets.remove("key")
 	c.clock.Step(MaxSecretAge)
-	c.expect(key.subject(), Failed, KeyUnavailable)
+	c.expect(key.input(), Failed, KeyUnavailable)
 
 	c.secrets.putKey("key", key)
-	c.expect(key.subject(), Failed, KeyUnavailable) // the failure is not that old
+	c.expect(key.input(), Failed, KeyUnavailable) // the failure is not that old
 	c.clock.Step(MaxFailureAge)
-	c.expect(key.subject(), Passed, "")
+	c.expect(key.input(), Passed, "")
 }
 
 func TestFailureToReadHoldsForShort(t *testing.T) {
 	c := newCluster(t, enforce("p", inSecret("missing")))
 	for range 100 {
-		c.expect(newKey().subject(), Failed, KeyUnavailable)
+		c.expect(newKey().input(), Failed, KeyUnavailable)
 	}
 	if c.secrets.reads != 1 {
 		t.Errorf("200 verifications have read the missing Secret %d times", c.secrets.reads)
 	}
 	c.clock.Step(MaxFailureAge)
-	c.expect(newKey().subject(), Failed, KeyUnavailable)
+	c.expect(newKey().input(), Failed, KeyUnavailable)
 	if c.secrets.reads != 2 {
 		t.Errorf("after MaxFailureAge it was read %d times, want twice", c.secrets.reads)
 	}
@@ -92,17 +92,17 @@ func TestKMSKeyIsReadAgainByAge(t *testing.T) {
 	server, ref := newServer(t.Name(), before)
 	c := newCluster(t, enforce("p", inKMS(ref)))
 	for range 100 {
-		c.expect(before.subject(), Passed, "")
+		c.expect(before.input(), Passed, "")
 	}
 	server.rotate(after)
 	c.clock.Step(MaxKMSAge - time.Second)
-	c.expect(before.subject(), Passed, "")
+	c.expect(before.input(), Passed, "")
 	if server.count() != 1 {
 		t.Errorf("the key was read %d times, want once", server.count())
 	}
 	c.clock.Step(time.Second)
-	c.expect(before.subject(), Failed, SignatureInvalid)
-	c.expect(after.subject(), Passed, "")
+	c.expect(before.input(), Failed, SignatureInvalid)
+	c.expect(after.input(), Passed, "")
 	if server.count() != 2 {
 		t.Errorf("the key was read %d times, want twice", server.count())
 	}
@@ -112,17 +112,17 @@ func TestKMSKeyIsReadAgainOnFailure(t *testing.T) {
 	before, after := newKey(), newKey()
 	server, ref := newServer(t.Name(), before)
 	c := newCluster(t, enforce("p", inKMS(ref)))
-	c.expect(before.subject(), Passed, "")
+	c.expect(before.input(), Passed, "")
 	server.rotate(after)
 
 	c.clock.Step(minKMSAge - time.Second)
-	c.expect(after.subject(), Failed, SignatureInvalid)
+	c.expect(after.input(), Failed, SignatureInvalid)
 	if server.count() != 1 {
 		t.Errorf("a key that was just read was read %d times", server.count())
 	}
 	c.clock.Step(time.Second)
-	c.expect(after.subject(), Passed, "")
-	c.expect(before.subject(), Failed, SignatureInvalid)
+	c.expect(after.input(), Passed, "")
+	c.expect(before.input(), Failed, SignatureInvalid)
 	if server.count() != 2 {
 		t.Errorf("the key was read %d times, want twice", server.count())
 	}
@@ -133,13 +133,13 @@ func TestBadSignaturesDoNotFloodTheKMS(t *testing.T) {
 	server, ref := newServer(t.Name(), newKey())
 	c := newCluster(t, enforce("p", inKMS(ref)))
 	for range 60 {
-		c.expect(newKey().subject(), Failed, SignatureInvalid)
+		c.expect(newKey().input(), Failed, SignatureInvalid)
 		c.clock.Step(time.Second)
 	}
 	if got := server.count(); got < 2 || got > 7 {
 		t.Errorf("120 bad signatures in a minute have read the key %d times, want every %s", got, minKMSAge)
 	}
-	unsigned := newKey().subject()
+	unsigned := newKey().input()
 	unsigned.Signature = ""
 	before := server.count()
 	c.clock.Step(minKMSAge)
@@ -154,11 +154,11 @@ func TestKMSThatAnswersAgain(t *testing.T) {
 	server, ref := newServer(t.Name(), key)
 	server.fail(errors.New("sealed"))
 	c := newCluster(t, enforce("p", inKMS(ref)))
-	c.expect(key.subject(), Failed, KeyUnavailable)
+	c.expect(key.input(), Failed, KeyUnavailable)
 	server.fail(nil)
-	c.expect(key.subject(), Failed, KeyUnavailable)
+	c.expect(key.input(), Failed, KeyUnavailable)
 	c.clock.Step(MaxFailureAge)
-	c.expect(key.subject(), Passed, "")
+	c.expect(key.input(), Passed, "")
 }
 
 // slowSecrets fail after longer than a failure holds.
@@ -173,7 +173,7 @@ func TestFailureThatTookLongHoldsToo(t *testing.T) {
 	c := newCluster(t, enforce("p", inSecret("missing")))
 	c.Verifier = New(c.policies, slowSecrets{c}, c.clock)
 	for range 3 {
-		c.expect(newKey().subject(), Failed, KeyUnavailable)
+		c.expect(newKey().input(), Failed, KeyUnavailable)
 	}
 	if c.secrets.reads != 1 {
 		t.Errorf("it was waited for %d times, want once", c.secrets.reads)
@@ -188,11 +188,11 @@ func TestNobodyWaitsForAKMSLongerThanTheContext(t *testing.T) {
 	c := newCluster(t, enforce("p", inKMS(ref)))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if verdict, err := c.Verify(ctx, namespace, key.subject()); !errors.Is(err, context.Canceled) {
+	if verdict, err := c.Verify(ctx, namespace, key.input()); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %+v and %v", verdict, err)
 	}
 	close(server.block)
-	c.expect(key.subject(), Passed, "") // nothing was learned from who gave up
+	c.expect(key.input(), Passed, "") // nothing was learned from who gave up
 }
 
 func TestServerThatHangsIsAskedOnce(t *testing.T) {
@@ -204,7 +204,7 @@ func TestServerThatHangsIsAskedOnce(t *testing.T) {
 	var callers sync.WaitGroup
 	for range 10 {
 		callers.Go(func() {
-			if verdict, err := c.Verify(ctx, namespace, key.subject()); !errors.Is(err, context.Canceled) {
+			if verdict, err := c.Verify(ctx, namespace, key.input()); !errors.Is(err, context.Canceled) {
 				t.Errorf("got %+v and %v", verdict, err)
 			}
 		})
@@ -212,7 +212,7 @@ func TestServerThatHangsIsAskedOnce(t *testing.T) {
 	giveUp()
 	callers.Wait()
 	close(server.block)
-	c.expect(key.subject(), Passed, "")
+	c.expect(key.input(), Passed, "")
 	if got := server.count(); got > 2 { // the first call may be over before the last one begins
 		t.Errorf("it was asked %d times", got)
 	}
@@ -233,8 +233,8 @@ func TestSameSecretNameInAnotherNamespace(t *testing.T) {
 		key  *v1alpha1.KeyRef
 		want Result
 	}{"here": {inSecret("key"), Passed}, "elsewhere": {elsewhere, Failed}} {
-		trust := NewTrust(t.Context(), []*v1alpha1.VerificationPolicy{enforce("p", tc.key)}, keys)
-		if got := trust.Verify(t.Context(), key.subject()); got.Result != tc.want {
+		trust := NewSet(t.Context(), []*v1alpha1.VerificationPolicy{enforce("p", tc.key)}, keys)
+		if got := trust.Verify(t.Context(), key.input()); got.Result != tc.want {
 			t.Errorf("%s: got %+v", name, got)
 		}
 	}
@@ -252,12 +252,12 @@ func TestKMSThatDoesNotVerifyInTime(t *testing.T) {
 	key := newKey()
 	_, ref := newServer(t.Name(), key)
 	keys := NewKeys(nil, newCluster(t).clock)
-	trust := NewTrust(t.Context(), []*v1alpha1.VerificationPolicy{enforce("p", inKMS(ref))}, keys)
-	if got := trust.Verify(t.Context(), key.subject()); got.Result != Passed {
+	trust := NewSet(t.Context(), []*v1alpha1.VerificationPolicy{enforce("p", inKMS(ref))}, keys)
+	if got := trust.Verify(t.Context(), key.input()); got.Result != Passed {
 		t.Fatalf("got %+v", got)
 	}
 	trust.policies[0].authorities[0].verifier = remote{SignerVerifier: tardy{}}
-	if got := trust.Verify(t.Context(), key.subject()); got.Reason != KeyUnavailable {
+	if got := trust.Verify(t.Context(), key.input()); got.Reason != KeyUnavailable {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -273,12 +273,12 @@ func TestOnlyOldKeysAreReadAgainOnFailure(t *testing.T) {
 	old, oldRef := newServer(t.Name()+"-old", newKey())
 	recent, recentRef := newServer(t.Name()+"-recent", newKey())
 	c := newCluster(t, enforce("a", inKMS(oldRef)))
-	c.expect(newKey().subject(), Failed, SignatureInvalid)
+	c.expect(newKey().input(), Failed, SignatureInvalid)
 	c.clock.Step(minKMSAge / 2)
 	c.change(enforce("a", inKMS(oldRef)), enforce("b", inKMS(recentRef)))
-	c.expect(newKey().subject(), Failed, SignatureInvalid)
+	c.expect(newKey().input(), Failed, SignatureInvalid)
 	c.clock.Step(minKMSAge / 2)
-	c.expect(newKey().subject(), Failed, SignatureInvalid)
+	c.expect(newKey().input(), Failed, SignatureInvalid)
 	if old.count() != 2 || recent.count() != 1 {
 		t.Errorf("the old key was read %d times, want 2, the recent one %d times, want 1", old.count(), recent.count())
 	}

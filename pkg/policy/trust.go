@@ -14,9 +14,9 @@ import (
 	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
 )
 
-// Trust is what the policies of a namespace trust at one moment, with their
+// Set is what the policies of a namespace trust at one moment, with their
 // keys loaded. It is never changed after it was made.
-type Trust struct {
+type Set struct {
 	id       [sha256.Size]byte // of all that decides: policies by UID and version, and their keys
 	policies []policy          // those to enforce first, then by name
 	expires  time.Time         // when its keys are to be read again; zero for never
@@ -47,9 +47,9 @@ type fingerprint struct {
 	kms  string // reference to the KMS that verifies, if any
 }
 
-// NewTrust loads the keys of the policies.
-func NewTrust(ctx context.Context, policies []*v1alpha1.VerificationPolicy, keys *Keys) *Trust {
-	t := &Trust{policies: make([]policy, 0, len(policies))}
+// NewSet loads the keys of the policies.
+func NewSet(ctx context.Context, policies []*v1alpha1.VerificationPolicy, keys *Keys) *Set {
+	t := &Set{policies: make([]policy, 0, len(policies))}
 	sorted := slices.Clone(policies)
 	slices.SortFunc(sorted, func(a, b *v1alpha1.VerificationPolicy) int {
 		return cmp.Or(cmp.Compare(modeOf(a), modeOf(b)), cmp.Compare(a.Name, b.Name))
@@ -91,7 +91,7 @@ func identify(id hash.Hash, p *v1alpha1.VerificationPolicy, l loaded) {
 }
 
 // rest takes in how long what was loaded holds.
-func (t *Trust) rest(l loaded) {
+func (t *Set) rest(l loaded) {
 	if !l.expires.IsZero() && (t.expires.IsZero() || l.expires.Before(t.expires)) {
 		t.expires = l.expires
 	}

@@ -53,8 +53,8 @@ func compare(t *testing.T, what string, p *v1alpha1.VerificationPolicy, signatur
 	want := trustedresources.VerifyResource(t.Context(), task, nil, nil, policies)
 	checksum, err := task.Checksum()
 	check(t, err)
-	got := policy.NewTrust(t.Context(), policies, policy.NewKeys(nil, clock.RealClock{})).
-		Verify(t.Context(), policy.Subject{Checksum: checksum, Signature: signature})
+	got := policy.NewSet(t.Context(), policies, policy.NewKeys(nil, clock.RealClock{})).
+		Verify(t.Context(), policy.Input{Checksum: checksum, Signature: signature})
 	if got.Tekton() != want.VerificationResultType {
 		t.Errorf("%s: got %+v, Tekton's is %d (%v)", what, got, want.VerificationResultType, want.Err)
 	}

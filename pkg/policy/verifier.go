@@ -30,7 +30,7 @@ type Verifier struct {
 
 	mu      sync.Mutex // guards changes together with trusts
 	changes uint64     // of policies
-	trusts  *ttlcache.Cache[string, *Trust]
+	trusts  *ttlcache.Cache[string, *Set]
 
 	verdicts *ttlcache.Cache[question, Verdict]
 }
@@ -41,7 +41,7 @@ func New(policies Policies, secrets Secrets, clock clock.PassiveClock) *Verifier
 		policies: policies,
 		keys:     NewKeys(secrets, clock),
 		clock:    clock,
-		trusts:   ttlcache.New(ttlcache.WithCapacity[string, *Trust](maxNamespaces)),
+		trusts:   ttlcache.New(ttlcache.WithCapacity[string, *Set](maxNamespaces)),
 		verdicts: newVerdicts(),
 	}
 }
@@ -57,7 +57,7 @@ func (v *Verifier) PoliciesChanged(namespace string) {
 // Verify says what the policies of the namespace say about the subject. The
 // error says that they cannot be listed, or that the context ended. The verdict
 // is shared with other callers: it is not to be changed.
-func (v *Verifier) Verify(ctx context.Context, namespace string, s Subject) (Verdict, error) {
+func (v *Verifier) Verify(ctx context.Context, namespace string, s Input) (Verdict, error) {
 	trust, err := v.trust(ctx, namespace)
 	if err != nil {
 		return Verdict{}, err
@@ -79,7 +79,7 @@ func (v *Verifier) Verify(ctx context.Context, namespace string, s Subject) (Ver
 	return v.verify(ctx, trust, s)
 }
 
-func (v *Verifier) verify(ctx context.Context, trust *Trust, s Subject) (Verdict, error) {
+func (v *Verifier) verify(ctx context.Context, trust *Set, s Input) (Verdict, error) {
 	q, cacheable := ask(trust, s)
 	if cacheable {
 		if item := v.verdicts.Get(q); item != nil {
@@ -97,7 +97,7 @@ func (v *Verifier) verify(ctx context.Context, trust *Trust, s Subject) (Verdict
 }
 
 // trust is what the namespace's policies trust now.
-func (v *Verifier) trust(ctx context.Context, namespace string) (*Trust, error) {
+func (v *Verifier) trust(ctx context.Context, namespace string) (*Set, error) {
 	if item := v.trusts.Get(namespace); item != nil {
 		if trust := item.Value(); trust.expires.IsZero() || v.clock.Now().Before(trust.expires) {
 			return trust, nil
@@ -108,7 +108,7 @@ func (v *Verifier) trust(ctx context.Context, namespace string) (*Trust, error) 
 	if err != nil {
 		return nil, err
 	}
-	trust := NewTrust(ctx, policies, v.keys)
+	trust := NewSet(ctx, policies, v.keys)
 	if err := ctx.Err(); err != nil {
 		return nil, err // that a key was not read says nothing about it
 	}
@@ -123,7 +123,7 @@ func (v *Verifier) changed() uint64 {
 }
 
 // keep remembers what was made of policies unless some have changed meanwhile.
-func (v *Verifier) keep(namespace string, trust *Trust, before uint64) {
+func (v *Verifier) keep(namespace string, trust *Set, before uint64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.changes == before {

@@ -36,7 +36,7 @@ func TestVerdictDoesNotOutliveThePolicies(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			before := enforce("p", inline(ours))
 			c := newCluster(t, before)
-			s := ours.subject()
+			s := ours.input()
 			c.expect(s, Passed, "")
 			c.change(tc.after...)
 			c.expect(s, tc.want, tc.reason)
@@ -48,7 +48,7 @@ func TestVerdictDoesNotOutliveThePolicies(t *testing.T) {
 
 func TestVerdictDoesNotOutliveTheMode(t *testing.T) {
 	c := newCluster(t, enforce("p", inline(newKey())))
-	s := newKey().subject()
+	s := newKey().input()
 	if got := c.verify(s); got.Mode != Enforce {
 		t.Errorf("got %+v", got)
 	}
@@ -60,20 +60,20 @@ func TestVerdictDoesNotOutliveTheMode(t *testing.T) {
 
 func TestVerdictDoesNotOutliveTheSubject(t *testing.T) {
 	key := newKey()
-	good := key.subject()
+	good := key.input()
 	c := newCluster(t, matching(enforce("p", inline(key)), good.Source))
 	c.expect(good, Passed, "")
 	for name, tc := range map[string]struct {
-		change func(*Subject)
+		change func(*Input)
 		want   Result
 		reason Reason
 	}{
-		"signature":        {func(s *Subject) { s.Signature = newKey().subject().Signature }, Failed, SignatureInvalid},
-		"no signature":     {func(s *Subject) { s.Signature = "" }, Failed, Unsigned},
-		"checksum":         {func(s *Subject) { s.Checksum = append([]byte{8}, s.Checksum[1:]...) }, Failed, SignatureInvalid},
-		"shorter checksum": {func(s *Subject) { s.Checksum = s.Checksum[1:] }, Failed, SignatureInvalid},
-		"longer checksum":  {func(s *Subject) { s.Checksum = append([]byte{}, append(s.Checksum, 0)...) }, Failed, SignatureInvalid},
-		"source":           {func(s *Subject) { s.Source += "/other" }, Skipped, NoPolicy},
+		"signature":        {func(s *Input) { s.Signature = newKey().input().Signature }, Failed, SignatureInvalid},
+		"no signature":     {func(s *Input) { s.Signature = "" }, Failed, Unsigned},
+		"checksum":         {func(s *Input) { s.Checksum = append([]byte{8}, s.Checksum[1:]...) }, Failed, SignatureInvalid},
+		"shorter checksum": {func(s *Input) { s.Checksum = s.Checksum[1:] }, Failed, SignatureInvalid},
+		"longer checksum":  {func(s *Input) { s.Checksum = append([]byte{}, append(s.Checksum, 0)...) }, Failed, SignatureInvalid},
+		"source":           {func(s *Input) { s.Source += "/other" }, Skipped, NoPolicy},
 	} {
 		t.Run(name, func(*testing.T) {
 			s := good
@@ -104,9 +104,9 @@ func TestChangeWhilePoliciesAreLoaded(t *testing.T) {
 				c.policies.set(version(enforce("p", inline(theirs)), "2"))
 				c.PoliciesChanged(told)
 			}
-			c.verify(ours.subject()) // by the policies of before or after
-			c.expect(ours.subject(), Failed, SignatureInvalid)
-			c.expect(theirs.subject(), Passed, "")
+			c.verify(ours.input()) // by the policies of before or after
+			c.expect(ours.input(), Failed, SignatureInvalid)
+			c.expect(theirs.input(), Passed, "")
 			if c.policies.lists != 2 {
 				t.Errorf("policies were listed %d times, want twice", c.policies.lists)
 			}
@@ -119,10 +119,10 @@ func TestPoliciesAreLoadedOnce(t *testing.T) {
 	key := newKey()
 	c := newCluster(t, enforce("p", inline(key)))
 	for range 100 {
-		c.expect(key.subject(), Passed, "")
+		c.expect(key.input(), Passed, "")
 	}
 	c.PoliciesChanged("elsewhere")
-	c.expect(key.subject(), Passed, "")
+	c.expect(key.input(), Passed, "")
 	if c.policies.lists != 1 {
 		t.Errorf("policies were listed %d times, want once", c.policies.lists)
 	}
@@ -133,11 +133,11 @@ func TestPoliciesThatCannotBeListed(t *testing.T) {
 	key := newKey()
 	c := newCluster(t, enforce("p", inline(key)))
 	c.policies.err = outage
-	if verdict, err := c.Verify(t.Context(), namespace, key.subject()); !errors.Is(err, outage) {
+	if verdict, err := c.Verify(t.Context(), namespace, key.input()); !errors.Is(err, outage) {
 		t.Errorf("got %+v and %v", verdict, err)
 	}
 	c.policies.err = nil
-	c.expect(key.subject(), Passed, "")
+	c.expect(key.input(), Passed, "")
 }
 
 // For the race detector, and: whoever is told Passed was so by policies that
@@ -147,7 +147,7 @@ func TestConcurrentUse(t *testing.T) {
 	server, ref := newServer(t.Name(), ours)
 	c := newCluster(t, enforce("p", inSecret("key"), inKMS(ref)))
 	c.secrets.putKey("key", ours)
-	good, bad := ours.subject(), newKey().subject()
+	good, bad := ours.input(), newKey().input()
 	var workers sync.WaitGroup
 	for worker := range 8 {
 		workers.Go(func() {

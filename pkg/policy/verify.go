@@ -10,8 +10,8 @@ import (
 	"github.com/tektoncd/pipeline/pkg/apis/config"
 )
 
-// Subject is what is verified.
-type Subject struct {
+// Input is what is verified.
+type Input struct {
 	// Checksum is Tekton's checksum of the resource.
 	Checksum []byte
 	// Signature is the value of the annotation tekton.dev/signature, or of
@@ -38,7 +38,7 @@ func NoMatch(flag string) Mode {
 }
 
 // Verify says what the policies say about the subject. It may ask a KMS.
-func (t *Trust) Verify(ctx context.Context, s Subject) Verdict {
+func (t *Set) Verify(ctx context.Context, s Input) Verdict {
 	matching, invalid := t.match(normalized(s.Source))
 	if invalid != nil {
 		return decide([]Outcome{*invalid})
@@ -46,7 +46,7 @@ func (t *Trust) Verify(ctx context.Context, s Subject) Verdict {
 	if len(matching) == 0 {
 		return Verdict{Outcome: Outcome{Mode: s.NoMatch, Result: Skipped, Reason: NoPolicy}}
 	}
-	check := checks{subject: s, done: map[fingerprint]error{}}
+	check := checks{input: s, done: map[fingerprint]error{}}
 	outcomes := make([]Outcome, 0, len(matching))
 	if err := check.decode(); err != nil {
 		for _, p := range matching {
@@ -65,7 +65,7 @@ func (t *Trust) Verify(ctx context.Context, s Subject) Verdict {
 // match returns the policies that have a pattern for the source. As in Tekton,
 // a pattern that is no regular expression fails the verification, whatever its
 // policy's mode, unless an earlier pattern of its policy matches.
-func (t *Trust) match(source string) (matching []*policy, invalid *Outcome) {
+func (t *Set) match(source string) (matching []*policy, invalid *Outcome) {
 	for i := range t.policies {
 		p := &t.policies[i]
 		for _, pattern := range p.patterns {
@@ -92,7 +92,7 @@ func (p *policy) verify(ctx context.Context, check *checks) Outcome {
 	if p.problem != "" {
 		return p.failed(p.problem, p.message)
 	}
-	if check.subject.Signature == "" {
+	if check.input.Signature == "" {
 		return p.failed(Unsigned, "")
 	}
 	reason, message := SignatureInvalid, "no authority verifies the signature over this content"
@@ -118,20 +118,20 @@ func (p *policy) verify(ctx context.Context, check *checks) Outcome {
 // checks are the checks of one signature; policies that share a key share the
 // check.
 type checks struct {
-	subject   Subject
+	input     Input
 	signature []byte
 	done      map[fingerprint]error
 }
 
 func (c *checks) decode() (err error) {
-	c.signature, err = base64.StdEncoding.DecodeString(c.subject.Signature)
+	c.signature, err = base64.StdEncoding.DecodeString(c.input.Signature)
 	return err
 }
 
 func (c *checks) verify(ctx context.Context, a authority) error {
 	err, known := c.done[a.key]
 	if !known {
-		err = a.verifier.VerifySignature(bytes.NewReader(c.signature), bytes.NewReader(c.subject.Checksum), options.WithContext(ctx))
+		err = a.verifier.VerifySignature(bytes.NewReader(c.signature), bytes.NewReader(c.input.Checksum), options.WithContext(ctx))
 		c.done[a.key] = err
 	}
 	return err

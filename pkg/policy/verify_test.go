@@ -23,8 +23,8 @@ func names(outcomes []Outcome) []string {
 
 func TestReasons(t *testing.T) {
 	ours, theirs := newKey(), newKey()
-	good := ours.subject()
-	with := func(change func(*Subject)) Subject {
+	good := ours.input()
+	with := func(change func(*Input)) Input {
 		s := good
 		change(&s)
 		return s
@@ -39,7 +39,7 @@ func TestReasons(t *testing.T) {
 
 	for name, tc := range map[string]struct {
 		policies []*v1alpha1.VerificationPolicy
-		subject  Subject
+		subject  Input
 		want     Result
 		reason   Reason
 		message  string
@@ -47,13 +47,13 @@ func TestReasons(t *testing.T) {
 		"good":                         {policies(enforce("p", inline(ours))), good, Passed, "", ""},
 		"good, second authority":       {policies(enforce("p", inline(theirs), inline(ours))), good, Passed, "", ""},
 		"good, key in a Secret":        {policies(enforce("p", inSecret("ours"))), good, Passed, "", ""},
-		"good, hash as the policy has": {policies(enforce("p", sha512)), with(func(s *Subject) { s.Signature = ours.sign(message, crypto.SHA512) }), Passed, "", ""},
+		"good, hash as the policy has": {policies(enforce("p", sha512)), with(func(s *Input) { s.Signature = ours.sign(message, crypto.SHA512) }), Passed, "", ""},
 		"another hash":                 {policies(enforce("p", sha512)), good, Failed, SignatureInvalid, "no authority verifies"},
 		"no policy":                    {nil, good, Skipped, NoPolicy, ""},
 		"no policy for the source":     {policies(matching(enforce("p", inline(ours)), "https://other/.*")), good, Skipped, NoPolicy, ""},
-		"unsigned":                     {policies(enforce("p", inline(ours))), with(func(s *Subject) { s.Signature = "" }), Failed, Unsigned, ""},
-		"not base64":                   {policies(enforce("p", inline(ours))), with(func(s *Subject) { s.Signature = "!" }), Failed, SignatureInvalid, "no base64"},
-		"content changed":              {policies(enforce("p", inline(ours))), with(func(s *Subject) { s.Checksum = slices.Repeat([]byte{8}, 32) }), Failed, SignatureInvalid, "no authority verifies"},
+		"unsigned":                     {policies(enforce("p", inline(ours))), with(func(s *Input) { s.Signature = "" }), Failed, Unsigned, ""},
+		"not base64":                   {policies(enforce("p", inline(ours))), with(func(s *Input) { s.Signature = "!" }), Failed, SignatureInvalid, "no base64"},
+		"content changed":              {policies(enforce("p", inline(ours))), with(func(s *Input) { s.Checksum = slices.Repeat([]byte{8}, 32) }), Failed, SignatureInvalid, "no authority verifies"},
 		"another key":                  {policies(enforce("p", inline(theirs))), good, Failed, SignatureInvalid, "no authority verifies"},
 		"Secret missing":               {policies(enforce("p", inSecret("missing"))), good, Failed, KeyUnavailable, `authority "authority-0": the key cannot be read: Secret ns/missing: not found`},
 		"… spoils a good key":          {policies(enforce("p", inline(ours), inSecret("missing"))), good, Failed, KeyUnavailable, `"authority-1"`},
@@ -121,7 +121,7 @@ func TestEveryMatchingPolicyIsReported(t *testing.T) {
 			"a", failure, []string{"a FAILED SignatureInvalid", "b FAILED SignatureInvalid"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			verdict := newCluster(t, tc.policies...).verify(ours.subject())
+			verdict := newCluster(t, tc.policies...).verify(ours.input())
 			if got := names(verdict.Policies); !slices.Equal(got, tc.want) {
 				t.Errorf("got %q, want %q", got, tc.want)
 			}
@@ -141,7 +141,7 @@ func withMode(p *v1alpha1.VerificationPolicy, mode v1alpha1.ModeType) *v1alpha1.
 // Tekton refuses what it cannot decode even where policies only warn.
 func TestUndecodableSignatureIsRefusedWhereOthersAreWarnedOf(t *testing.T) {
 	ours := newKey()
-	s := ours.subject()
+	s := ours.input()
 	c := newCluster(t, warn("p", inline(newKey())))
 	if got := c.verify(s).Tekton(); got != trustedresources.VerificationWarn {
 		t.Errorf("a wrong signature: got %s", resultNames[got])
@@ -153,7 +153,7 @@ func TestUndecodableSignatureIsRefusedWhereOthersAreWarnedOf(t *testing.T) {
 }
 
 func TestNoMatchDecidesWithoutPolicy(t *testing.T) {
-	s := newKey().subject()
+	s := newKey().input()
 	for mode, want := range map[Mode]trustedresources.VerificationResultType{
 		Skip: trustedresources.VerificationSkip, Warn: trustedresources.VerificationWarn, Enforce: trustedresources.VerificationError,
 	} {

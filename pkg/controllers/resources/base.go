@@ -33,7 +33,7 @@ type base struct {
 	namespaces  namespaceLabels
 	release     func() error
 	ring        func() *keys.Ring
-	distrust    func(signerType string)
+	invalidate  func(signerType string)
 	authorities decision.Authorities
 	events      eventRecorder
 	metrics     *observe.Metrics
@@ -58,7 +58,7 @@ func newBase(ctx context.Context, kind resource.Kind, env *environment.Environme
 		namespaces:  env.NamespaceLabels,
 		release:     env.CheckRelease,
 		ring:        env.Keys.Ring,
-		distrust:    env.Keys.Distrust,
+		invalidate:  env.Keys.Invalidate,
 		authorities: newPolicyAuthorities(ctx),
 		events:      env.Events,
 		metrics:     env.Metrics,

@@ -67,7 +67,7 @@ func (b *base) conclude(ctx context.Context, key string, obj resource.Object, er
 		return err
 	}
 	if errors.Is(err, keys.ErrSigner) {
-		b.distrust(b.config().Signer(b.kind))
+		b.invalidate(b.config().Signer(b.kind))
 	}
 	for _, f := range failures {
 		if !f.is(err) {

@@ -103,7 +103,7 @@ func newTestReconciler(t *testing.T) *Reconciler {
 		t.Fatal(err)
 	}
 	return &Reconciler{base: &base{
-		kind: resource.Task, metrics: recorder, events: silent{}, config: config.Default, distrust: func(string) {},
+		kind: resource.Task, metrics: recorder, events: silent{}, config: config.Default, invalidate: func(string) {},
 	}}
 }
 

@@ -21,8 +21,8 @@ const (
 
 // attach signs an image and attaches the signature to it. It is there for
 // readers when attach returns.
-func attach(ctx context.Context, repository *registry.Repository, subject ocispec.Descriptor, key *keys.Key, witnesses imagesignature.Options) error {
-	signature, err := imagesignature.Sign(ctx, subject.Digest, key, witnesses)
+func attach(ctx context.Context, repository *registry.Repository, subject ocispec.Descriptor, key *keys.Key, log imagesignature.Options) error {
+	signature, err := imagesignature.Sign(ctx, subject.Digest, key, log)
 	if err != nil {
 		return err
 	}

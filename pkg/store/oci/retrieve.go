@@ -143,7 +143,7 @@ func Inspect(ctx context.Context, client *registry.Client, reference string, tru
 
 // Sign attaches a signature to a bundle that anybody may have pushed, and
 // returns its reference by digest.
-func Sign(ctx context.Context, client *registry.Client, reference string, key *keys.Key, witnesses imagesignature.Options) (string, error) {
+func Sign(ctx context.Context, client *registry.Client, reference string, key *keys.Key, log imagesignature.Options) (string, error) {
 	repository, manifest, err := open(ctx, client, reference)
 	if err != nil {
 		return "", err
@@ -151,7 +151,7 @@ func Sign(ctx context.Context, client *registry.Client, reference string, key *k
 	if _, err := readAll(ctx, repository, manifest, &keys.Ring{}); err != nil {
 		return "", err // what we do not understand we do not sign
 	}
-	return referenceTo(repository, manifest), attach(ctx, repository, manifest.Descriptor, key, witnesses)
+	return referenceTo(repository, manifest), attach(ctx, repository, manifest.Descriptor, key, log)
 }
 
 func open(ctx context.Context, client *registry.Client, reference string) (*registry.Repository, registry.Blob, error) {

@@ -17,8 +17,8 @@ type Store struct {
 	Registry *registry.Client
 	// Prefix is what the names of all repositories start with.
 	Prefix string
-	// Witnesses of the signatures of images.
-	Witnesses imagesignature.Options
+	// TransparencyLog is where the signatures of images are entered.
+	TransparencyLog imagesignature.Options
 }
 
 // Stored says where a resource is.
@@ -96,7 +96,7 @@ func (s *Store) upload(ctx context.Context, repository *registry.Repository, bui
 	if err := repository.PushBlob(ctx, built.Layer); err != nil {
 		return err
 	}
-	if err := attach(ctx, repository, built.Manifest.Descriptor, key, s.Witnesses); err != nil {
+	if err := attach(ctx, repository, built.Manifest.Descriptor, key, s.TransparencyLog); err != nil {
 		return err
 	}
 	return tag(ctx, repository, built, StateTag(built.Checksum))

@@ -86,7 +86,7 @@ func (c *Contest) cold(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return passed(policy.NewTrust(ctx, c.policies, policy.NewKeys(c, clock.RealClock{})).Verify(ctx, s))
+	return passed(policy.NewSet(ctx, c.policies, policy.NewKeys(c, clock.RealClock{})).Verify(ctx, s))
 }
 
 // warm remembers all but the checksum.
@@ -102,9 +102,9 @@ func (c *Contest) warm(ctx context.Context) error {
 	return passed(verdict)
 }
 
-func (c *Contest) subject() (policy.Subject, error) {
+func (c *Contest) subject() (policy.Input, error) {
 	checksum, err := c.task.Checksum()
-	return policy.Subject{
+	return policy.Input{
 		Checksum: checksum, Signature: c.task.Annotations[trustedresources.SignatureAnnotation], Source: source, NoMatch: policy.Skip,
 	}, err
 }

@@ -56,12 +56,12 @@ func MeasureMemory(ctx context.Context, sourceBytes int) (Memory, error) {
 	return m, nil
 }
 
-func (k signer) subject(i, sourceBytes int) (policy.Subject, error) {
+func (k signer) subject(i, sourceBytes int) (policy.Input, error) {
 	digest := crypto.SHA256.New()
 	checksum := digest.Sum(binary.BigEndian.AppendUint64(nil, uint64(i)))[:crypto.SHA256.Size()] //nolint:gosec // not negative
 	sig, err := k.SignMessage(strings.NewReader(string(checksum)))
 	address := fmt.Sprintf("%s/%d", strings.TrimSuffix(source, ".git"), i)
-	return policy.Subject{
+	return policy.Input{
 		Checksum: checksum, Signature: resource.EncodeSignature(sig), NoMatch: policy.Skip,
 		Source: address + strings.Repeat("x", max(0, sourceBytes-len(address))),
 	}, err
