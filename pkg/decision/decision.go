@@ -1,51 +1,78 @@
-// Package decision decides whether a resource must be signed, and signs it.
+// Package decision answers the question "what happens to this resource, and
+// why?". The answer depends on a snapshot and on the summary of the resource only,
+// so that the controllers, commands and tests get the same one.
 package decision
 
-// SignatureState is what the signature on a resource turned out to be.
-type SignatureState string
-
-// The states of a signature.
-const (
-	// Unsigned means: there is no signature.
-	Unsigned SignatureState = "Unsigned"
-	// Active means: it verifies with the active key.
-	Active SignatureState = "Active"
-	// Superseded means: it verifies with another key of our ring.
-	Superseded SignatureState = "Superseded"
-	// Foreign means: it verifies only with an authority of a policy.
-	Foreign SignatureState = "Foreign"
-	// Invalid means: it verifies with nothing we know. Either the content changed
-	// after it was signed, or it never was a signature of this resource.
-	Invalid SignatureState = "Invalid"
+import (
+	"github.com/trusted-resources/chains-extension/pkg/keys"
 )
 
-// Reason says why a resource is signed. The values appear in Events, logs and
-// metrics.
+// Action is what happens to a resource.
+type Action string
+
+// The actions.
+const (
+	// Leave: the resource stays as it is.
+	Leave Action = "Leave"
+	// Sign: the resource is signed with Decision.Key.
+	Sign Action = "Sign"
+	// Wait: the resource is neither signed nor left for good; Decision.Err says what
+	// has to change first.
+	Wait Action = "Wait"
+)
+
+// Reason says why an action was chosen.
 type Reason string
 
-// The reasons to sign, and the one not to.
+// The reasons to sign. The values appear in Events, logs and metrics.
 const (
-	// NotNeeded means: the resource is left as it is.
-	NotNeeded Reason = ""
-	// FirstSignature means: it had none.
-	FirstSignature Reason = "Unsigned"
-	// KeyRotated means: it was signed with a key of ours that is not active any more.
+	// Unsigned: the resource has no signature.
+	Unsigned Reason = "Unsigned"
+	// KeyRotated: a key of our ring that is not active any more made the signature.
 	KeyRotated Reason = "KeyRotated"
-	// ContentChanged means: its signature does not verify, a re-sign after change.
+	// ContentChanged: no key of our ring and no authority verifies the signature.
+	// Either the content changed after it was signed, or the annotation never was a
+	// signature of this resource.
 	ContentChanged Reason = "ContentChanged"
 )
 
-// Decide is what a signature in some state asks for, on a resource that is
-// selected, not being deleted, and of a kind that has a signer.
-func Decide(state SignatureState) Reason {
-	switch state {
-	case Unsigned:
-		return FirstSignature
-	case Superseded:
-		return KeyRotated
-	case Invalid:
-		return ContentChanged
-	case Active, Foreign:
-	}
-	return NotNeeded
+// The reasons to leave a resource as it is.
+const (
+	// SignerNone: resources of this kind have no signer.
+	SignerNone Reason = "SignerNone"
+	// Deleting: the resource or its namespace is being deleted.
+	Deleting Reason = "Deleting"
+	// NamespaceNotSelected: the namespace is not selected for signing.
+	NamespaceNotSelected Reason = "NamespaceNotSelected"
+	// SignedByActiveKey: the signature verifies with the active key.
+	SignedByActiveKey Reason = "SignedByActiveKey"
+	// SignedByAuthority: the signature verifies only with an authority of a
+	// VerificationPolicy of the namespace.
+	SignedByAuthority Reason = "SignedByAuthority"
+)
+
+// The reasons to wait.
+const (
+	// TektonTooOld: Tekton would refuse the signature.
+	TektonTooOld Reason = "TektonTooOld"
+	// NoKey: there is no usable key.
+	NoKey Reason = "NoKey"
+	// Undecided: an authority that cannot be read now may have made the signature.
+	Undecided Reason = "Undecided"
+)
+
+// Decision is what happens to one state of a resource.
+type Decision struct {
+	Action Action
+	Reason Reason
+	// Key is the active key. It is nil if there is none, or if the resource is not
+	// selected.
+	Key *keys.Key
+	// Overwrites reports that signing replaces a signature that no known key
+	// verifies. Policies in an informer cache can be out of date, and an overwritten
+	// signature is lost. So before the write, the decision must be made again with
+	// policies that were read from the API server (docs/design/0004).
+	Overwrites bool
+	// Err is set for Wait. It wraps tekton.ErrTooOld, keys.ErrNoKey or ErrUndecided.
+	Err error
 }

@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/watch"
 
-	"github.com/trusted-resources/chains-extension/pkg/controllers/resources"
+	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 )
 
 // events are those that tell of a signature.
@@ -43,7 +43,7 @@ func (b *bench) settleEvents(ctx context.Context, namespace string, count int, l
 	defer quiet.Stop()
 
 	client := b.cluster.Kube.CoreV1().Events(namespace)
-	about := metav1.ListOptions{FieldSelector: "reason=" + resources.ReasonSigned}
+	about := metav1.ListOptions{FieldSelector: "reason=" + v1alpha1.ReasonSigned}
 	list, err := client.List(ctx, about)
 	if err != nil {
 		return events{}, err

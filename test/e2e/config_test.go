@@ -10,8 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/trusted-resources/chains-extension/pkg/controllers/environment"
-	"github.com/trusted-resources/chains-extension/pkg/controllers/resources"
+	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
@@ -97,7 +96,7 @@ func TestBadConfigKeepsTheLastGood(t *testing.T) {
 			e.configure(map[string]string{"artifacts.task.signer": "none", tc.key: tc.value})
 			cm, err := cluster.Kube.CoreV1().ConfigMaps(harness.SystemNamespace).Get(t.Context(), harness.ConfigMap, metav1.GetOptions{})
 			e.check(err)
-			e.event(cm, environment.ReasonConfigRefused, tc.says)
+			e.event(cm, v1alpha1.ReasonConfigRefused, tc.says)
 			e.logged(e.controller, "Configuration refused", strings.ReplaceAll(tc.says, `"`, `\"`))
 			resource := strings.ToLower(strings.NewReplacer(" ", "-", "'", "").Replace(name))
 			e.create(task(ns, resource))
@@ -142,7 +141,7 @@ func TestOldTekton(t *testing.T) {
 	defer release(current)
 	e.controller = e.replica("controller")
 	created := e.create(task(ns, "waits"))
-	e.event(created, resources.ReasonTektonTooOld, "v1.9.3", "v1.10.0")
+	e.event(created, v1alpha1.ReasonTektonTooOld, "v1.9.3", "v1.10.0")
 	e.logged(e.controller, "Nothing is signed", "v1.9.3")
 	if got := e.get(ns, "waits"); signature(got) != "" {
 		t.Error("it was signed all the same")

@@ -10,7 +10,7 @@ import (
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/trusted-resources/chains-extension/pkg/controllers/resources"
+	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 )
 
 // In some clusters a mutating webhook changes whatever is written, so that
@@ -20,7 +20,7 @@ func TestDisputeWithAMutatingPolicy(t *testing.T) {
 	ns := e.namespace()
 	e.stampUpdates(ns)
 	created := e.create(task(ns, "disputed"))
-	e.event(created, resources.ReasonDisputed, "mutating admission webhook")
+	e.event(created, v1alpha1.ReasonDisputed, "mutating admission webhook")
 
 	// Held back for 1, 2, 4, 8 seconds: that is at most 4 writes from here on,
 	// where a loop would make hundreds.

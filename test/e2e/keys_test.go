@@ -11,7 +11,7 @@ import (
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 
-	"github.com/trusted-resources/chains-extension/pkg/controllers/resources"
+	trv1alpha1 "github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/test/fixtures"
 	"github.com/trusted-resources/chains-extension/test/harness"
@@ -49,7 +49,7 @@ func TestBadKeysAtStart(t *testing.T) {
 			e.controller = e.replica("controller")
 			e.logged(e.controller, append(tc.says, "Signing key not usable")...)
 			created := e.create(task(ns, "waits"))
-			e.event(created, resources.ReasonNoKey, tc.says...)
+			e.event(created, trv1alpha1.ReasonNoKey, tc.says...)
 			if got := e.get(ns, "waits"); signature(got) != "" {
 				t.Error("it was signed all the same")
 			}
@@ -91,7 +91,7 @@ func TestRotation(t *testing.T) {
 	e.check(next.Write(e.secretsDir))
 	e.public = public
 	e.signed(ns, "rotated")
-	e.event(created, resources.ReasonSignedAgain, "not active any more")
+	e.event(created, trv1alpha1.ReasonSignedAgain, "not active any more")
 
 	// After a restart the old key is known from the secret only.
 	e.check(e.controller.Stop(t.Context()))
@@ -196,7 +196,7 @@ func TestSomebodyElsesSignature(t *testing.T) {
 		theirs, them := e.signedBySomebodyElse(ns, "theirs")
 		e.policy(ns, v1alpha1.Authority{Name: "them", Key: &v1alpha1.KeyRef{SecretRef: &corev1.SecretReference{Namespace: ns, Name: "missing"}}})
 		created := e.create(theirs)
-		e.event(created, resources.ReasonUndecided, "missing", "policy-")
+		e.event(created, trv1alpha1.ReasonUndecided, "missing", "policy-")
 		if got := e.get(ns, "theirs"); signature(got) != signature(theirs) {
 			t.Error("their signature was overwritten")
 		}

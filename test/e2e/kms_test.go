@@ -16,7 +16,7 @@ import (
 	"github.com/tektoncd/pipeline/pkg/trustedresources"
 	"knative.dev/pkg/apis"
 
-	"github.com/trusted-resources/chains-extension/pkg/controllers/resources"
+	trv1alpha1 "github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
@@ -125,7 +125,7 @@ func TestKMSRotatesTheKey(t *testing.T) {
 	e.create(task(ns, "new")) // nobody tells the controller, it finds out by this one
 	e.signed(ns, "new")
 	e.signed(ns, "old")
-	e.event(old, resources.ReasonSignedAgain, "not active any more")
+	e.event(old, trv1alpha1.ReasonSignedAgain, "not active any more")
 }
 
 func TestKMSIsSealedForAWhile(t *testing.T) {
@@ -137,7 +137,7 @@ func TestKMSIsSealedForAWhile(t *testing.T) {
 	e.check(vault.Seal(t.Context()))
 	e.cleanup(func() error { return vault.Unseal(cleanupContext()) }) // it may be repeated
 	waits := e.create(task(ns, "waits"))
-	e.event(waits, resources.ReasonSignerFailed, "Vault is sealed")
+	e.event(waits, trv1alpha1.ReasonSignerFailed, "Vault is sealed")
 	e.check(vault.Unseal(t.Context()))
 	e.signed(ns, "waits")
 }
@@ -153,7 +153,7 @@ func TestKMSHangsForAWhile(t *testing.T) {
 	e.check(vault.Pause())
 	e.cleanup(vault.Resume) // it may be repeated
 	waits := e.create(task(ns, "waits"))
-	e.eventWithin(2*time.Minute, waits, resources.ReasonSignerFailed, "no answer in time")
+	e.eventWithin(2*time.Minute, waits, trv1alpha1.ReasonSignerFailed, "no answer in time")
 	e.check(vault.Resume())
 	e.signed(ns, "waits")
 }

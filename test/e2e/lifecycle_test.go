@@ -12,7 +12,7 @@ import (
 	"github.com/tektoncd/pipeline/pkg/trustedresources"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/trusted-resources/chains-extension/pkg/controllers/resources"
+	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/keys"
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
@@ -51,7 +51,7 @@ func createUnsigned(e *env, ns string) {
 	keyID := e.keyID()
 	created := e.create(task(ns, "plain"))
 	e.signed(ns, "plain")
-	e.event(created, resources.ReasonSigned, keyID)
+	e.event(created, v1alpha1.ReasonSigned, keyID)
 	e.logged(e.controller, `"msg":"Resource signed"`, `"kind":"Task"`, `"namespace":"`+ns+`"`, `"name":"plain"`, `"reason":"Unsigned"`, keyID)
 }
 
@@ -190,8 +190,8 @@ func otherKinds(e *env, ns string) {
 		}
 		return harness.Verify(e.Context(), got, e.public)
 	})
-	e.event(pipeline, resources.ReasonSigned, keyID)
-	e.event(action, resources.ReasonSigned, keyID)
+	e.event(pipeline, v1alpha1.ReasonSigned, keyID)
+	e.event(action, v1alpha1.ReasonSigned, keyID)
 }
 
 // updating changes a signed Task.
@@ -203,7 +203,7 @@ func updating(mergePatch string) func(*env, string) {
 		if after := e.signed(ns, created.Name); signature(before) == signature(after) {
 			e.Error("the signature is still the one from before")
 		}
-		e.event(created, resources.ReasonSignedAgain, "content has changed")
+		e.event(created, v1alpha1.ReasonSignedAgain, "content has changed")
 	}
 }
 

@@ -3,7 +3,6 @@ package runs
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
@@ -13,31 +12,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
-	"k8s.io/client-go/tools/cache"
 
 	"github.com/trusted-resources/chains-extension/pkg/dependencies"
 	"github.com/trusted-resources/chains-extension/pkg/policy"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/pkg/store/oci"
 )
-
-// cached are the resources that the controller watches anyway.
-type cached map[resource.Kind]cache.Indexer
-
-var _ dependencies.Objects = cached{}
-
-// Object implements dependencies.Objects.
-func (c cached) Object(kind resource.Kind, namespace, name string) (resource.Object, error) {
-	item, exists, err := c[kind].GetByKey(cache.NewObjectName(namespace, name).String())
-	if err != nil || !exists {
-		return nil, err
-	}
-	object, ok := item.(resource.Object)
-	if !ok {
-		return nil, fmt.Errorf("the cache of kind %s holds a %T", kind, item)
-	}
-	return object, nil
-}
 
 // requests reads ResolutionRequests one by one: they hold whole resources, so
 // that a cache of all of them would be large, and each is asked for about once.

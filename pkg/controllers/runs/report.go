@@ -3,7 +3,7 @@ package runs
 import (
 	"cmp"
 	"context"
-	"strings"
+	"errors"
 
 	"github.com/tektoncd/chains/pkg/chains/objects"
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
@@ -15,26 +15,20 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
 	"knative.dev/pkg/apis"
 	kubeclient "knative.dev/pkg/client/injection/kube/client"
-	"knative.dev/pkg/controller"
-	"knative.dev/pkg/kmeta"
-	"knative.dev/pkg/logging"
 
 	"github.com/trusted-resources/chains-extension/pkg/attestation"
 	"github.com/trusted-resources/chains-extension/pkg/config"
-	"github.com/trusted-resources/chains-extension/pkg/controllers/environment"
+	"github.com/trusted-resources/chains-extension/pkg/controllers/informers"
 	"github.com/trusted-resources/chains-extension/pkg/dependencies"
 	"github.com/trusted-resources/chains-extension/pkg/keys"
 	"github.com/trusted-resources/chains-extension/pkg/observe"
 	"github.com/trusted-resources/chains-extension/pkg/policy"
-	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/store/oci"
 )
-
-// ReasonVerificationDiffers is the reason of the Event on a run whose
-// verification comes out otherwise than Tekton's did.
-const ReasonVerificationDiffers = "VerificationDiffers"
 
 // reporter reports on runs from what the cluster holds.
 type reporter struct {
@@ -42,39 +36,59 @@ type reporter struct {
 	evidence dependencies.Collector
 	verifier *policy.Verifier
 	keys     ring
-	events   *observe.Events
-	metrics  *observe.Metrics
+	emitter  Emitter
 	clock    clock.PassiveClock
 }
 
 var _ attestation.Reporter = (*reporter)(nil)
 
-func newReporter(ctx context.Context, env *environment.Environment) *reporter {
-	objects := cached{}
-	for _, kind := range resource.Kinds {
-		objects[kind] = environment.Informer(ctx, kind).GetIndexer()
-	}
+// Inputs are what the controllers of runs share with the other controllers.
+type Inputs struct {
+	// SecretsDir is the directory in which the signing secret is mounted.
+	SecretsDir string
+	// Namespaces limits the controllers to some namespaces. Empty means all.
+	Namespaces []string
+	Config     func() *config.Config
+	Keys       func() *keys.Ring
+	// Store returns the place where bundles are stored, or nil if there is none.
+	Store    func() *oci.Store
+	Objects  dependencies.Objects
+	Handlers *informers.Handlers
+	Emitter  Emitter
+}
+
+// Emitter emits facts.
+type Emitter interface {
+	Emit(ctx context.Context, f observe.Fact)
+}
+
+func newReporter(ctx context.Context, in Inputs) (*reporter, error) {
 	history := newSightings()
-	env.Handle(ctx, taskruninformer.Get(ctx).Informer(), controller.HandleAll(history.see))
-	env.Handle(ctx, pipelineruninformer.Get(ctx).Informer(), controller.HandleAll(history.see))
+	see := cache.ResourceEventHandlerFuncs{AddFunc: history.see, UpdateFunc: func(_, item any) { history.see(item) }}
 	watched := policyinformer.Get(ctx)
 	verifier := policy.New(policies{watched.Lister()}, secrets{kubeclient.Get(ctx).CoreV1()}, clock.RealClock{})
-	env.Handle(ctx, watched.Informer(), controller.HandleAll(func(item any) {
-		if policy, err := kmeta.DeletionHandlingAccessor(item); err == nil {
-			verifier.PoliciesChanged(policy.GetNamespace())
+	changed := func(item any) {
+		if name, err := cache.DeletionHandlingObjectToName(item); err == nil {
+			verifier.PoliciesChanged(name.Namespace)
 		}
-	}))
+	}
+	err := errors.Join(
+		in.Handlers.Add(taskruninformer.Get(ctx).Informer(), see),
+		in.Handlers.Add(pipelineruninformer.Get(ctx).Informer(), see),
+		in.Handlers.Add(watched.Informer(), cache.ResourceEventHandlerFuncs{
+			AddFunc: changed, UpdateFunc: func(_, item any) { changed(item) }, DeleteFunc: changed,
+		}),
+	)
 	return &reporter{
-		config: env.Config.Load,
+		config: in.Config,
 		evidence: dependencies.Collector{
-			Objects: objects, Requests: requests{resolutionclient.Get(ctx).ResolutionV1beta1()}, History: history, Stored: registries(env.Store),
+			Objects: in.Objects, Requests: requests{resolutionclient.Get(ctx).ResolutionV1beta1()}, History: history, Stored: registries(in.Store),
 		},
 		verifier: verifier,
-		keys:     env.Keys.Ring,
-		events:   env.Events,
-		metrics:  env.Metrics,
+		keys:     in.Keys,
+		emitter:  in.Emitter,
 		clock:    clock.RealClock{},
-	}
+	}, err
 }
 
 // Report implements attestation.Reporter.
@@ -102,21 +116,16 @@ func (r *reporter) Report(ctx context.Context, run any) (attestation.Report, boo
 	return report, true
 }
 
-// tell logs the report, and makes a disagreement with Tekton known.
+// tell emits the facts of a report.
 func (r *reporter) tell(ctx context.Context, about *corev1.ObjectReference, report attestation.Report) {
-	logger := logging.FromContext(ctx).With("kind", about.Kind, "namespace", about.Namespace, "name", about.Name)
 	for _, record := range report.Records {
-		r.metrics.Verified(ctx, record.Kind, string(record.Result), string(record.Reason))
-		if record.Result != policy.Passed {
-			logger.Infow("Resource not verified", "resourceKind", record.Kind, "resource", record.Name,
-				"result", record.Result, "reason", record.Reason, "policy", record.Policy, "message", cmp.Or(record.Message, record.Verdict.Message))
-		}
+		r.emitter.Emit(ctx, observe.Verified{
+			Run: about, Kind: record.Kind, Name: record.Name, Result: string(record.Result), Reason: string(record.Reason),
+			Policy: record.Policy, Message: cmp.Or(record.Message, record.Verdict.Message), Passed: record.Result == policy.Passed,
+		})
 	}
 	if report.Agreement == attestation.Differs {
-		differing := strings.Join(report.Differing, "; ")
-		logger.Warnw("Verification differs from Tekton's", "differing", differing)
-		r.metrics.Differed(ctx, about.Kind)
-		r.events.Record(ctx, about, observe.Warning(ReasonVerificationDiffers, differing))
+		r.emitter.Emit(ctx, observe.VerificationDiffers{Run: about, Differing: report.Differing})
 	}
 }
 

@@ -24,11 +24,9 @@ import (
 	kubeclient "knative.dev/pkg/client/injection/kube/client"
 	"knative.dev/pkg/configmap"
 	"knative.dev/pkg/controller"
-	"knative.dev/pkg/injection"
 	"knative.dev/pkg/logging"
 
 	"github.com/trusted-resources/chains-extension/pkg/attestation"
-	"github.com/trusted-resources/chains-extension/pkg/controllers/environment"
 
 	_ "github.com/tektoncd/chains/pkg/chains/formats/all" // registers the payload formats
 )
@@ -41,18 +39,24 @@ const (
 	finalizerFieldManager = "tekton-chains-controller/finalizers"
 )
 
-// NewControllers makes Chains' two controllers, and has them write the
-// verification status into what they sign.
-func NewControllers(shared *environment.Source, options environment.Options) []injection.ControllerConstructor {
-	return []injection.ControllerConstructor{
-		func(ctx context.Context, cmw configmap.Watcher) *controller.Impl {
-			attestation.Register(newReporter(ctx, shared.Get(ctx, cmw)))
-			return newTaskRunController(ctx, cmw, options.SecretsDir, options.Namespaces)
-		},
-		func(ctx context.Context, cmw configmap.Watcher) *controller.Impl {
-			return newPipelineRunController(ctx, cmw, options.SecretsDir, options.Namespaces)
-		},
+// Register makes Chains write the verification status into what it signs.
+func Register(ctx context.Context, in Inputs) error {
+	r, err := newReporter(ctx, in)
+	if err != nil {
+		return err
 	}
+	attestation.Register(r)
+	return nil
+}
+
+// NewTaskRunController returns Chains' controller of TaskRuns.
+func NewTaskRunController(ctx context.Context, cmw configmap.Watcher, in Inputs) *controller.Impl {
+	return newTaskRunController(ctx, cmw, in.SecretsDir, in.Namespaces)
+}
+
+// NewPipelineRunController returns Chains' controller of PipelineRuns.
+func NewPipelineRunController(ctx context.Context, cmw configmap.Watcher, in Inputs) *controller.Impl {
+	return newPipelineRunController(ctx, cmw, in.SecretsDir, in.Namespaces)
 }
 
 func newTaskRunController(ctx context.Context, cmw configmap.Watcher, secretsDir string, namespaces []string) *controller.Impl {

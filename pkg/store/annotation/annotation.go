@@ -24,12 +24,13 @@ type metadataPatch struct {
 	} `json:"metadata"`
 }
 
-// Store writes the signature of obj, in one request that changes nothing else
-// and that the API server refuses (409 Conflict) when the resource is not in
-// the state that was signed any more. It returns the resource as stored.
-func Store(ctx context.Context, patcher Patcher, obj resource.Object, signature []byte) (resource.Object, error) {
+// Put writes the signature into the annotation, in one request that changes
+// nothing else. The API server refuses the request (409 Conflict) if the resource
+// is not in the state of the summary any more. Put returns the resource as the API
+// server stored it.
+func Put(ctx context.Context, patcher Patcher, r *resource.Summary, signature []byte) (resource.Object, error) {
 	var patch metadataPatch
-	patch.Metadata.ResourceVersion = obj.GetResourceVersion()
+	patch.Metadata.ResourceVersion = r.ResourceVersion
 	patch.Metadata.Annotations = map[string]string{
 		trustedresources.SignatureAnnotation: resource.EncodeSignature(signature),
 	}
@@ -37,5 +38,5 @@ func Store(ctx context.Context, patcher Patcher, obj resource.Object, signature 
 	if err != nil {
 		return nil, fmt.Errorf("encoding the patch: %w", err)
 	}
-	return patcher.Patch(ctx, obj.GetNamespace(), obj.GetName(), data)
+	return patcher.Patch(ctx, r.Namespace, r.Name, data)
 }

@@ -17,8 +17,12 @@ import (
 	"github.com/tektoncd/pipeline/pkg/trustedresources"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	trv1alpha1 "github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
+	"github.com/trusted-resources/chains-extension/pkg/config"
 	"github.com/trusted-resources/chains-extension/pkg/keys"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/snapshot"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 	"github.com/trusted-resources/chains-extension/test/fixtures"
 )
 
@@ -57,25 +61,53 @@ func (s *signer) ring() *keys.Ring {
 	return keys.Load(s.t.Context(), s.dir, keys.Settings{SignerTypes: []string{chainssigning.TypeX509}})
 }
 
-// sign signs obj whatever is on it.
+// sign signs obj with the active key, whatever signature it has.
 func (s *signer) sign(obj resource.Object) {
 	s.t.Helper()
 	setSignature(obj, "")
-	plan := s.plan(obj, noAuthorities)
-	sig, err := plan.Sign(s.t.Context())
+	d := s.decide(obj, noAuthorities)
+	sig, err := d.Key.Sign(s.t.Context(), summarize(s.t, obj).Checksum)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	setSignature(obj, resource.EncodeSignature(sig))
 }
 
-func (s *signer) plan(obj resource.Object, authorities Authorities) Plan {
+func (s *signer) decide(obj resource.Object, authorities snapshot.Authorities) Decision {
 	s.t.Helper()
-	plan, err := MakePlan(s.t.Context(), obj, chainssigning.TypeX509, s.ring(), authorities)
-	if err != nil {
-		s.t.Fatal(err)
+	return Decide(s.t.Context(), s.snapshot(authorities), summarize(s.t, obj))
+}
+
+// snapshot selects every resource for signing with x509.
+func (s *signer) snapshot(authorities snapshot.Authorities) *snapshot.Snapshot {
+	s.t.Helper()
+	return &snapshot.Snapshot{
+		Config: configure(s.t, allSigners), Keys: s.ring(), Authorities: authorities,
+		Namespace: snapshot.Namespace{Active: true},
 	}
-	return plan
+}
+
+var allSigners = map[string]string{
+	"artifacts.task.signer": "x509", "artifacts.pipeline.signer": "x509", "artifacts.stepaction.signer": "x509",
+	"trustedresources.namespaces": "all",
+}
+
+func configure(t *testing.T, settings map[string]string) *config.Config {
+	t.Helper()
+	c, err := config.Parse(settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func summarize(t *testing.T, obj resource.Object) *resource.Summary {
+	t.Helper()
+	summary, err := resource.Summarize(t.Context(), obj)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return summary
 }
 
 func setSignature(obj metav1.Object, value string) {
@@ -87,7 +119,7 @@ func setSignature(obj metav1.Object, value string) {
 
 type authoritiesFunc func(sig, message []byte) (bool, error)
 
-func (f authoritiesFunc) Verify(_ context.Context, _ string, sig, message []byte) (bool, error) {
+func (f authoritiesFunc) Authorizes(_ context.Context, sig, message []byte) (bool, error) {
 	return f(sig, message)
 }
 
@@ -101,7 +133,7 @@ func task(name string) *v1.Task {
 }
 
 // The table of the design, row by row.
-func TestDecisionTable(t *testing.T) {
+func TestDecide_FollowsTheTable(t *testing.T) {
 	errOutage := errors.New("API server not available")
 	us, them := newSigner(t), newSigner(t)
 	theirKey := them.ring()
@@ -113,13 +145,13 @@ func TestDecisionTable(t *testing.T) {
 
 	for name, tc := range map[string]struct {
 		prepare     func(*v1.Task)
-		authorities Authorities
+		authorities snapshot.Authorities
 		want        Reason
 		wantErr     error
 	}{
-		"none":                                  {func(*v1.Task) {}, noAuthorities, FirstSignature, nil},
-		"none, policies unreadable":             {func(*v1.Task) {}, outage, FirstSignature, nil},
-		"verifies with the active key":          {func(o *v1.Task) { us.sign(o) }, noAuthorities, NotNeeded, nil},
+		"none":                                  {func(*v1.Task) {}, noAuthorities, Unsigned, nil},
+		"none, policies unreadable":             {func(*v1.Task) {}, outage, Unsigned, nil},
+		"verifies with the active key":          {func(o *v1.Task) { us.sign(o) }, noAuthorities, SignedByActiveKey, nil},
 		"verifies with another key of our ring": {func(o *v1.Task) { *o = *superseded }, noAuthorities, KeyRotated, nil},
 		"… and with an authority too": {func(o *v1.Task) { *o = *superseded },
 			authoritiesFunc(func(_, _ []byte) (bool, error) { return true, nil }), KeyRotated, nil},
@@ -131,34 +163,102 @@ func TestDecisionTable(t *testing.T) {
 		"not base64":                            {func(o *v1.Task) { setSignature(o, "!") }, noAuthorities, ContentChanged, nil},
 		"not base64, policies unreadable":       {func(o *v1.Task) { setSignature(o, "!") }, outage, ContentChanged, nil},
 		"garbage":                               {func(o *v1.Task) { setSignature(o, "Z2FyYmFnZQ==") }, noAuthorities, ContentChanged, nil},
-		"somebody else's, authority":            {func(o *v1.Task) { them.sign(o) }, theirs, NotNeeded, nil},
+		"somebody else's, authority":            {func(o *v1.Task) { them.sign(o) }, theirs, SignedByAuthority, nil},
 		"somebody else's, no authority":         {func(o *v1.Task) { them.sign(o) }, noAuthorities, ContentChanged, nil},
-		"somebody else's, authority unreadable": {func(o *v1.Task) { them.sign(o) }, outage, "", ErrUndecided},
+		"somebody else's, authority unreadable": {func(o *v1.Task) { them.sign(o) }, outage, Undecided, ErrUndecided},
 		"last-applied annotation changed": {func(o *v1.Task) {
 			us.sign(o)
 			o.Annotations["kubectl.kubernetes.io/last-applied-configuration"] = "{}"
-		}, noAuthorities, NotNeeded, nil},
+		}, noAuthorities, SignedByActiveKey, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			obj := task("task")
 			tc.prepare(obj)
-			plan, err := MakePlan(t.Context(), obj, chainssigning.TypeX509, us.ring(), tc.authorities)
-			if !errors.Is(err, tc.wantErr) || plan.Reason != tc.want {
-				t.Errorf("got %q and %v, want %q and %v", plan.Reason, err, tc.want, tc.wantErr)
+			d := us.decide(obj, tc.authorities)
+			if !errors.Is(d.Err, tc.wantErr) || d.Reason != tc.want {
+				t.Errorf("got %q and %v, want %q and %v", d.Reason, d.Err, tc.want, tc.wantErr)
 			}
 		})
 	}
 }
 
-func TestNoKeyNoPlan(t *testing.T) {
-	if _, err := MakePlan(t.Context(), task("t"), chainssigning.TypeKMS, newSigner(t).ring(), noAuthorities); !errors.Is(err, keys.ErrNoKey) {
-		t.Errorf("got %v, want ErrNoKey", err)
+// A signature that no known key verifies is lost once it is overwritten, so the
+// caller must confirm the decision with policies from the API server.
+func TestDecide_OverwritesOnlyUnknownSignatures(t *testing.T) {
+	us := newSigner(t)
+	signed, changed, unsigned, malformed := task("t"), task("t"), task("t"), task("t")
+	us.sign(signed)
+	us.sign(changed)
+	changed.Spec.Description = "changed"
+	setSignature(malformed, "!")
+	for name, tc := range map[string]struct {
+		obj  *v1.Task
+		want bool
+	}{"signed": {signed, false}, "unsigned": {unsigned, false}, "malformed": {malformed, false}, "changed": {changed, true}} {
+		if d := us.decide(tc.obj, noAuthorities); d.Overwrites != tc.want {
+			t.Errorf("%s: got %+v, want Overwrites: %v", name, d, tc.want)
+		}
 	}
 }
 
-// Whatever we sign, Tekton's verifier accepts, and as soon as anything of it
-// changes, both it and we see that.
-func TestAgreesWithTektonsVerifier(t *testing.T) {
+func TestDecide_WaitsWithoutAKey(t *testing.T) {
+	s := newSigner(t).snapshot(noAuthorities)
+	s.Config = configure(t, map[string]string{"artifacts.task.signer": "kms", "trustedresources.namespaces": "all"})
+	d := Decide(t.Context(), s, summarize(t, task("t")))
+	if d.Action != Wait || d.Reason != NoKey || !errors.Is(d.Err, keys.ErrNoKey) {
+		t.Errorf("got %+v, want Wait with ErrNoKey", d)
+	}
+}
+
+func TestDecide_WaitsForANewerTekton(t *testing.T) {
+	s := newSigner(t).snapshot(noAuthorities)
+	s.Release = tekton.ReleaseOf(map[string]string{"version": "v1.9.3"})
+	d := Decide(t.Context(), s, summarize(t, task("t")))
+	if d.Action != Wait || d.Reason != TektonTooOld || !errors.Is(d.Err, tekton.ErrTooOld) {
+		t.Errorf("got %+v, want Wait with ErrTooOld", d)
+	}
+}
+
+// The last row of the design's table: resources that stay as they are whatever
+// their signature.
+func TestDecide_LeavesWhatIsNotSelected(t *testing.T) {
+	now := metav1.Now()
+	selected := map[string]string{trv1alpha1.SignLabel: "true"}
+	active := func(labels map[string]string) snapshot.Namespace {
+		return snapshot.Namespace{Labels: labels, Active: true}
+	}
+	x509 := map[string]string{"artifacts.task.signer": "x509"}
+	for name, tc := range map[string]struct {
+		settings  map[string]string
+		deleted   *metav1.Time
+		namespace snapshot.Namespace
+		want      Reason
+	}{
+		"selected":                     {x509, nil, active(selected), Unsigned},
+		"signer none":                  {map[string]string{"artifacts.task.signer": "none"}, nil, active(selected), SignerNone},
+		"no signer set":                {nil, nil, active(selected), SignerNone},
+		"signer of another kind":       {map[string]string{"artifacts.pipeline.signer": "x509"}, nil, active(selected), SignerNone},
+		"being deleted":                {x509, &now, active(selected), Deleting},
+		"not selected":                 {x509, nil, active(nil), NamespaceNotSelected},
+		"namespace unknown or leaving": {x509, nil, snapshot.Namespace{Labels: selected}, Deleting},
+		"all namespaces":               {map[string]string{"artifacts.task.signer": "x509", "trustedresources.namespaces": "all"}, nil, active(nil), Unsigned},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSigner(t).snapshot(noAuthorities)
+			s.Config, s.Namespace = configure(t, tc.settings), tc.namespace
+			obj := task("t")
+			obj.DeletionTimestamp = tc.deleted
+			d := Decide(t.Context(), s, summarize(t, obj))
+			if d.Reason != tc.want || (d.Action == Sign) != (tc.want == Unsigned) {
+				t.Errorf("got %s, %s, want reason %s", d.Action, d.Reason, tc.want)
+			}
+		})
+	}
+}
+
+// Tekton's verifier accepts every resource that we sign. After a change of the
+// resource, both Tekton and we see that the signature does not verify.
+func TestDecide_AgreesWithTektonsVerifier(t *testing.T) {
 	us := newSigner(t)
 	pem, err := cryptoutils.MarshalPublicKeyToPEM(us.public)
 	if err != nil {
@@ -181,15 +281,15 @@ func TestAgreesWithTektonsVerifier(t *testing.T) {
 		if got := verify(obj); got != trustedresources.VerificationPass {
 			t.Fatalf("object %d (%T): Tekton's result is %d, want pass", i, obj, got)
 		}
-		if plan := us.plan(obj, noAuthorities); plan.Reason != NotNeeded {
-			t.Fatalf("object %d (%T): we would sign it again: %s", i, obj, plan.Reason)
+		if d := us.decide(obj, noAuthorities); d.Reason != SignedByActiveKey {
+			t.Fatalf("object %d (%T): we would sign it again: %s", i, obj, d.Reason)
 		}
 		obj.SetLabels(map[string]string{"changed": fmt.Sprint(i)})
 		if got := verify(obj); got != trustedresources.VerificationError {
 			t.Fatalf("object %d (%T) after a change: Tekton's result is %d, want error", i, obj, got)
 		}
-		if plan := us.plan(obj, noAuthorities); plan.Reason != ContentChanged {
-			t.Fatalf("object %d (%T) after a change: got %q", i, obj, plan.Reason)
+		if d := us.decide(obj, noAuthorities); d.Reason != ContentChanged {
+			t.Fatalf("object %d (%T) after a change: got %q", i, obj, d.Reason)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package resources
+package signing
 
 import (
 	"context"
@@ -9,12 +9,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/trusted-resources/chains-extension/pkg/config"
+	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/pkg/store/annotation"
 )
 
-// patcherOf is how resources of one kind are written.
+// patcherOf are the writers of resources by kind.
 var patcherOf = map[resource.Kind]func(context.Context) annotation.Patcher{
 	resource.Task: func(ctx context.Context) annotation.Patcher {
 		return patcher[*v1.Task](func(namespace string) patchable[*v1.Task] {
@@ -33,15 +33,15 @@ var patcherOf = map[resource.Kind]func(context.Context) annotation.Patcher{
 	},
 }
 
-// patchable is the part of Tekton's typed clients that is used here.
+// patchable is the part of Tekton's typed clients that writes annotations.
 type patchable[T resource.Object] interface {
 	Patch(ctx context.Context, name string, pt types.PatchType, data []byte, opts metav1.PatchOptions, subresources ...string) (T, error)
 }
 
-// patcher adapts Tekton's client of one kind, given by namespace.
+// patcher returns Tekton's client of one kind for a namespace.
 type patcher[T resource.Object] func(namespace string) patchable[T]
 
 // Patch implements annotation.Patcher.
 func (p patcher[T]) Patch(ctx context.Context, namespace, name string, mergePatch []byte) (resource.Object, error) {
-	return p(namespace).Patch(ctx, name, types.MergePatchType, mergePatch, metav1.PatchOptions{FieldManager: config.Group})
+	return p(namespace).Patch(ctx, name, types.MergePatchType, mergePatch, metav1.PatchOptions{FieldManager: v1alpha1.Group})
 }

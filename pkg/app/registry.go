@@ -1,4 +1,4 @@
-package environment
+package app
 
 import (
 	"context"
@@ -8,7 +8,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/authn/k8schain"
 	"k8s.io/client-go/kubernetes"
-	kubeclient "knative.dev/pkg/client/injection/kube/client"
 	"knative.dev/pkg/system"
 
 	"github.com/trusted-resources/chains-extension/pkg/config"
@@ -18,17 +17,18 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/store/oci"
 )
 
-// serviceAccount is the controller's own, whose image pull secrets it pushes
-// with: those of other namespaces are not for it to use.
+// serviceAccount is the controller's own. The controller pushes with the image
+// pull secrets of this service account and never with those of other namespaces.
 const serviceAccount = "tekton-chains-controller"
 
-// stores makes the store that the configuration asks for, and keeps it as long
-// as that asks for the same.
-type stores struct {
-	kube kubernetes.Interface
+// storeOfConfig makes the store that the configuration names, and keeps it until
+// the configuration names another one.
+type storeOfConfig struct {
+	kube   kubernetes.Interface
+	config func() *config.Config
 
-	mu      sync.Mutex // guards all below
-	made    *oci.Store
+	mu      sync.Mutex // guards store and madeFor
+	store   *oci.Store
 	madeFor storeSettings
 }
 
@@ -37,12 +37,13 @@ type storeSettings struct {
 	insecure             bool
 }
 
-func newStores(ctx context.Context) *stores { return &stores{kube: kubeclient.Get(ctx)} }
+func newStoreOfConfig(kube kubernetes.Interface, config func() *config.Config) *storeOfConfig {
+	return &storeOfConfig{kube: kube, config: config}
+}
 
-// Store is where bundles go; nil if the configuration names no such place.
-func (env *Environment) Store() *oci.Store { return env.stores.of(env.Config.Load()) }
-
-func (s *stores) of(c *config.Config) *oci.Store {
+// load returns the store, or nil if the configuration names none.
+func (s *storeOfConfig) load() *oci.Store {
+	c := s.config()
 	wanted := storeSettings{repository: c.Repository, insecure: c.Chains.Storage.OCI.Insecure}
 	if c.Chains.Transparency.Enabled && !c.Chains.Transparency.VerifyAnnotation { // "manual" is about runs
 		wanted.rekorURL = c.Chains.Transparency.URL
@@ -52,18 +53,18 @@ func (s *stores) of(c *config.Config) *oci.Store {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.made == nil || s.madeFor != wanted {
+	if s.store == nil || s.madeFor != wanted {
 		client := registry.NewClient(registry.Options{
 			Insecure: wanted.insecure, Keychains: pullSecrets{s.kube}, Locks: leases.New(s.kube.CoordinationV1(), system.Namespace()),
 		})
-		s.made = &oci.Store{Registry: client, Prefix: wanted.repository, TransparencyLog: imagesignature.Options{RekorURL: wanted.rekorURL}}
+		s.store = &oci.Store{Registry: client, Prefix: wanted.repository, TransparencyLog: imagesignature.Options{RekorURL: wanted.rekorURL}}
 		s.madeFor = wanted
 	}
-	return s.made
+	return s.store
 }
 
-// pullSecrets are the credentials of the controller's service account, as Chains
-// takes them.
+// pullSecrets are the image pull secrets of the controller's service account, read
+// in the same way as by Chains.
 type pullSecrets struct{ kube kubernetes.Interface }
 
 var _ registry.Keychains = pullSecrets{}

@@ -1,0 +1,45 @@
+package v1alpha1
+
+// Reasons of the Events on Tasks, Pipelines and StepActions. The reasons of
+// warnings are also values of the label "reason" of the metric
+// trustedresources_signing_failures_total.
+const (
+	// ReasonSigned: the resource had no signature and now has one.
+	ReasonSigned = "ResourceSigned"
+	// ReasonSignedAgain: the controller replaced the signature; the message says
+	// why.
+	ReasonSignedAgain = "ResourceSignedAgain"
+	// ReasonStored: the registry has the resource; the controller read it back.
+	ReasonStored = "ResourceStored"
+
+	// ReasonNoKey: there is no usable key. The controller signs the resource as
+	// soon as there is one.
+	ReasonNoKey = "NoSigningKey"
+	// ReasonTektonTooOld: the installed release of Tekton Pipelines would refuse
+	// the signature.
+	ReasonTektonTooOld = "TektonTooOld"
+	// ReasonUndecided: the signature may have been made with the key of an
+	// authority that cannot be read now. The controller keeps the signature and
+	// tries again.
+	ReasonUndecided = "SignatureUndecided"
+	// ReasonSignerFailed: the key or the KMS did not make a signature. The
+	// controller tries again.
+	ReasonSignerFailed = "SignerFailed"
+	// ReasonDisputed: another writer changes the resource each time that the
+	// controller signs it.
+	ReasonDisputed = "SignatureDisputed"
+	// ReasonRefused: the API server or an admission webhook refused the write.
+	ReasonRefused = "SignatureRefused"
+	// ReasonNotStored: storing in the registry failed. The controller tries again.
+	ReasonNotStored = "NotStored"
+)
+
+// Reasons of the Events on other objects.
+const (
+	// ReasonConfigRefused: a ConfigMap has a setting that cannot be used. The last
+	// good configuration stays in force.
+	ReasonConfigRefused = "ConfigRefused"
+	// ReasonVerificationDiffers: the verification of the resources behind a run
+	// gave another result than Tekton's.
+	ReasonVerificationDiffers = "VerificationDiffers"
+)

@@ -1,0 +1,156 @@
+// Package app wires the controller: flags, clients, informers, probes and
+// controllers. No other package constructs these.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	_ "github.com/sigstore/cosign/v2/pkg/providers/all" // identity providers for Chains' keyless signing
+	pipelineclient "github.com/tektoncd/pipeline/pkg/client/injection/client"
+	policyinformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1alpha1/verificationpolicy"
+	"go.uber.org/zap"
+	kubeclient "knative.dev/pkg/client/injection/kube/client"
+	namespaceinformer "knative.dev/pkg/client/injection/kube/informers/core/v1/namespace"
+	"knative.dev/pkg/configmap"
+	"knative.dev/pkg/controller"
+	"knative.dev/pkg/injection"
+	"knative.dev/pkg/injection/sharedmain"
+	"knative.dev/pkg/logging"
+	"knative.dev/pkg/signals"
+
+	"github.com/trusted-resources/chains-extension/pkg/controllers/informers"
+	"github.com/trusted-resources/chains-extension/pkg/controllers/runs"
+	"github.com/trusted-resources/chains-extension/pkg/controllers/signing"
+	"github.com/trusted-resources/chains-extension/pkg/controllers/state"
+	"github.com/trusted-resources/chains-extension/pkg/controllers/storing"
+	"github.com/trusted-resources/chains-extension/pkg/observe"
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+)
+
+// component names the leases, as Chains does, so that a stock Chains and this
+// controller never both run Chains' reconcilers.
+const component = "watcher"
+
+// Main runs the controller until a signal arrives, and returns the exit code.
+func Main() int {
+	options, cfg := parseFlags()
+	ctx, stop := context.WithCancelCause(signals.NewContext())
+	defer stop(nil)
+	a := &app{options: options}
+	go func() {
+		if err := a.serveProbes(ctx); err != nil {
+			stop(fmt.Errorf("health probes: %w; choose another --health-port", err))
+		}
+	}()
+	// sharedmain's own probes have a fixed port.
+	sharedmain.MainWithConfig(sharedmain.WithHealthProbesDisabled(ctx), component, cfg, a.controllers()...)
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		fmt.Fprintln(os.Stderr, "controller:", cause)
+		return 1
+	}
+	return 0
+}
+
+// app is the controller before and while it runs.
+type app struct {
+	options  Options
+	handlers informers.Handlers
+	once     sync.Once
+	shared   *shared // made by the first constructor
+}
+
+// shared is what all controllers use.
+type shared struct {
+	state   *state.State
+	emitter *observe.Emitter
+	store   *storeOfConfig
+}
+
+// controllers returns the constructors of all controllers. Knative calls them one
+// after the other, with clients and informers in the context, and starts the
+// informers afterwards.
+func (a *app) controllers() []injection.ControllerConstructor {
+	var constructors []injection.ControllerConstructor
+	for _, kind := range resource.Kinds {
+		constructors = append(constructors,
+			a.constructor(func(ctx context.Context, _ configmap.Watcher, s *shared) (*controller.Impl, error) {
+				return signing.NewController(ctx, kind, s.state, &a.handlers, s.emitter)
+			}),
+			a.constructor(func(ctx context.Context, _ configmap.Watcher, s *shared) (*controller.Impl, error) {
+				return storing.NewController(ctx, kind, s.state, &a.handlers, s.emitter, liveObjects(ctx), s.store.load)
+			}))
+	}
+	if a.options.SignRuns {
+		constructors = append(constructors,
+			a.constructor(func(ctx context.Context, cmw configmap.Watcher, s *shared) (*controller.Impl, error) {
+				inputs := a.runInputs(ctx, s)
+				return runs.NewTaskRunController(ctx, cmw, inputs), runs.Register(ctx, inputs)
+			}),
+			a.constructor(func(ctx context.Context, cmw configmap.Watcher, s *shared) (*controller.Impl, error) {
+				return runs.NewPipelineRunController(ctx, cmw, a.runInputs(ctx, s)), nil
+			}))
+	}
+	return constructors
+}
+
+// constructor ends the process if the controller cannot be constructed.
+func (a *app) constructor(
+	construct func(context.Context, configmap.Watcher, *shared) (*controller.Impl, error),
+) injection.ControllerConstructor {
+	return func(ctx context.Context, cmw configmap.Watcher) *controller.Impl {
+		a.once.Do(func() { a.shared = a.newShared(ctx, cmw) })
+		impl, err := construct(ctx, cmw, a.shared)
+		if err != nil {
+			logging.FromContext(ctx).Fatalw("Cannot construct a controller", zap.Error(err))
+		}
+		return impl
+	}
+}
+
+// newShared constructs what all controllers use, or ends the process.
+func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
+	kube := kubeclient.Get(ctx)
+	emitter, err := observe.NewEmitter(observe.NewEvents(ctx, kube.CoreV1()))
+	if err != nil {
+		logging.FromContext(ctx).Fatalw("Cannot set up metrics", zap.Error(err))
+	}
+	policies, namespaces := policyinformer.Get(ctx), namespaceinformer.Get(ctx)
+	s := state.New(ctx, state.Sources{
+		SecretsDir:   a.options.SecretsDir,
+		Scope:        a.options.Namespaces,
+		Namespaces:   namespaces.Lister(),
+		Policies:     policies.Lister(),
+		LivePolicies: pipelineclient.Get(ctx).TektonV1alpha1(),
+		Kube:         kube,
+		Emitter:      emitter,
+	})
+	s.WatchConfig(ctx, cmw)
+	err = errors.Join(
+		informers.Summarize(ctx),
+		s.WatchPolicies(&a.handlers, policies.Informer()),
+		s.WatchNamespaces(&a.handlers, namespaces.Informer()),
+		s.WatchRelease(ctx, &a.handlers, kube, a.options.TektonNamespace),
+	)
+	if err != nil {
+		logging.FromContext(ctx).Fatalw("Cannot watch the cluster", zap.Error(err))
+	}
+	return &shared{state: s, emitter: emitter, store: newStoreOfConfig(kube, s.Config)}
+}
+
+func (a *app) runInputs(ctx context.Context, s *shared) runs.Inputs {
+	return runs.Inputs{
+		SecretsDir: a.options.SecretsDir, Namespaces: a.options.Namespaces,
+		Config: s.state.Config, Keys: s.state.Keys, Store: s.store.load, Objects: objectsNow{liveObjects(ctx)},
+		Handlers: &a.handlers, Emitter: s.emitter,
+	}
+}
+
+type objectsNow struct{ objects }
+
+func (o objectsNow) Object(kind resource.Kind, namespace, name string) (resource.Object, error) {
+	return o.objects.Object(context.Background(), kind, namespace, name)
+}

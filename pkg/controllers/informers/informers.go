@@ -1,0 +1,115 @@
+// Package informers has the informers of Tasks, Pipelines and StepActions, and
+// registers event handlers.
+package informers
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	pipelineinformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1/pipeline"
+	taskinformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1/task"
+	stepactioninformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1beta1/stepaction"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+)
+
+// informerOf are the informers by kind. Their caches hold *resource.Summary once
+// Summarize was called.
+var informerOf = map[resource.Kind]func(context.Context) cache.SharedIndexInformer{
+	resource.Task:       func(ctx context.Context) cache.SharedIndexInformer { return taskinformer.Get(ctx).Informer() },
+	resource.Pipeline:   func(ctx context.Context) cache.SharedIndexInformer { return pipelineinformer.Get(ctx).Informer() },
+	resource.StepAction: func(ctx context.Context) cache.SharedIndexInformer { return stepactioninformer.Get(ctx).Informer() },
+}
+
+// Summarize makes the caches of all kinds keep summaries in place of resources.
+// It must be called before the informers start.
+func Summarize(ctx context.Context) error {
+	for _, kind := range resource.Kinds {
+		transform := func(item any) (any, error) { return summarize(ctx, item) }
+		if err := informerOf[kind](ctx).SetTransform(transform); err != nil {
+			return fmt.Errorf("informer of kind %s: %w", kind, err)
+		}
+	}
+	return nil
+}
+
+// summarize is a cache.TransformFunc. Client-go may pass an item through it twice,
+// so a summary stays as it is.
+func summarize(ctx context.Context, item any) (any, error) {
+	if object, ok := item.(resource.Object); ok {
+		return resource.Summarize(ctx, object)
+	}
+	return item, nil
+}
+
+// Summaries are the summaries of the resources of one kind in the cluster.
+type Summaries struct {
+	kind     resource.Kind
+	informer cache.SharedIndexInformer
+	scope    []string
+}
+
+// SummariesOf returns the summaries of one kind. scope limits them to some
+// namespaces; empty means all namespaces.
+func SummariesOf(ctx context.Context, kind resource.Kind, scope []string) *Summaries {
+	return &Summaries{kind: kind, informer: informerOf[kind](ctx), scope: scope}
+}
+
+// Get returns the summary of a resource, or nil if there is no such resource.
+func (s *Summaries) Get(key types.NamespacedName) (*resource.Summary, error) {
+	item, exists, err := s.informer.GetIndexer().GetByKey(key.String())
+	if err != nil || !exists {
+		return nil, err
+	}
+	summary, ok := item.(*resource.Summary)
+	if !ok {
+		return nil, fmt.Errorf("the informer cache of kind %s holds a %T, expected a summary", s.kind, item)
+	}
+	return summary, nil
+}
+
+// Keys returns the keys of the resources in a namespace, or in all namespaces if
+// namespace is empty.
+func (s *Summaries) Keys(namespace string) []types.NamespacedName {
+	indexer := s.informer.GetIndexer()
+	names := indexer.ListKeys
+	if namespace != "" {
+		names = func() []string {
+			inNamespace, err := indexer.IndexKeys(cache.NamespaceIndex, namespace)
+			if err != nil {
+				return indexer.ListKeys() // there is no such index: too many keys do no harm
+			}
+			return inNamespace
+		}
+	}
+	var keys []types.NamespacedName
+	for _, name := range names() {
+		if key, ok := s.inScope(cache.ParseObjectName(name)); ok {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// OnEvent calls handle with the key of each resource that is added, updated or
+// deleted.
+func (s *Summaries) OnEvent(handlers *Handlers, handle func(types.NamespacedName)) error {
+	onEvent := func(item any) {
+		if key, ok := s.inScope(cache.DeletionHandlingObjectToName(item)); ok {
+			handle(key)
+		}
+	}
+	return handlers.Add(s.informer, cache.ResourceEventHandlerFuncs{
+		AddFunc:    onEvent,
+		UpdateFunc: func(_, item any) { onEvent(item) },
+		DeleteFunc: onEvent,
+	})
+}
+
+func (s *Summaries) inScope(name cache.ObjectName, err error) (key types.NamespacedName, ok bool) {
+	key = types.NamespacedName{Namespace: name.Namespace, Name: name.Name}
+	return key, err == nil && (len(s.scope) == 0 || slices.Contains(s.scope, key.Namespace))
+}

@@ -1,0 +1,127 @@
+// Package signing has the controller that writes signatures into the annotation
+// of Tasks, Pipelines and StepActions.
+package signing
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"k8s.io/client-go/util/flowcontrol"
+	"knative.dev/pkg/controller"
+
+	"github.com/trusted-resources/chains-extension/pkg/config"
+	"github.com/trusted-resources/chains-extension/pkg/controllers/informers"
+	"github.com/trusted-resources/chains-extension/pkg/controllers/resources"
+	"github.com/trusted-resources/chains-extension/pkg/controllers/state"
+	"github.com/trusted-resources/chains-extension/pkg/decision"
+	"github.com/trusted-resources/chains-extension/pkg/keys"
+	"github.com/trusted-resources/chains-extension/pkg/observe"
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/store/annotation"
+)
+
+const (
+	// timeout bounds the work on one resource, with all calls to a KMS and to the API
+	// server.
+	timeout = time.Minute
+	// firstRetry is short: the API server recovers soon.
+	firstRetry        = 100 * time.Millisecond
+	firstDisputeDelay = time.Second
+	maxDisputeDelay   = 5 * time.Minute
+)
+
+// Signer is the controller of one kind. It implements controller.Reconciler.
+type Signer struct {
+	*resources.Resources
+
+	kind    resource.Kind
+	state   *state.State
+	patcher annotation.Patcher
+	emitter resources.Emitter
+	// disputes delays signing resources that another writer changes each time that
+	// they are signed. Without a delay the two would write for ever.
+	disputes *flowcontrol.Backoff
+}
+
+var _ controller.Reconciler = (*Signer)(nil)
+
+// NewController returns the controller that signs the resources of one kind.
+func NewController(ctx context.Context, kind resource.Kind, s *state.State, handlers *informers.Handlers, emitter resources.Emitter) (*controller.Impl, error) {
+	signer := &Signer{
+		Resources: resources.New(informers.SummariesOf(ctx, kind, s.Scope())),
+		kind:      kind, state: s, emitter: emitter,
+		patcher:  patcherOf[kind](ctx),
+		disputes: flowcontrol.NewBackOff(firstDisputeDelay, maxDisputeDelay),
+	}
+	return signer.Resources.NewController(ctx, handlers, signer, resources.Queue{
+		Name: kind.ConfigName(), FirstRetry: firstRetry,
+		Wanted: signer.wanted, Changes: s.OnChange,
+	})
+}
+
+// wanted reports whether resources of this kind get a signature in their
+// annotation.
+func (s *Signer) wanted() bool {
+	cfg := s.state.Config()
+	return cfg.Signer(s.kind) != config.SignerNone && cfg.Stores(s.kind, config.StorageTekton)
+}
+
+// Reconcile signs the resource with this key ("namespace/name") if the decision
+// is to sign.
+func (s *Signer) Reconcile(ctx context.Context, key string) error {
+	r, err := s.Get(key)
+	if err != nil {
+		return err
+	}
+	if r == nil || !s.wanted() {
+		return controller.NewSkipKey(key)
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if err := s.sign(ctx, key, r); err != nil {
+		if errors.Is(err, keys.ErrSigner) {
+			s.state.InvalidateKey(s.kind)
+		}
+		return resources.Conclude(ctx, s.emitter, r, err)
+	}
+	return controller.NewSkipKey(key) // a signature has a log line of its own
+}
+
+// sign decides and acts on the decision.
+func (s *Signer) sign(ctx context.Context, key string, r *resource.Summary) error {
+	d := s.state.Decide(ctx, r)
+	if d.Action != decision.Sign {
+		return d.Err
+	}
+	if now := s.disputes.Clock.Now(); s.disputes.IsInBackOffSinceUpdate(key, now) {
+		return controller.NewRequeueAfter(s.disputes.Get(key))
+	}
+	signature, err := d.Key.Sign(ctx, r.Checksum)
+	if err != nil {
+		return err
+	}
+	object, err := annotation.Put(ctx, s.patcher, r, signature)
+	if err != nil {
+		return err
+	}
+	stored, err := resource.Summarize(ctx, object)
+	if err != nil {
+		return err
+	}
+	s.emitter.Emit(ctx, observe.Signed{Resource: stored, Reason: d.Reason, KeyID: d.Key.ID, Checksum: r.Checksum})
+	return s.checkStored(key, stored, r.Checksum)
+}
+
+// checkStored returns ErrDisputed if the API server stored other content than was
+// signed: a mutating webhook can change more than the annotation.
+func (s *Signer) checkStored(key string, stored *resource.Summary, signed []byte) error {
+	if bytes.Equal(stored.Checksum, signed) {
+		s.disputes.DeleteEntry(key)
+		return nil
+	}
+	s.disputes.Next(key, s.disputes.Clock.Now())
+	return fmt.Errorf("%w: signed content with checksum %x, stored was %x", resources.ErrDisputed, signed, stored.Checksum)
+}

@@ -1,0 +1,183 @@
+// Package state makes snapshots, and calls the controllers when a part of a
+// snapshot changes.
+package state
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
+	policyclient "github.com/tektoncd/pipeline/pkg/client/clientset/versioned/typed/pipeline/v1alpha1"
+	policylisters "github.com/tektoncd/pipeline/pkg/client/listers/pipeline/v1alpha1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/kubernetes"
+	corev1listers "k8s.io/client-go/listers/core/v1"
+
+	"github.com/trusted-resources/chains-extension/pkg/config"
+	"github.com/trusted-resources/chains-extension/pkg/decision"
+	"github.com/trusted-resources/chains-extension/pkg/keys"
+	"github.com/trusted-resources/chains-extension/pkg/observe"
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/snapshot"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
+)
+
+// AllNamespaces stands for every namespace.
+const AllNamespaces = metav1.NamespaceAll
+
+// Emitter emits facts.
+type Emitter interface {
+	Emit(ctx context.Context, f observe.Fact)
+}
+
+// Sources are what the parts of snapshots are read from.
+type Sources struct {
+	// SecretsDir is the directory in which the signing secret is mounted.
+	SecretsDir string
+	// Scope limits the controllers to some namespaces. Empty means all namespaces.
+	Scope        []string
+	Namespaces   corev1listers.NamespaceLister
+	Policies     policylisters.VerificationPolicyLister
+	LivePolicies policyclient.VerificationPoliciesGetter
+	Kube         kubernetes.Interface
+	Emitter      Emitter
+}
+
+// State makes snapshots. Each part is replaced as a whole when it changes.
+type State struct {
+	sources Sources
+	config  *config.Store
+	keys    *keys.Keeper
+	release atomic.Pointer[tekton.Release]
+
+	mu        sync.RWMutex // guards listeners
+	listeners []func(namespace string)
+}
+
+// New returns a State with the default configuration, which signs nothing. Watch
+// and WatchRelease feed it.
+func New(ctx context.Context, sources Sources) *State {
+	s := &State{sources: sources}
+	s.release.Store(&tekton.Release{})
+	s.keys = keys.NewKeeper(sources.SecretsDir, func() { s.Changed(AllNamespaces) })
+	s.config = config.NewStore(
+		func(c *config.Config) { s.configLoaded(ctx, c) },
+		func(cm *corev1.ConfigMap, err error) {
+			sources.Emitter.Emit(ctx, observe.ConfigRefused{ConfigMap: cm, Err: err})
+		},
+	)
+	return s
+}
+
+// Snapshot returns the snapshot of a namespace at this moment.
+func (s *State) Snapshot(namespace string) *snapshot.Snapshot {
+	return &snapshot.Snapshot{
+		Config:      s.config.Load(),
+		Keys:        s.keys.Ring(),
+		Release:     *s.release.Load(),
+		Namespace:   s.namespace(namespace),
+		Authorities: cachedAuthorities{s, namespace},
+	}
+}
+
+// Decide decides about a resource. A decision that overwrites a signature is made
+// with policies and keys that were read for it, because an informer cache can be
+// out of date (docs/design/0004).
+func (s *State) Decide(ctx context.Context, r *resource.Summary) decision.Decision {
+	snap := s.Snapshot(r.Namespace)
+	d := decision.Decide(ctx, snap, r)
+	if !d.Overwrites {
+		return d
+	}
+	return decision.Decide(ctx, snap.WithAuthorities(liveAuthorities{s, r.Namespace}), r)
+}
+
+// Config returns the configuration in force.
+func (s *State) Config() *config.Config { return s.config.Load() }
+
+// Keys returns the key ring in force.
+func (s *State) Keys() *keys.Ring { return s.keys.Ring() }
+
+// ActiveKey returns the key that signs resources of a kind. The error wraps
+// keys.ErrNoKey.
+func (s *State) ActiveKey(kind resource.Kind) (*keys.Key, error) {
+	return s.keys.Ring().Active(s.config.Load().Signer(kind))
+}
+
+// Scope returns the namespaces that the controllers are limited to. Empty means
+// all namespaces.
+func (s *State) Scope() []string { return s.sources.Scope }
+
+// InvalidateKey makes the key ring load the active key of a kind again: after a
+// rotation in a KMS its signatures do not verify with the public key that was
+// read.
+func (s *State) InvalidateKey(kind resource.Kind) { s.keys.Invalidate(s.config.Load().Signer(kind)) }
+
+// OnChange registers a function that is called with the namespace (or
+// AllNamespaces) whose snapshot has changed.
+func (s *State) OnChange(listener func(namespace string)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.listeners = append(s.listeners, listener)
+}
+
+// Changed calls the listeners.
+func (s *State) Changed(namespace string) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, listener := range s.listeners {
+		listener(namespace)
+	}
+}
+
+func (s *State) configLoaded(ctx context.Context, c *config.Config) {
+	s.sources.Emitter.Emit(ctx, observe.ConfigLoaded{SignerTypes: c.SignerTypes(), Namespaces: c.Namespaces})
+	s.keys.Configure(ctx, keys.Settings{SignerTypes: c.SignerTypes(), KMS: c.Chains.Signers.KMS})
+	s.Changed(AllNamespaces)
+}
+
+func (s *State) namespace(name string) snapshot.Namespace {
+	ns, err := s.sources.Namespaces.Get(name)
+	if err != nil {
+		return snapshot.Namespace{} // not in the cache yet: its arrival calls the listeners
+	}
+	return snapshot.Namespace{Labels: ns.Labels, Active: ns.DeletionTimestamp == nil}
+}
+
+// cachedAuthorities are the authorities of the policies in the informer cache.
+type cachedAuthorities struct {
+	state     *State
+	namespace string
+}
+
+var _ snapshot.Authorities = cachedAuthorities{}
+
+// Authorizes implements snapshot.Authorities.
+func (a cachedAuthorities) Authorizes(ctx context.Context, signature, checksum []byte) (bool, error) {
+	policies, err := a.state.sources.Policies.VerificationPolicies(a.namespace).List(labels.Everything())
+	if err != nil {
+		return false, err
+	}
+	return authorizes(ctx, a.state.sources.Kube, policies, signature, checksum)
+}
+
+// liveAuthorities are the authorities of the policies that the API server has now.
+type liveAuthorities cachedAuthorities
+
+var _ snapshot.Authorities = liveAuthorities{}
+
+// Authorizes implements snapshot.Authorities.
+func (a liveAuthorities) Authorizes(ctx context.Context, signature, checksum []byte) (bool, error) {
+	list, err := a.state.sources.LivePolicies.VerificationPolicies(a.namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return false, err
+	}
+	policies := make([]*v1alpha1.VerificationPolicy, 0, len(list.Items))
+	for i := range list.Items {
+		policies = append(policies, &list.Items[i])
+	}
+	return authorizes(ctx, a.state.sources.Kube, policies, signature, checksum)
+}

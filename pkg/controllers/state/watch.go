@@ -1,0 +1,95 @@
+package state
+
+import (
+	"context"
+
+	chainsconfig "github.com/tektoncd/chains/pkg/config"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+	"knative.dev/pkg/configmap"
+
+	"github.com/trusted-resources/chains-extension/pkg/observe"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
+)
+
+// Handlers registers event handlers of informers.
+type Handlers interface {
+	Add(informer cache.SharedIndexInformer, handler cache.ResourceEventHandler) error
+}
+
+// WatchConfig loads the configuration from the ConfigMap chains-config whenever it
+// changes, and the keys whenever their files change, until ctx ends.
+func (s *State) WatchConfig(ctx context.Context, cmw configmap.Watcher) {
+	cmw.Watch(chainsconfig.ChainsConfig, s.config.Update)
+	go s.keys.Run(ctx)
+}
+
+// WatchPolicies calls the listeners when a VerificationPolicy changes.
+func (s *State) WatchPolicies(handlers Handlers, policies cache.SharedIndexInformer) error {
+	changed := func(item any) {
+		if name, err := cache.DeletionHandlingObjectToName(item); err == nil {
+			s.Changed(name.Namespace)
+		}
+	}
+	return handlers.Add(policies, cache.ResourceEventHandlerFuncs{
+		AddFunc: changed, UpdateFunc: func(_, item any) { changed(item) }, DeleteFunc: changed,
+	})
+}
+
+// WatchNamespaces calls the listeners when a namespace is added, selected or
+// deselected.
+func (s *State) WatchNamespaces(handlers Handlers, namespaces cache.SharedIndexInformer) error {
+	return handlers.Add(namespaces, cache.ResourceEventHandlerFuncs{
+		AddFunc: func(item any) { s.Changed(item.(*corev1.Namespace).Name) },
+		UpdateFunc: func(before, after any) {
+			was, is := before.(*corev1.Namespace), after.(*corev1.Namespace)
+			if cfg := s.config.Load(); cfg.Selects(was.Labels) != cfg.Selects(is.Labels) {
+				s.Changed(is.Name)
+			}
+		},
+	})
+}
+
+// WatchRelease follows the ConfigMap that names the release of Tekton Pipelines.
+// The release is read once before WatchRelease returns, so that nothing is signed
+// for a release that is too old. A release that cannot be read counts as current
+// until it can be read.
+func (s *State) WatchRelease(ctx context.Context, handlers Handlers, kube kubernetes.Interface, namespace string) error {
+	info, err := kube.CoreV1().ConfigMaps(namespace).Get(ctx, tekton.InfoConfigMap, metav1.GetOptions{})
+	if err != nil {
+		s.sources.Emitter.Emit(ctx, observe.ReleaseUnknown{Namespace: namespace, Name: tekton.InfoConfigMap, Err: err})
+	} else {
+		s.releaseRead(ctx, info.Data)
+	}
+	factory := informers.NewSharedInformerFactoryWithOptions(kube, 0,
+		informers.WithNamespace(namespace),
+		informers.WithTweakListOptions(func(o *metav1.ListOptions) {
+			o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, tekton.InfoConfigMap).String()
+		}))
+	err = handlers.Add(factory.Core().V1().ConfigMaps().Informer(), cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(item any) { s.releaseRead(ctx, item.(*corev1.ConfigMap).Data) },
+		UpdateFunc: func(_, item any) { s.releaseRead(ctx, item.(*corev1.ConfigMap).Data) },
+	})
+	if err != nil {
+		return err
+	}
+	factory.Start(ctx.Done())
+	return nil
+}
+
+// releaseRead calls the listeners if the release has become usable or unusable.
+func (s *State) releaseRead(ctx context.Context, info map[string]string) {
+	release := tekton.ReleaseOf(info)
+	before, now := s.release.Swap(&release).Check(), release.Check()
+	if (before == nil) == (now == nil) {
+		return
+	}
+	if now != nil {
+		s.sources.Emitter.Emit(ctx, observe.ReleaseRefused{Err: now})
+	}
+	s.Changed(AllNamespaces)
+}

@@ -1,0 +1,199 @@
+package observe
+
+import (
+	"fmt"
+	"strings"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
+	"github.com/trusted-resources/chains-extension/pkg/decision"
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+)
+
+// Signed means that the controller wrote a signature.
+type Signed struct {
+	// Resource is the resource as the API server stored it.
+	Resource *resource.Summary
+	Reason   decision.Reason
+	KeyID    string
+	// Checksum is what was signed. The checksum of Resource differs from it if an
+	// admission webhook changed the resource.
+	Checksum []byte
+}
+
+func (f Signed) report() report {
+	event := Normal(v1alpha1.ReasonSigned, "Signed with key "+f.KeyID)
+	switch f.Reason {
+	case decision.KeyRotated:
+		event = Normal(v1alpha1.ReasonSignedAgain, fmt.Sprintf("Signed again with key %s: "+
+			"the signature was made with a key that is not active any more", f.KeyID))
+	case decision.ContentChanged:
+		event = Normal(v1alpha1.ReasonSignedAgain, fmt.Sprintf("Signed again with key %s: "+
+			"the signature did not verify, the content has changed since", f.KeyID))
+	}
+	return report{
+		about: reference(f.Resource), event: event,
+		log: logLine{zapcore.InfoLevel, "Resource signed", append(names(f.Resource),
+			"reason", f.Reason, "keyId", f.KeyID, "checksum", fmt.Sprintf("%x", f.Checksum))},
+		count: counted{signatures, kindAndReason(string(f.Resource.Kind), string(f.Reason))},
+	}
+}
+
+// NotSigned means that a resource could not be signed.
+type NotSigned struct {
+	Resource *resource.Summary
+	// Reason is a reason of v1alpha1.
+	Reason string
+	Err    error
+	// Logged asks for a log line. The work queue logs the errors that it retries.
+	Logged bool
+}
+
+func (f NotSigned) report() report {
+	return failure(f.Resource, f.Reason, "Not signed: "+f.Err.Error(), f.Err, f.Logged)
+}
+
+// NotStored means that storing a resource in the registry failed.
+type NotStored NotSigned
+
+func (f NotStored) report() report {
+	return failure(f.Resource, f.Reason, "Not stored yet, the controller will try again: "+f.Err.Error(), f.Err, f.Logged)
+}
+
+func failure(r *resource.Summary, reason, message string, err error, logged bool) report {
+	made := report{
+		about: reference(r), event: Warning(reason, message),
+		count: counted{signingFailures, kindAndReason(string(r.Kind), reason)},
+	}
+	if logged {
+		made.log = logLine{zapcore.WarnLevel, "Resource not signed", append(names(r), "reason", reason, zap.Error(err))}
+	}
+	return made
+}
+
+// Stored means that the registry has a resource.
+type Stored struct {
+	Resource *resource.Summary
+	// Reference is the repository and digest of the bundle; Tag is its tag.
+	Reference, Tag string
+	KeyID          string
+	// Uploaded reports that the bundle was not in the registry before.
+	Uploaded bool
+}
+
+func (f Stored) report() report {
+	made := report{count: counted{stored, []attribute.KeyValue{
+		attribute.String("kind", string(f.Resource.Kind)), attribute.Bool("uploaded", f.Uploaded),
+	}}}
+	if f.Uploaded { // otherwise reported at upload
+		made.about = reference(f.Resource)
+		made.event = Normal(v1alpha1.ReasonStored, fmt.Sprintf("Stored as %s, signed with key %s", f.Reference, f.KeyID))
+		made.log = logLine{zapcore.InfoLevel, "Resource stored", append(names(f.Resource),
+			"reference", f.Reference, "tag", f.Tag, "keyId", f.KeyID)}
+	}
+	return made
+}
+
+// ConfigLoaded means that a configuration is in force.
+type ConfigLoaded struct{ SignerTypes, Namespaces any }
+
+func (f ConfigLoaded) report() report {
+	return report{log: logLine{zapcore.InfoLevel, "Configuration loaded", []any{"signers", f.SignerTypes, "namespaces", f.Namespaces}}}
+}
+
+// ConfigRefused means that a ConfigMap has a setting that cannot be used.
+type ConfigRefused struct {
+	ConfigMap *corev1.ConfigMap
+	Err       error
+}
+
+func (f ConfigRefused) report() report {
+	cm := f.ConfigMap
+	return report{
+		about: &corev1.ObjectReference{
+			APIVersion: corev1.SchemeGroupVersion.String(), Kind: "ConfigMap",
+			Namespace: cm.Namespace, Name: cm.Name, UID: cm.UID, ResourceVersion: cm.ResourceVersion,
+		},
+		event: Warning(v1alpha1.ReasonConfigRefused, fmt.Sprintf("The last good configuration stays in force: %v", f.Err)),
+		log: logLine{zapcore.ErrorLevel, "Configuration refused, the last good one stays in force",
+			[]any{"namespace", cm.Namespace, "name", cm.Name, zap.Error(f.Err)}},
+		count: counted{configErrors, nil},
+	}
+}
+
+// ReleaseUnknown means that the release of Tekton Pipelines could not be read.
+type ReleaseUnknown struct {
+	Namespace, Name string
+	Err             error
+}
+
+func (f ReleaseUnknown) report() report {
+	return report{log: logLine{zapcore.WarnLevel, "Cannot read the release of Tekton Pipelines, the controller takes it for a current one",
+		[]any{"namespace", f.Namespace, "name", f.Name, zap.Error(f.Err)}}}
+}
+
+// ReleaseRefused means that the installed release of Tekton Pipelines cannot
+// verify our signatures.
+type ReleaseRefused struct{ Err error }
+
+func (f ReleaseRefused) report() report {
+	return report{log: logLine{zapcore.ErrorLevel, "Nothing is signed", []any{zap.Error(f.Err)}}}
+}
+
+// names are the log keys that name a resource.
+func names(r *resource.Summary) []any {
+	return []any{"kind", r.Kind, "namespace", r.Namespace, "name", r.Name, "uid", r.UID, "resourceVersion", r.ResourceVersion}
+}
+
+func reference(r *resource.Summary) *corev1.ObjectReference {
+	apiVersion, kind := r.Kind.GroupVersionKind().ToAPIVersionAndKind()
+	return &corev1.ObjectReference{
+		APIVersion: apiVersion, Kind: kind,
+		Namespace: r.Namespace, Name: r.Name, UID: r.UID, ResourceVersion: r.ResourceVersion,
+	}
+}
+
+// Verified means that a resource behind a run was verified for an attestation.
+type Verified struct {
+	Run *corev1.ObjectReference
+	// Kind and Name are those of the resource.
+	Kind resource.Kind
+	Name string
+	// Result, Reason, Policy and Message are those of the verdict.
+	Result, Reason, Policy, Message string
+	Passed                          bool
+}
+
+func (f Verified) report() report {
+	made := report{count: counted{verifications, append(kindAndReason(string(f.Kind), f.Reason), attribute.String("result", f.Result))}}
+	if !f.Passed {
+		made.log = logLine{zapcore.InfoLevel, "Resource not verified", append(runNames(f.Run),
+			"resourceKind", f.Kind, "resource", f.Name, "result", f.Result, "reason", f.Reason, "policy", f.Policy, "message", f.Message)}
+	}
+	return made
+}
+
+// VerificationDiffers means that the verification of the resources behind a run
+// gave another result than Tekton's.
+type VerificationDiffers struct {
+	Run *corev1.ObjectReference
+	// Differing has a text for each resource.
+	Differing []string
+}
+
+func (f VerificationDiffers) report() report {
+	differing := strings.Join(f.Differing, "; ")
+	return report{
+		about: f.Run, event: Warning(v1alpha1.ReasonVerificationDiffers, differing),
+		log:   logLine{zapcore.WarnLevel, "Verification differs from Tekton's", append(runNames(f.Run), "differing", differing)},
+		count: counted{verificationDifferences, []attribute.KeyValue{attribute.String("kind", f.Run.Kind)}},
+	}
+}
+
+func runNames(run *corev1.ObjectReference) []any {
+	return []any{"kind", run.Kind, "namespace", run.Namespace, "name", run.Name}
+}

@@ -1,0 +1,74 @@
+// Package observe reports what the controller does. Emit is the one place where a
+// fact becomes an Event, a log line and a metric.
+package observe
+
+import (
+	"context"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.uber.org/zap/zapcore"
+	corev1 "k8s.io/api/core/v1"
+	"knative.dev/pkg/logging"
+)
+
+// Fact is one thing that happened. The types of facts are in facts.go.
+type Fact interface{ report() report }
+
+// report is what becomes of a fact. The zero value of each field means: nothing.
+type report struct {
+	about *corev1.ObjectReference // of the Event
+	event Event
+	log   logLine
+	count counted
+}
+
+// logLine is one structured log line.
+type logLine struct {
+	level         zapcore.Level
+	message       string
+	keysAndValues []any
+}
+
+// counted increments one counter by one.
+type counted struct {
+	counter    counter
+	attributes []attribute.KeyValue
+}
+
+// Emitter emits facts.
+type Emitter struct {
+	events  recorder
+	metrics *metrics
+}
+
+// recorder posts Events. It does not wait.
+type recorder interface {
+	Record(ctx context.Context, about *corev1.ObjectReference, event Event)
+}
+
+var _ recorder = (*Events)(nil)
+
+// NewEmitter returns an Emitter that posts Events through a recorder and counts
+// with the global meter provider.
+func NewEmitter(events recorder) (*Emitter, error) {
+	m, err := newMetrics()
+	if err != nil {
+		return nil, err
+	}
+	return &Emitter{events: events, metrics: m}, nil
+}
+
+// Emit reports a fact as Event, log line and metric. It does not wait.
+func (e *Emitter) Emit(ctx context.Context, f Fact) {
+	r := f.report()
+	if r.event.Reason != "" {
+		e.events.Record(ctx, r.about, r.event)
+	}
+	if r.log.message != "" {
+		logging.FromContext(ctx).Logw(r.log.level, r.log.message, r.log.keysAndValues...)
+	}
+	if r.count.counter != "" {
+		e.metrics.counters[r.count.counter].Add(ctx, 1, metric.WithAttributes(r.count.attributes...))
+	}
+}
