@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -35,6 +37,8 @@ type round struct {
 	StartToLast seconds `json:"startToLastSeconds"`
 	Writes      writes  `json:"writes"`
 	Events      events  `json:"events"`
+
+	number int // from 1
 }
 
 type backlog struct {
@@ -54,6 +58,7 @@ func (b *bench) measureBacklog(ctx context.Context, o options) (*backlog, error)
 			slices.Reverse(passes) // whatever drifts is no advantage to either
 		}
 		for _, pass := range passes {
+			r.number = i + 1
 			if err := pass(ctx, o, &r); err != nil {
 				return result, err
 			}
@@ -99,7 +104,11 @@ func (b *bench) controllerPass(ctx context.Context, o options, r *round) error {
 			if err != nil {
 				return err
 			}
-			if r.Controller, err = timePass(ctx, tracker, processes, o.count); err != nil {
+			profile := b.profiles.of(controller, fmt.Sprintf("backlog-%d", r.number))
+			if r.Controller, err = timePass(ctx, tracker, processes, o.count, profile.recordCPU); err != nil {
+				return err
+			}
+			if err := profile.saveHeap(ctx, "signed"); err != nil {
 				return err
 			}
 			r.StartToLast = inSeconds(r.Controller.last.Sub(started))
@@ -115,8 +124,10 @@ func (b *bench) controllerPass(ctx context.Context, o options, r *round) error {
 
 const passTimeout = 20 * time.Minute
 
-// timePass follows the annotations of a backlog as they come.
-func timePass(ctx context.Context, tracker *tracker, processes processes, count int) (pass, error) {
+// timePass measures from the first annotation of a backlog to the last. It calls
+// record at the first annotation, and the function that record returns at the
+// last.
+func timePass(ctx context.Context, tracker *tracker, processes processes, count int, record func(context.Context) (stop func() error)) (pass, error) {
 	first, err := tracker.waitFirst(ctx)
 	if err != nil {
 		return pass{}, err
@@ -125,12 +136,10 @@ func timePass(ctx context.Context, tracker *tracker, processes processes, count 
 	if err != nil {
 		return pass{}, err
 	}
+	stop := record(ctx)
 	last, err := tracker.waitAll(ctx, count)
-	if err != nil {
-		return pass{}, err
-	}
-	after, err := processes.cpuTimes()
-	if err != nil {
+	after, cpuErr := processes.cpuTimes()
+	if err := errors.Join(err, cpuErr, stop()); err != nil {
 		return pass{}, err
 	}
 	took := last.Sub(first)

@@ -37,7 +37,7 @@ func (b *bench) barePass(ctx context.Context, o options, r *round) error {
 		b.log.Printf("%s: the bare client writes", namespace)
 		group, groupCtx := errgroup.WithContext(ctx)
 		group.Go(func() (err error) {
-			r.Bare, err = timePass(groupCtx, tracker, processes, o.count)
+			r.Bare, err = timePass(groupCtx, tracker, processes, o.count, (*controllerProfile)(nil).recordCPU)
 			return err
 		})
 		group.Go(func() error { return b.patchAll(groupCtx, namespace, patches, o.concurrency) })

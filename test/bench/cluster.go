@@ -17,12 +17,13 @@ import (
 type bench struct {
 	cluster    *harness.Cluster
 	secretsDir string
+	profiles   *profiles   // nil: no profiles are saved
 	log        *log.Logger // progress
 }
 
 // start brings up a cluster below dir where every kind is to be signed with a
-// new key.
-func start(ctx context.Context, dir string, progress *log.Logger) (*bench, error) {
+// new key. Profiles of the controller go to profilesDir, unless it is empty.
+func start(ctx context.Context, dir, profilesDir string, progress *log.Logger) (*bench, error) {
 	binaries, err := harness.Build(ctx, progress.Writer())
 	if err != nil {
 		return nil, fmt.Errorf("building: %w", err)
@@ -35,7 +36,11 @@ func start(ctx context.Context, dir string, progress *log.Logger) (*bench, error
 		return nil, fmt.Errorf("starting the cluster: %w", err)
 	}
 	b := &bench{cluster: cluster, secretsDir: filepath.Join(dir, "secrets"), log: progress}
-	if err := b.configure(ctx); err != nil {
+	err = b.configure(ctx)
+	if err == nil && profilesDir != "" {
+		b.profiles, err = enableProfiles(ctx, cluster.Kube, profilesDir)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("configuring the cluster: %w", err), cluster.Stop())
 	}
 	return b, nil

@@ -62,7 +62,7 @@ func measureOnCluster(ctx context.Context, o options, results *report, stderr io
 	if err != nil {
 		return err
 	}
-	b, err := start(ctx, dir, log.New(stderr, "", log.Ltime))
+	b, err := start(ctx, dir, o.profiles, log.New(stderr, "", log.Ltime))
 	if err == nil {
 		err = errors.Join(b.measure(ctx, o, results), b.cluster.Stop())
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/tektoncd/pipeline/pkg/trustedresources"
 
@@ -51,6 +52,9 @@ func (b *bench) measureMemory(ctx context.Context, o options) ([]memory, error) 
 				if result.AfterSigning, err = b.footprint(ctx, controller); err != nil {
 					return err
 				}
+				if err := b.profiles.of(controller, fmt.Sprintf("memory-%d", count)).saveHeap(ctx, "signed"); err != nil {
+					return err
+				}
 				return b.measureRestart(ctx, namespace, tracker, controller, &result)
 			})
 		})
@@ -90,8 +94,10 @@ func (b *bench) measureRestart(ctx context.Context, namespace string, tracker *t
 		return err
 	}
 	result.LookedAtAll = inSeconds(idle.Sub(started))
-	result.AfterStart, err = b.footprint(ctx, controller)
-	return err
+	if result.AfterStart, err = b.footprint(ctx, controller); err != nil {
+		return err
+	}
+	return b.profiles.of(controller, fmt.Sprintf("memory-%d", result.Count)).saveHeap(ctx, "restarted")
 }
 
 func (b *bench) footprint(ctx context.Context, controller *harness.Controller) (footprint, error) {

@@ -26,6 +26,7 @@ type options struct {
 	storageCount int
 	commandCount int
 	kms          string
+	profiles     string
 	output       string
 }
 
@@ -52,6 +53,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	flags.IntVar(&o.count, "count", 5000, "Tasks in the backlog. Latency takes a tenth of them, memory as many and four times as many.")
 	flags.IntVar(&o.rounds, "rounds", 3, "Rounds of the backlog and of --storage.")
 	flags.IntVar(&o.concurrency, "concurrency", 8, "Workers of the controller (--threads-per-controller) and of the client that it is compared with.")
+	flags.StringVar(&o.profiles, "profile", "", "Directory for profiles of the controller: CPU and heap of each backlog round, heap of each memory pass. Empty: none. Profiling takes some CPU itself.")
 	flags.StringVar(&o.output, "o", formatTable, "Format of the report: table, json or yaml.")
 	if err := flags.Parse(args); err != nil {
 		return o, err

@@ -11,6 +11,9 @@ import (
 	"strings"
 )
 
+// ConfigObservability is the ConfigMap for metrics and profiling.
+const ConfigObservability = "tekton-chains-config-observability"
+
 // Controller is one replica of the controller under test. It runs with the
 // service account and RBAC of config/.
 type Controller struct {
@@ -18,6 +21,9 @@ type Controller struct {
 	Name string
 	// MetricsURL serves Prometheus metrics.
 	MetricsURL string
+	// ProfilingURL serves the profiles of net/http/pprof when they are enabled in
+	// the ConfigMap ConfigObservability. It ends with a slash.
+	ProfilingURL string
 
 	cluster *Cluster
 }
@@ -43,7 +49,7 @@ func (c *Cluster) AddControllerIn(ctx context.Context, environment []string, nam
 	if _, err := c.localcluster(ctx, add...); err != nil {
 		return nil, err
 	}
-	return &Controller{Name: name, MetricsURL: how.metricsURL, cluster: c}, nil
+	return &Controller{Name: name, MetricsURL: how.metricsURL, ProfilingURL: how.profilingURL, cluster: c}, nil
 }
 
 // RunController runs a replica in the foreground until the context ends.
@@ -63,8 +69,8 @@ func (c *Cluster) RunController(ctx context.Context, out io.Writer, secretsDir s
 
 // invocation is how one replica is started.
 type invocation struct {
-	command, env         []string
-	readyURL, metricsURL string
+	command, env                       []string
+	readyURL, metricsURL, profilingURL string
 }
 
 func (c *Cluster) controllerInvocation(ctx context.Context, name, secretsDir string, flags []string) (invocation, error) {
@@ -85,7 +91,7 @@ func (c *Cluster) controllerInvocation(ctx context.Context, name, secretsDir str
 		env: []string{
 			"SYSTEM_NAMESPACE=" + SystemNamespace,
 			"POD_NAME=" + name,
-			"CONFIG_OBSERVABILITY_NAME=tekton-chains-config-observability",
+			"CONFIG_OBSERVABILITY_NAME=" + ConfigObservability,
 			"CONFIG_LEADERELECTION_NAME=tekton-chains-config-leader-election",
 			"METRICS_DOMAIN=tekton.dev/chains",
 			"METRICS_PROMETHEUS_HOST=127.0.0.1",
@@ -93,8 +99,9 @@ func (c *Cluster) controllerInvocation(ctx context.Context, name, secretsDir str
 			"PROFILING_PORT=" + strconv.Itoa(profiling),
 			"KUBERNETES_MIN_VERSION=v0.0.0", // built without a version
 		},
-		readyURL:   fmt.Sprintf("http://127.0.0.1:%d/readiness", health),
-		metricsURL: fmt.Sprintf("http://127.0.0.1:%d/metrics", metrics),
+		readyURL:     fmt.Sprintf("http://127.0.0.1:%d/readiness", health),
+		metricsURL:   fmt.Sprintf("http://127.0.0.1:%d/metrics", metrics),
+		profilingURL: fmt.Sprintf("http://127.0.0.1:%d/debug/pprof/", profiling),
 	}, nil
 }
 

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/trusted-resources/chains-extension/test/harness"
+)
+
+// cpuProfileSeconds is the length of one CPU profile. The server fixes the
+// length at the start, so a pass of unknown length is recorded as a sequence of
+// short profiles. "go tool pprof" adds up all files that it is given.
+const cpuProfileSeconds = 2
+
+// profiles is a directory of profiles.
+type profiles struct{ dir string }
+
+// enableProfiles makes the directory and enables profiling in every controller
+// that starts afterwards.
+func enableProfiles(ctx context.Context, kube kubernetes.Interface, dir string) (*profiles, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	patch, err := json.Marshal(map[string]any{"data": map[string]string{"runtime-profiling": "enabled"}})
+	if err != nil {
+		return nil, err
+	}
+	_, err = kube.CoreV1().ConfigMaps(harness.SystemNamespace).Patch(ctx,
+		harness.ConfigObservability, types.MergePatchType, patch, metav1.PatchOptions{})
+	return &profiles{dir}, err
+}
+
+// of returns the profile of one controller. The names of its files begin with
+// name. Without profiles it returns nil, which records and saves nothing.
+func (p *profiles) of(controller *harness.Controller, name string) *controllerProfile {
+	if p == nil {
+		return nil
+	}
+	return &controllerProfile{url: controller.ProfilingURL, file: filepath.Join(p.dir, name)}
+}
+
+// controllerProfile saves profiles of one controller process.
+type controllerProfile struct {
+	url  string // of net/http/pprof, with a slash at the end
+	file string // the start of the path of each file
+}
+
+// saveHeap saves a heap profile, which holds the allocations since the start of
+// the process as well.
+func (p *controllerProfile) saveHeap(ctx context.Context, moment string) error {
+	if p == nil {
+		return nil
+	}
+	return p.save(ctx, "heap", p.file+"-"+moment+"-heap.pprof")
+}
+
+// recordCPU saves one CPU profile after the other until stop is called. The
+// profile that is not complete then is dropped.
+func (p *controllerProfile) recordCPU(ctx context.Context) (stop func() error) {
+	if p == nil {
+		return func() error { return nil }
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- p.saveCPUProfiles(ctx) }()
+	return func() error {
+		cancel()
+		return <-ended
+	}
+}
+
+func (p *controllerProfile) saveCPUProfiles(ctx context.Context) error {
+	for i := 0; ; i++ {
+		err := p.save(ctx, fmt.Sprintf("profile?seconds=%d", cpuProfileSeconds), fmt.Sprintf("%s-cpu-%03d.pprof", p.file, i))
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// save writes the file only if the answer is complete.
+func (p *controllerProfile) save(ctx context.Context, profile, file string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url+profile, nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	content, err := io.ReadAll(response.Body)
+	if err := errors.Join(err, response.Body.Close()); err != nil {
+		return fmt.Errorf("%s: %w", request.URL, err)
+	}
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: expected status 200, found %s; is profiling enabled in the ConfigMap %s?",
+			request.URL, response.Status, harness.ConfigObservability)
+	}
+	return os.WriteFile(file, content, 0o644)
+}

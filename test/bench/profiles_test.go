@@ -1,0 +1,96 @@
+package main
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
+
+	"github.com/trusted-resources/chains-extension/test/harness"
+)
+
+func TestEnableProfiles_SwitchesProfilingOn(t *testing.T) {
+	kube := fake.NewClientset(&corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Namespace: harness.SystemNamespace, Name: harness.ConfigObservability},
+		Data:       map[string]string{"metrics-protocol": "prometheus"},
+	})
+	dir := filepath.Join(t.TempDir(), "profiles")
+	_, err := enableProfiles(t.Context(), kube, dir)
+	check(t, err)
+	if _, err := os.Stat(dir); err != nil {
+		t.Error(err)
+	}
+	config, err := kube.CoreV1().ConfigMaps(harness.SystemNamespace).Get(t.Context(), harness.ConfigObservability, metav1.GetOptions{})
+	check(t, err)
+	if config.Data["runtime-profiling"] != "enabled" || config.Data["metrics-protocol"] != "prometheus" {
+		t.Errorf("got %v", config.Data)
+	}
+}
+
+func TestControllerProfile_SavesHeap(t *testing.T) {
+	p := serveProfiles(t, func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write([]byte(r.URL.String())) })
+	check(t, p.saveHeap(t.Context(), "signed"))
+	content, err := os.ReadFile(p.file + "-signed-heap.pprof")
+	check(t, err)
+	if string(content) != "/debug/pprof/heap" {
+		t.Errorf("got the answer to %s", content)
+	}
+}
+
+func TestControllerProfile_ReportsThatProfilingIsOff(t *testing.T) {
+	p := serveProfiles(t, http.NotFound)
+	err := p.saveHeap(t.Context(), "signed")
+	if err == nil || !strings.Contains(err.Error(), harness.ConfigObservability) {
+		t.Errorf("got %v", err)
+	}
+	if files, _ := filepath.Glob(p.file + "*"); len(files) > 0 {
+		t.Errorf("saved %v", files)
+	}
+}
+
+func TestControllerProfile_DropsTheIncompleteCPUProfile(t *testing.T) {
+	third := make(chan struct{})
+	served := 0
+	p := serveProfiles(t, func(w http.ResponseWriter, r *http.Request) {
+		if served++; served < 3 {
+			_, _ = w.Write([]byte(r.URL.String()))
+			return
+		}
+		close(third)
+		<-r.Context().Done()
+	})
+	stop := p.recordCPU(t.Context())
+	<-third
+	check(t, stop())
+	files, err := filepath.Glob(p.file + "*")
+	check(t, err)
+	if len(files) != 2 || filepath.Base(files[0]) != "backlog-1-cpu-000.pprof" || filepath.Base(files[1]) != "backlog-1-cpu-001.pprof" {
+		t.Errorf("saved %v", files)
+	}
+	content, err := os.ReadFile(files[0])
+	check(t, err)
+	if string(content) != "/debug/pprof/profile?seconds=2" {
+		t.Errorf("got the answer to %s", content)
+	}
+}
+
+func TestProfiles_SaveNothingUnlessEnabled(t *testing.T) {
+	p := (*profiles)(nil).of(&harness.Controller{ProfilingURL: "http://127.0.0.1:0/"}, "backlog-1")
+	check(t, p.saveHeap(t.Context(), "signed"))
+	check(t, p.recordCPU(t.Context())())
+}
+
+// serveProfiles serves one controller's profiles with handle.
+func serveProfiles(t *testing.T, handle http.HandlerFunc) *controllerProfile {
+	t.Helper()
+	server := httptest.NewServer(handle)
+	t.Cleanup(server.Close)
+	dir := t.TempDir()
+	return (&profiles{dir}).of(&harness.Controller{ProfilingURL: server.URL + "/debug/pprof/"}, "backlog-1")
+}
