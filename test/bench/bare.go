@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"strings"
 
+	tektonv1 "github.com/tektoncd/pipeline/pkg/client/clientset/versioned/typed/pipeline/v1"
 	"golang.org/x/sync/errgroup"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -16,12 +17,18 @@ const bareAnnotation = "example.com/bare"
 // bareValue is as long as an ECDSA P-256 signature in base64.
 var bareValue = strings.Repeat("x", base64.StdEncoding.EncodedLen(72))
 
-// barePass has a client write to as many Tasks, in requests like the
-// controller's, and do nothing else.
+// barePass writes an annotation to each Task of a new backlog, with the service
+// account, the kind of request and the concurrency of the controller. The bare
+// client reads nothing and computes nothing meanwhile, so its rate is the rate
+// at which the API server accepts such writes.
 func (b *bench) barePass(ctx context.Context, o options, r *round) error {
 	return b.withTasks(ctx, nil, o.count, func(namespace string) error {
 		ctx, cancel := context.WithTimeout(ctx, passTimeout)
 		defer cancel()
+		client, err := b.bareClient(ctx)
+		if err != nil {
+			return err
+		}
 		processes, err := b.processes(ctx)
 		if err != nil {
 			return err
@@ -40,9 +47,20 @@ func (b *bench) barePass(ctx context.Context, o options, r *round) error {
 			r.Bare, err = timePass(groupCtx, tracker, processes, o.count, (*controllerProfile)(nil).recordCPU)
 			return err
 		})
-		group.Go(func() error { return b.patchAll(groupCtx, namespace, patches, o.concurrency) })
+		group.Go(func() error { return patchAll(groupCtx, client.Tasks(namespace), patches, o.concurrency) })
 		return group.Wait()
 	})
+}
+
+// bareClient acts as the controller's service account: authorization, priority
+// and fairness cost it what they cost the controller. The client does not limit
+// its own rate.
+func (b *bench) bareClient(ctx context.Context) (tektonv1.TektonV1Interface, error) {
+	config, err := b.cluster.ServiceAccountConfig(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return tektonv1.NewForConfig(config)
 }
 
 // barePatch is the JSON merge patch of one Task.
@@ -71,8 +89,7 @@ func (b *bench) barePatches(ctx context.Context, namespace string) ([]barePatch,
 	return patches, nil
 }
 
-func (b *bench) patchAll(ctx context.Context, namespace string, patches []barePatch, workers int) error {
-	tasks := b.cluster.Tekton.TektonV1().Tasks(namespace)
+func patchAll(ctx context.Context, tasks tektonv1.TaskInterface, patches []barePatch, workers int) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(workers)
 	for _, patch := range patches {

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -74,8 +73,8 @@ type invocation struct {
 }
 
 func (c *Cluster) controllerInvocation(ctx context.Context, name, secretsDir string, flags []string) (invocation, error) {
-	kubeconfig := filepath.Join(c.Dir, ServiceAccount+".kubeconfig")
-	if _, err := c.localcluster(ctx, "kubeconfig", "--service-account", SystemNamespace+"/"+ServiceAccount, "--output", kubeconfig); err != nil {
+	kubeconfig, err := c.writeServiceAccountKubeconfig(ctx)
+	if err != nil {
 		return invocation{}, err
 	}
 	ports, err := freePorts(ctx, 3)
