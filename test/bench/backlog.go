@@ -88,7 +88,7 @@ func median(values []float64) float64 {
 // controllerPass has a fresh controller sign a backlog that was there before.
 func (b *bench) controllerPass(ctx context.Context, o options, r *round) error {
 	return b.withTasks(ctx, optedIn, o.count, func(namespace string) error {
-		ctx, cancel := context.WithTimeout(ctx, passTimeout)
+		ctx, cancel := context.WithTimeout(ctx, passTimeout(o.count))
 		defer cancel()
 		tracker, err := b.track(ctx, namespace, trustedresources.SignatureAnnotation)
 		if err != nil {
@@ -122,7 +122,11 @@ func (b *bench) controllerPass(ctx context.Context, o options, r *round) error {
 	})
 }
 
-const passTimeout = 20 * time.Minute
+// passTimeout bounds a pass over count Tasks. It allows for 100 signatures per
+// second, and 20 minutes for the rest of the pass.
+func passTimeout(count int) time.Duration {
+	return 20*time.Minute + time.Duration(count)*10*time.Millisecond
+}
 
 // timePass measures from the first annotation of a backlog to the last. It calls
 // record at the first annotation, and the function that record returns at the

@@ -23,7 +23,7 @@ var bareValue = strings.Repeat("x", base64.StdEncoding.EncodedLen(72))
 // at which the API server accepts such writes.
 func (b *bench) barePass(ctx context.Context, o options, r *round) error {
 	return b.withTasks(ctx, nil, o.count, func(namespace string) error {
-		ctx, cancel := context.WithTimeout(ctx, passTimeout)
+		ctx, cancel := context.WithTimeout(ctx, passTimeout(o.count))
 		defer cancel()
 		client, err := b.bareClient(ctx)
 		if err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"log"
@@ -17,8 +18,9 @@ import (
 type bench struct {
 	cluster    *harness.Cluster
 	secretsDir string
-	profiles   *profiles   // nil: no profiles are saved
-	log        *log.Logger // progress
+	publicKey  crypto.PublicKey // of the signing secret
+	profiles   *profiles        // nil: no profiles are saved
+	log        *log.Logger      // progress
 }
 
 // start brings up a cluster below dir where every kind is to be signed with a
@@ -58,13 +60,14 @@ func private(program, dir string) (string, error) {
 }
 
 func (b *bench) configure(ctx context.Context) error {
-	secret, _, err := fixtures.CosignSecret()
+	secret, public, err := fixtures.CosignSecret()
 	if err != nil {
 		return err
 	}
 	if err := secret.Write(b.secretsDir); err != nil {
 		return err
 	}
+	b.publicKey = public
 	return b.cluster.Configure(ctx, harness.SignAll())
 }
 

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/trusted-resources/chains-extension/test/bench/verification"
 )
@@ -21,6 +24,7 @@ type options struct {
 	latency, backlog, memory, verification, storage bool
 
 	count        int
+	memoryCounts []int
 	rounds       int
 	concurrency  int
 	storageCount int
@@ -35,8 +39,8 @@ func (o options) needsCluster() bool { return o.latency || o.backlog || o.memory
 // latencyCount is how many Tasks each way of creating them is measured with.
 func (o options) latencyCount() int { return o.count / 10 }
 
-// memoryCounts are the numbers of signed Tasks that memory is measured with.
-func (o options) memoryCounts() []int { return []int{o.count, 4 * o.count} }
+// memoryCount is the number of Tasks in a run that was asked for memory.
+const memoryCount = 100_000
 
 func parseOptions(args []string, stderr io.Writer) (options, error) {
 	var o options
@@ -45,18 +49,28 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	flags.BoolVar(&o.latency, "latency", false, "Measure how long a new Task waits for its signature. (Without any of --latency, --backlog, --memory, --verification and --storage: all.)")
 	flags.BoolVar(&o.backlog, "backlog", false, "Measure how fast a backlog is signed.")
 	flags.BoolVar(&o.memory, "memory", false, "Measure the memory of the controller.")
+	flags.Func("memory-count", fmt.Sprintf("Numbers of Tasks that --memory measures with, separated by commas. (Default: %d, which takes about 15 minutes; in a run of all parts --count and four times --count, to keep that run short.)", memoryCount), func(value string) (err error) {
+		o.memoryCounts, err = parseCounts(value)
+		return err
+	})
 	flags.BoolVar(&o.verification, "verification", false, "Measure what a verification takes, beside Tekton's; alone it starts no cluster.")
 	flags.BoolVar(&o.storage, "storage", false, "Measure how fast resources are stored in registries on this machine, beside tkn and cosign; alone it starts no cluster.")
 	flags.IntVar(&o.storageCount, "storage-count", 500, "Resources that --storage stores in each pass.")
 	flags.IntVar(&o.commandCount, "command-count", 20, "Resources that --storage stores with tkn and cosign in each pass; 0: none.")
 	flags.StringVar(&o.kms, "kms", os.Getenv(verification.KMSVariable), "Reference to a key that may sign, such as hashivault://name, for --verification with a KMS. (Default: "+verification.KMSVariable+" of the environment.)")
-	flags.IntVar(&o.count, "count", 5000, "Tasks in the backlog. Latency takes a tenth of them, memory as many and four times as many.")
+	flags.IntVar(&o.count, "count", 5000, "Tasks in the backlog. Latency takes a tenth of them.")
 	flags.IntVar(&o.rounds, "rounds", 3, "Rounds of the backlog and of --storage.")
 	flags.IntVar(&o.concurrency, "concurrency", 8, "Workers of the controller (--threads-per-controller) and of the client that it is compared with.")
 	flags.StringVar(&o.profiles, "profile", "", "Directory for profiles of the controller: CPU and heap of each backlog round, heap of each memory pass. Empty: none. Profiling takes some CPU itself.")
 	flags.StringVar(&o.output, "o", formatTable, "Format of the report: table, json or yaml.")
 	if err := flags.Parse(args); err != nil {
 		return o, err
+	}
+	if len(o.memoryCounts) == 0 {
+		o.memoryCounts = []int{o.count, 4 * o.count}
+		if o.memory {
+			o.memoryCounts = []int{memoryCount}
+		}
 	}
 	if !o.needsCluster() && !o.verification && !o.storage {
 		o.latency, o.backlog, o.memory, o.verification, o.storage = true, true, true, true, true
@@ -72,4 +86,20 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 		return o, fmt.Errorf("found -o %q, expected %s, %s or %s", o.output, formatTable, formatJSON, formatYAML)
 	}
 	return o, nil
+}
+
+// parseCounts reads positive numbers that are separated by commas.
+func parseCounts(list string) ([]int, error) {
+	var counts []int
+	for text := range strings.SplitSeq(list, ",") {
+		count, err := strconv.Atoi(strings.TrimSpace(text))
+		if err != nil {
+			return nil, err
+		}
+		if count < 1 {
+			return nil, errors.New("expected numbers of at least 1")
+		}
+		counts = append(counts, count)
+	}
+	return counts, nil
 }

@@ -107,10 +107,10 @@ func (t *tables) cores(b *backlog) {
 }
 
 func (t *tables) memory(results []memory) {
-	t.line("\nMemory of the controller: resident / anonymous part of it / peak")
-	t.row("Tasks", "after signing all", "fresh start, at rest", "looked at all after")
+	t.line("\nMemory of the controller: resident / anonymous part of it / peak since the process started")
+	t.row("Tasks", "start to last", "accepted by Tekton", "after signing all", "after a restart, idle", "restart to idle")
 	for _, m := range results {
-		t.row(m.Count, m.AfterSigning, m.AfterStart, m.LookedAtAll)
+		t.row(m.Count, m.StartToLast, m.Accepted, m.AfterSigning, m.AfterStart, m.LookedAtAll)
 	}
 }
 

@@ -17,7 +17,8 @@ import (
 )
 
 const (
-	creators = 16 // workers that create Tasks where creation is not measured
+	creators     = 16     // workers that create Tasks where creation is not measured
+	progressStep = 10_000 // created Tasks between two lines of progress
 
 	deletionPoll    = 200 * time.Millisecond
 	deletionTimeout = 15 * time.Minute
@@ -60,14 +61,27 @@ func (b *bench) create(ctx context.Context, namespace, name string) error {
 	return err
 }
 
-// withTasks calls do with a new namespace that holds Tasks task-00000 and so on.
-// It returns when all of it is deleted, so that what is measured next is alone.
+// withTasks calls do with the namespace that createTasks creates, and deletes
+// the namespace, so that the next measurement runs without the Tasks of this one.
 func (b *bench) withTasks(ctx context.Context, labels map[string]string, count int, do func(namespace string) error) error {
+	namespace, err := b.createTasks(ctx, labels, count)
+	if err != nil {
+		return err
+	}
+	if err := do(namespace); err != nil {
+		return err // nothing is measured after an error
+	}
+	return b.deleteNamespace(ctx, namespace)
+}
+
+// createTasks creates a namespace with labels that holds count Tasks, named
+// task-00000 and so on.
+func (b *bench) createTasks(ctx context.Context, labels map[string]string, count int) (namespace string, err error) {
 	ns, err := b.cluster.Kube.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{
 		ObjectMeta: metav1.ObjectMeta{GenerateName: "bench-", Labels: labels},
 	}, metav1.CreateOptions{})
 	if err != nil {
-		return err
+		return "", err
 	}
 	if count > 0 {
 		b.log.Printf("%s: creating %d Tasks", ns.Name, count)
@@ -76,18 +90,17 @@ func (b *bench) withTasks(ctx context.Context, labels map[string]string, count i
 	group.SetLimit(creators)
 	for i := range count {
 		group.Go(func() error { return b.create(groupCtx, ns.Name, taskName(i)) })
+		if (i+1)%progressStep == 0 {
+			b.log.Printf("%s: %d of %d Tasks", ns.Name, i+1, count)
+		}
 	}
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	if err := do(ns.Name); err != nil {
-		return err // there is nothing more to measure
-	}
-	b.log.Printf("%s: deleting it", ns.Name)
-	return b.deleteNamespace(ctx, ns.Name)
+	return ns.Name, group.Wait()
 }
 
+// deleteNamespace returns when the API server has removed the namespace and all
+// objects in the namespace.
 func (b *bench) deleteNamespace(ctx context.Context, name string) error {
+	b.log.Printf("%s: deleting the namespace", name)
 	namespaces := b.cluster.Kube.CoreV1().Namespaces()
 	if err := namespaces.Delete(ctx, name, metav1.DeleteOptions{}); err != nil {
 		return err

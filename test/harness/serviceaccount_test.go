@@ -25,7 +25,7 @@ END
 func TestServiceAccountConfig_ActsAsTheController(t *testing.T) {
 	dir := t.TempDir()
 	program := filepath.Join(dir, "localcluster")
-	check(t, os.WriteFile(program, []byte(fakeLocalCluster), 0o700)) //nolint:gosec // a program
+	check(t, os.WriteFile(program, []byte(fakeLocalCluster), 0o700))
 	cluster := &Cluster{Binaries: Binaries{LocalCluster: program}, Dir: dir}
 	config, err := cluster.ServiceAccountConfig(t.Context())
 	check(t, err)

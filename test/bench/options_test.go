@@ -1,0 +1,35 @@
+package main
+
+import (
+	"io"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestParseOptions_MemoryCounts(t *testing.T) {
+	for _, tc := range []struct {
+		args string
+		want []int
+	}{
+		{"", []int{5000, 20000}},
+		{"--count 10", []int{10, 40}},
+		{"--memory", []int{100000}},
+		{"--memory --memory-count 500", []int{500}},
+		{"--memory-count 500,2000", []int{500, 2000}},
+	} {
+		o, err := parseOptions(strings.Fields(tc.args), io.Discard)
+		check(t, err)
+		if !slices.Equal(o.memoryCounts, tc.want) {
+			t.Errorf("%q: got %v, want %v", tc.args, o.memoryCounts, tc.want)
+		}
+	}
+}
+
+func TestParseOptions_RejectsMemoryCounts(t *testing.T) {
+	for _, value := range []string{"", "0", "-5", "1,,2", "many"} {
+		if _, err := parseOptions([]string{"--memory-count", value}, io.Discard); err == nil {
+			t.Errorf("accepted %q", value)
+		}
+	}
+}
