@@ -13,6 +13,7 @@ import (
 	pipelineclient "github.com/tektoncd/pipeline/pkg/client/injection/client"
 	policyinformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1alpha1/verificationpolicy"
 	"go.uber.org/zap"
+	"k8s.io/client-go/metadata"
 	kubeclient "knative.dev/pkg/client/injection/kube/client"
 	namespaceinformer "knative.dev/pkg/client/injection/kube/informers/core/v1/namespace"
 	"knative.dev/pkg/configmap"
@@ -68,6 +69,8 @@ type shared struct {
 	state   *state.State
 	emitter *observe.Emitter
 	store   *storeOfConfig
+	objects objects
+	patcher patcher
 }
 
 // controllers returns the constructors of all controllers. Knative calls them one
@@ -78,10 +81,10 @@ func (a *app) controllers() []injection.ControllerConstructor {
 	for _, kind := range resource.Kinds {
 		constructors = append(constructors,
 			a.constructor(func(ctx context.Context, _ configmap.Watcher, s *shared) (*controller.Impl, error) {
-				return signing.NewController(ctx, kind, s.state, &a.handlers, s.emitter)
+				return signing.NewController(ctx, kind, s.state, &a.handlers, s.emitter, s.patcher)
 			}),
 			a.constructor(func(ctx context.Context, _ configmap.Watcher, s *shared) (*controller.Impl, error) {
-				return storing.NewController(ctx, kind, s.state, &a.handlers, s.emitter, liveObjects(ctx), s.store.load)
+				return storing.NewController(ctx, kind, s.state, &a.handlers, s.emitter, s.objects, s.store.load)
 			}))
 	}
 	if a.options.SignRuns {
@@ -138,13 +141,16 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 	if err != nil {
 		logging.FromContext(ctx).Fatalw("Cannot watch the cluster", zap.Error(err))
 	}
-	return &shared{state: s, emitter: emitter, store: newStoreOfConfig(kube, s.Config)}
+	return &shared{
+		state: s, emitter: emitter, store: newStoreOfConfig(kube, s.Config),
+		objects: objects{pipelineclient.Get(ctx)}, patcher: patcher{metadata.NewForConfigOrDie(injection.GetConfig(ctx))},
+	}
 }
 
 func (a *app) runInputs(ctx context.Context, s *shared) runs.Inputs {
 	return runs.Inputs{
 		SecretsDir: a.options.SecretsDir, Namespaces: a.options.Namespaces,
-		Config: s.state.Config, Keys: s.state.Keys, Store: s.store.load, Objects: objectsNow{liveObjects(ctx)},
+		Config: s.state.Config, Keys: s.state.Keys, Store: s.store.load, Objects: objectsNow{s.objects},
 		Handlers: &a.handlers, Emitter: s.emitter,
 	}
 }

@@ -16,13 +16,11 @@ import (
 
 // Signed means that the controller wrote a signature.
 type Signed struct {
-	// Resource is the resource as the API server stored it.
+	// Resource is the state that was signed, with the resourceVersion after the
+	// write.
 	Resource *resource.Summary
 	Reason   decision.Reason
 	KeyID    string
-	// Checksum is what was signed. The checksum of Resource differs from it if an
-	// admission webhook changed the resource.
-	Checksum []byte
 }
 
 func (f Signed) report() report {
@@ -38,7 +36,7 @@ func (f Signed) report() report {
 	return report{
 		about: reference(f.Resource), event: event,
 		log: logLine{zapcore.InfoLevel, "Resource signed", append(names(f.Resource),
-			"reason", f.Reason, "keyId", f.KeyID, "checksum", fmt.Sprintf("%x", f.Checksum))},
+			"reason", f.Reason, "keyId", f.KeyID, "checksum", fmt.Sprintf("%x", f.Resource.Checksum))},
 		count: counted{signatures, kindAndReason(string(f.Resource.Kind), string(f.Reason))},
 	}
 }

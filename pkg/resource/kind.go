@@ -33,6 +33,11 @@ func (k Kind) GroupVersionKind() schema.GroupVersionKind {
 	return v1.SchemeGroupVersion.WithKind(string(k))
 }
 
+// GroupVersionResource is the resource of the API server that serves the kind.
+func (k Kind) GroupVersionResource() schema.GroupVersionResource {
+	return k.GroupVersionKind().GroupVersion().WithResource(k.ConfigName() + "s")
+}
+
 // KindOf is the kind of an object, empty if it is none that can be signed. Tekton
 // still takes Tasks and Pipelines of v1beta1 from resolvers.
 func KindOf(object Object) Kind {

@@ -15,7 +15,7 @@ import (
 
 type taskPatcher struct{}
 
-func (taskPatcher) Patch(ctx context.Context, namespace, name string, mergePatch []byte) (resource.Object, error) {
+func (taskPatcher) Patch(ctx context.Context, _ resource.Kind, namespace, name string, mergePatch []byte) (metav1.Object, error) {
 	return cluster.Tekton.TektonV1().Tasks(namespace).Patch(ctx, name, types.MergePatchType, mergePatch, metav1.PatchOptions{})
 }
 

@@ -3,7 +3,6 @@
 package signing
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -44,17 +43,20 @@ type Signer struct {
 	// disputes delays signing resources that another writer changes each time that
 	// they are signed. Without a delay the two would write for ever.
 	disputes *flowcontrol.Backoff
+	writes   *writes
 }
 
 var _ controller.Reconciler = (*Signer)(nil)
 
 // NewController returns the controller that signs the resources of one kind.
-func NewController(ctx context.Context, kind resource.Kind, s *state.State, handlers *informers.Handlers, emitter resources.Emitter) (*controller.Impl, error) {
+func NewController(
+	ctx context.Context, kind resource.Kind, s *state.State, handlers *informers.Handlers, emitter resources.Emitter, patcher annotation.Patcher,
+) (*controller.Impl, error) {
 	signer := &Signer{
 		Resources: resources.New(informers.SummariesOf(ctx, kind, s.Scope())),
-		kind:      kind, state: s, emitter: emitter,
-		patcher:  patcherOf[kind](ctx),
+		kind:      kind, state: s, emitter: emitter, patcher: patcher,
 		disputes: flowcontrol.NewBackOff(firstDisputeDelay, maxDisputeDelay),
+		writes:   newWrites(),
 	}
 	return signer.Resources.NewController(ctx, handlers, signer, resources.Queue{
 		Name: kind.ConfigName(), FirstRetry: firstRetry,
@@ -77,17 +79,31 @@ func (s *Signer) Reconcile(ctx context.Context, key string) error {
 		return err
 	}
 	if r == nil || !s.wanted() {
+		s.writes.forget(key)
 		return controller.NewSkipKey(key)
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if err := s.sign(ctx, key, r); err != nil {
+	if err := s.reconcile(ctx, key, r); err != nil {
 		if errors.Is(err, keys.ErrSigner) {
 			s.state.InvalidateKey(s.kind)
 		}
-		return resources.Conclude(ctx, s.emitter, r, err)
+		concluded := resources.Conclude(ctx, s.emitter, r, err)
+		if errors.Is(err, resources.ErrDisputed) {
+			return controller.NewRequeueAfter(s.disputes.Get(key)) // no other change brings the resource back
+		}
+		return concluded
 	}
 	return controller.NewSkipKey(key) // a signature has a log line of its own
+}
+
+// reconcile checks the state that a signature of this controller made, or signs
+// the state that another writer made.
+func (s *Signer) reconcile(ctx context.Context, key string, r *resource.Summary) error {
+	if written, ok := s.writes.take(key, r); ok {
+		return s.check(key, written, r)
+	}
+	return s.sign(ctx, key, r)
 }
 
 // sign decides and acts on the decision.
@@ -103,25 +119,25 @@ func (s *Signer) sign(ctx context.Context, key string, r *resource.Summary) erro
 	if err != nil {
 		return err
 	}
-	object, err := annotation.Put(ctx, s.patcher, r, signature)
+	patched, err := annotation.Put(ctx, s.patcher, r, signature)
 	if err != nil {
 		return err
 	}
-	stored, err := resource.Summarize(ctx, object)
-	if err != nil {
-		return err
-	}
-	s.emitter.Emit(ctx, observe.Signed{Resource: stored, Reason: d.Reason, KeyID: d.Key.ID, Checksum: r.Checksum})
-	return s.checkStored(key, stored, r.Checksum)
+	signed := *r
+	signed.ResourceVersion = patched.GetResourceVersion()
+	s.writes.add(key, write{resourceVersion: signed.ResourceVersion, checksum: r.Checksum, signature: signature})
+	s.emitter.Emit(ctx, observe.Signed{Resource: &signed, Reason: d.Reason, KeyID: d.Key.ID})
+	return nil
 }
 
-// checkStored returns ErrDisputed if the API server stored other content than was
-// signed: a mutating webhook can change more than the annotation.
-func (s *Signer) checkStored(key string, stored *resource.Summary, signed []byte) error {
-	if bytes.Equal(stored.Checksum, signed) {
+// check returns ErrDisputed, and delays the next signature, if the API server
+// stored something else than was signed.
+func (s *Signer) check(key string, written write, r *resource.Summary) error {
+	if written.made(r) {
 		s.disputes.DeleteEntry(key)
 		return nil
 	}
-	s.disputes.Next(key, s.disputes.Clock.Now())
-	return fmt.Errorf("%w: signed content with checksum %x, stored was %x", resources.ErrDisputed, signed, stored.Checksum)
+	now := s.disputes.Clock.Now()
+	s.disputes.Next(key, now)
+	return fmt.Errorf("%w: signed content with checksum %x, stored was %x", resources.ErrDisputed, written.checksum, r.Checksum)
 }

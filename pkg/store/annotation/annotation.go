@@ -1,5 +1,5 @@
-// Package annotation keeps a signature on the resource itself, in the
-// annotation where Tekton's verifier looks for it.
+// Package annotation writes the signature of a resource into the annotation
+// tekton.dev/signature of the resource, where Tekton's verifier reads it.
 package annotation
 
 import (
@@ -8,13 +8,15 @@ import (
 	"fmt"
 
 	"github.com/tektoncd/pipeline/pkg/trustedresources"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
-// Patcher applies a JSON merge patch to a resource and returns it as stored.
+// Patcher applies a JSON merge patch to a resource in the cluster and returns the
+// metadata of the resource after the patch.
 type Patcher interface {
-	Patch(ctx context.Context, namespace, name string, mergePatch []byte) (resource.Object, error)
+	Patch(ctx context.Context, kind resource.Kind, namespace, name string, mergePatch []byte) (metav1.Object, error)
 }
 
 type metadataPatch struct {
@@ -24,11 +26,11 @@ type metadataPatch struct {
 	} `json:"metadata"`
 }
 
-// Put writes the signature into the annotation, in one request that changes
-// nothing else. The API server refuses the request (409 Conflict) if the resource
-// is not in the state of the summary any more. Put returns the resource as the API
-// server stored it.
-func Put(ctx context.Context, patcher Patcher, r *resource.Summary, signature []byte) (resource.Object, error) {
+// Put writes the signature of a resource with one merge patch that changes nothing
+// else, and returns the metadata of the resource after the patch. The patch
+// contains the resourceVersion of the summary, so the API server rejects it (409
+// Conflict) if the resource has changed since it was signed.
+func Put(ctx context.Context, patcher Patcher, r *resource.Summary, signature []byte) (metav1.Object, error) {
 	var patch metadataPatch
 	patch.Metadata.ResourceVersion = r.ResourceVersion
 	patch.Metadata.Annotations = map[string]string{
@@ -38,5 +40,5 @@ func Put(ctx context.Context, patcher Patcher, r *resource.Summary, signature []
 	if err != nil {
 		return nil, fmt.Errorf("encoding the patch: %w", err)
 	}
-	return patcher.Patch(ctx, r.Namespace, r.Name, data)
+	return patcher.Patch(ctx, r.Kind, r.Namespace, r.Name, data)
 }

@@ -5,18 +5,19 @@ import (
 	"fmt"
 
 	"github.com/tektoncd/pipeline/pkg/client/clientset/versioned"
-	pipelineclient "github.com/tektoncd/pipeline/pkg/client/injection/client"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/metadata"
 
+	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/store/annotation"
 )
 
-// objects reads resources from the API server: the informer caches hold summaries
+// objects reads resources from the API server. The informer caches hold summaries
 // only.
 type objects struct{ client versioned.Interface }
-
-func liveObjects(ctx context.Context) objects { return objects{pipelineclient.Get(ctx)} }
 
 // Object returns a resource as the API server has it now, or nil if there is none.
 func (o objects) Object(ctx context.Context, kind resource.Kind, namespace, name string) (resource.Object, error) {
@@ -40,4 +41,20 @@ func (o objects) get(ctx context.Context, kind resource.Kind, namespace, name st
 		return o.client.TektonV1beta1().StepActions(namespace).Get(ctx, name, metav1.GetOptions{})
 	}
 	return nil, fmt.Errorf("kind %q is not signable", kind)
+}
+
+// patcher writes annotations. The API server answers with metadata only, because
+// the spec would have to be encoded and decoded for each signature.
+type patcher struct{ client metadata.Interface }
+
+var _ annotation.Patcher = patcher{}
+
+// Patch implements annotation.Patcher.
+func (p patcher) Patch(ctx context.Context, kind resource.Kind, namespace, name string, mergePatch []byte) (metav1.Object, error) {
+	patched, err := p.client.Resource(kind.GroupVersionResource()).Namespace(namespace).
+		Patch(ctx, name, types.MergePatchType, mergePatch, metav1.PatchOptions{FieldManager: v1alpha1.Group})
+	if err != nil {
+		return nil, err
+	}
+	return patched, nil
 }
