@@ -11,18 +11,19 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// writes are the successful ones (200 OK) of the controller's service account
-// to Tasks, from the API server's audit log.
+// writes counts the writes of the controller's service account to Tasks, from
+// the API server's audit log.
 type writes struct {
-	// PerResource is all of them over the number of Tasks.
+	// PerResource is the number of successful writes (200 OK) for each Task.
 	PerResource float64 `json:"perResource"`
-	// NotOnce is how many Tasks were not written exactly once.
+	// NotOnce is the number of Tasks that do not have exactly one successful write.
 	NotOnce int `json:"notOnce"`
-	// Refused is how many more were answered with another code, such as 409.
+	// Refused is the number of writes with another status, such as 409 Conflict.
 	Refused int `json:"refused"`
 }
 
-// countWrites expects Tasks task-00000 and so on in the namespace.
+// countWrites counts the writes to the Tasks that createTasks has created in a
+// namespace.
 func (b *bench) countWrites(namespace string, count int) (writes, error) {
 	log, err := os.Open(b.cluster.AuditLog())
 	if err != nil {
@@ -35,7 +36,7 @@ func (b *bench) countWrites(namespace string, count int) (writes, error) {
 	for {
 		line, err := lines.ReadBytes('\n')
 		if err != nil {
-			break // the end, or a line that is being written
+			break // the end of the file, or a line that the API server is still writing
 		}
 		var entry auditv1.Event
 		if err := json.Unmarshal(line, &entry); err != nil {

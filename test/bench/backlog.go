@@ -12,40 +12,42 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// pass is one time that a backlog was worked off. From First to Last are the
-// arrivals of the first and the last annotation on a watch of this program;
-// the watch runs in both kinds of pass.
+// pass is the result of annotating all Tasks of a backlog once. This program
+// watches the Tasks in both kinds of pass; the arrivals of the first and of the
+// last annotation on that watch delimit the measurement.
 type pass struct {
-	// PerSecond is all Tasks but the first over the time from first to last.
+	// PerSecond is the number of Tasks without the first, divided by FirstToLast.
 	PerSecond float64 `json:"perSecond"`
-	// FirstToLast is that time.
+	// FirstToLast is the time from the first annotation to the last.
 	FirstToLast seconds `json:"firstToLastSeconds"`
-	// Cores is how many cores each process kept busy in that time.
+	// Cores is the mean number of cores that each process uses in that time.
 	Cores map[string]float64 `json:"cores"`
 
 	last time.Time
 }
 
-// round is a pass of the controller beside one of the bare client.
+// round is one pass of the controller and one pass of the bare client.
 type round struct {
 	Controller pass `json:"controller"`
 	Bare       pass `json:"bare"`
-	// Ratio is the controller's rate over that of the bare client.
+	// Ratio is the controller's rate divided by the bare client's rate.
 	Ratio float64 `json:"ratio"`
 	// StartToLast is from the start of the controller's process to the arrival
-	// of the last signature. It contains the election of the leader.
+	// of the last signature. It contains the leader election.
 	StartToLast seconds `json:"startToLastSeconds"`
 	Writes      writes  `json:"writes"`
 	Events      events  `json:"events"`
 
-	number int // from 1
+	number int // of this round, from 1
 }
 
+// backlog is the comparison of the controller with the bare client.
 type backlog struct {
 	Count       int     `json:"count"`
 	Concurrency int     `json:"concurrency"`
 	Rounds      []round `json:"rounds"`
-	// MedianRatio is the lower one of two in the middle.
+	// MedianRatio is the median of the rounds' ratios, as the function median
+	// defines it.
 	MedianRatio float64 `json:"medianRatio"`
 }
 
@@ -55,7 +57,7 @@ func (b *bench) measureBacklog(ctx context.Context, o options) (*backlog, error)
 		var r round
 		passes := []func(context.Context, options, *round) error{b.controllerPass, b.barePass}
 		if i%2 == 1 {
-			slices.Reverse(passes) // whatever drifts is no advantage to either
+			slices.Reverse(passes) // so that a slow change of the machine's speed favours neither
 		}
 		for _, pass := range passes {
 			r.number = i + 1
@@ -80,12 +82,14 @@ func medianRatio(rounds []round) float64 {
 	return median(ratios)
 }
 
-// median is the lower one of two in the middle.
+// median returns the middle value, and of an even number of values the smaller
+// of the two in the middle.
 func median(values []float64) float64 {
 	return slices.Sorted(slices.Values(values))[(len(values)-1)/2]
 }
 
-// controllerPass has a fresh controller sign a backlog that was there before.
+// controllerPass measures a new controller process that signs a backlog which
+// was created before the process started.
 func (b *bench) controllerPass(ctx context.Context, o options, r *round) error {
 	return b.withTasks(ctx, optedIn, o.count, func(namespace string) error {
 		ctx, cancel := context.WithTimeout(ctx, passTimeout(o.count))
@@ -94,7 +98,7 @@ func (b *bench) controllerPass(ctx context.Context, o options, r *round) error {
 		if err != nil {
 			return err
 		}
-		b.log.Printf("%s: the controller signs", namespace)
+		b.log.Printf("%s: signing with the controller", namespace)
 		return b.withController(ctx, o.concurrency, func(controller *harness.Controller) error {
 			processes, err := b.processes(ctx, controller.Name)
 			if err != nil {
@@ -112,8 +116,8 @@ func (b *bench) controllerPass(ctx context.Context, o options, r *round) error {
 				return err
 			}
 			r.StartToLast = inSeconds(r.Controller.last.Sub(started))
-			b.log.Printf("%s: waiting for its Events", namespace)
-			if r.Events, err = b.settleEvents(ctx, namespace, o.count, r.Controller.last); err != nil {
+			b.log.Printf("%s: waiting for the Events", namespace)
+			if r.Events, err = b.waitEvents(ctx, namespace, o.count, r.Controller.last); err != nil {
 				return err
 			}
 			r.Writes, err = b.countWrites(namespace, o.count)

@@ -12,9 +12,10 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
+// bareAnnotation is the annotation that the bare client writes.
 const bareAnnotation = "example.com/bare"
 
-// bareValue is as long as an ECDSA P-256 signature in base64.
+// bareValue has the length of an ECDSA P-256 signature in base64.
 var bareValue = strings.Repeat("x", base64.StdEncoding.EncodedLen(72))
 
 // barePass writes an annotation to each Task of a new backlog, with the service
@@ -41,7 +42,7 @@ func (b *bench) barePass(ctx context.Context, o options, r *round) error {
 		if err != nil {
 			return err
 		}
-		b.log.Printf("%s: the bare client writes", namespace)
+		b.log.Printf("%s: writing with the bare client", namespace)
 		group, groupCtx := errgroup.WithContext(ctx)
 		group.Go(func() (err error) {
 			r.Bare, err = timePass(groupCtx, tracker, processes, o.count, (*controllerProfile)(nil).recordCPU)
@@ -69,7 +70,7 @@ type barePatch struct {
 	data []byte
 }
 
-// barePatches prepares all that need not be part of the measurement.
+// barePatches encodes the patches before the measurement begins.
 func (b *bench) barePatches(ctx context.Context, namespace string) ([]barePatch, error) {
 	list, err := b.cluster.Tekton.TektonV1().Tasks(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -89,6 +90,7 @@ func (b *bench) barePatches(ctx context.Context, namespace string) ([]barePatch,
 	return patches, nil
 }
 
+// patchAll sends the patches with a number of workers.
 func patchAll(ctx context.Context, tasks tektonv1.TaskInterface, patches []barePatch, workers int) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(workers)

@@ -14,7 +14,8 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// bench is a cluster without a controller: the parts add one as they need it.
+// bench is a cluster without a controller. Each measurement adds a controller
+// and removes the controller at its end.
 type bench struct {
 	cluster    *harness.Cluster
 	secretsDir string
@@ -23,14 +24,14 @@ type bench struct {
 	log        *log.Logger      // progress
 }
 
-// start brings up a cluster below dir where every kind is to be signed with a
-// new key. Profiles of the controller go to profilesDir, unless it is empty.
+// start starts a cluster in dir and configures it to sign every kind with a new
+// key. With an empty profilesDir, no profiles are saved.
 func start(ctx context.Context, dir, profilesDir string, progress *log.Logger) (*bench, error) {
 	binaries, err := harness.Build(ctx, progress.Writer())
 	if err != nil {
-		return nil, fmt.Errorf("building: %w", err)
+		return nil, fmt.Errorf("building the programs: %w", err)
 	}
-	if binaries.Controller, err = private(binaries.Controller, dir); err != nil {
+	if binaries.Controller, err = copyProgram(binaries.Controller, dir); err != nil {
 		return nil, err
 	}
 	cluster, err := harness.Run(ctx, binaries, filepath.Join(dir, "cluster"), progress.Writer())
@@ -48,15 +49,15 @@ func start(ctx context.Context, dir, profilesDir string, progress *log.Logger) (
 	return b, nil
 }
 
-// private copies a program to dir: the whole run is of one version, even when
-// somebody builds another meanwhile.
-func private(program, dir string) (string, error) {
+// copyProgram copies a program to dir and returns the path of the copy. A build
+// that replaces the program during the run does not change what is measured.
+func copyProgram(program, dir string) (string, error) {
 	content, err := os.ReadFile(program)
 	if err != nil {
 		return "", err
 	}
-	own := filepath.Join(dir, filepath.Base(program))
-	return own, os.WriteFile(own, content, 0o700)
+	copied := filepath.Join(dir, filepath.Base(program))
+	return copied, os.WriteFile(copied, content, 0o700)
 }
 
 func (b *bench) configure(ctx context.Context) error {
@@ -71,7 +72,7 @@ func (b *bench) configure(ctx context.Context) error {
 	return b.cluster.Configure(ctx, harness.SignAll())
 }
 
-// withController calls do with a fresh controller and removes that afterwards.
+// withController starts a controller, calls do, and removes the controller.
 func (b *bench) withController(ctx context.Context, threads int, do func(*harness.Controller) error) error {
 	controller, err := b.cluster.AddController(ctx, "controller", b.secretsDir,
 		"--threads-per-controller="+strconv.Itoa(threads))

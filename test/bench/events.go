@@ -14,27 +14,29 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 )
 
-// events are those that tell of a signature.
+// events describes the Events with the reason Signed.
 type events struct {
-	// Resources is how many Tasks there is such an Event of.
+	// Resources is the number of Tasks that have such an Event.
 	Resources int `json:"resources"`
-	// LastAfter is from the arrival of the last signature to that of the last
-	// Event, 0 when all Events were there already.
+	// LastAfter is from the arrival of the last signature to the arrival of the
+	// last Event. It is 0 if all Events exist when the last signature arrives.
 	LastAfter seconds `json:"lastAfterSeconds"`
 }
 
 const (
 	eventsTimeout = 10 * time.Minute
-	// eventsQuiet without a new Event means that no more will come. Client-go
-	// waits up to 10 seconds before it tries again to write one.
+	// eventsQuiet is how long waitEvents waits for the next Event. The controller
+	// posts several Events per second while Events wait in its queue.
 	eventsQuiet = 20 * time.Second
 )
 
-var errSettled = errors.New("no more Events")
+// errSettled means that waitEvents has waited long enough.
+var errSettled = errors.New("no new Event arrives")
 
-// settleEvents waits until there is an Event for each Task, or no more come. It
-// looks only after the last signature, not to disturb before.
-func (b *bench) settleEvents(ctx context.Context, namespace string, count int, lastSignature time.Time) (events, error) {
+// waitEvents waits until each Task has an Event, or no new Event arrives for
+// eventsQuiet. It is called after the last signature, because reading Events
+// takes CPU time from the controller.
+func (b *bench) waitEvents(ctx context.Context, namespace string, count int, lastSignature time.Time) (events, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	deadline := time.AfterFunc(eventsTimeout, func() { cancel(errSettled) })
@@ -43,8 +45,8 @@ func (b *bench) settleEvents(ctx context.Context, namespace string, count int, l
 	defer quiet.Stop()
 
 	client := b.cluster.Kube.CoreV1().Events(namespace)
-	about := metav1.ListOptions{FieldSelector: "reason=" + v1alpha1.ReasonSigned}
-	list, err := client.List(ctx, about)
+	selected := metav1.ListOptions{FieldSelector: "reason=" + v1alpha1.ReasonSigned}
+	list, err := client.List(ctx, selected)
 	if err != nil {
 		return events{}, err
 	}
@@ -57,7 +59,7 @@ func (b *bench) settleEvents(ctx context.Context, namespace string, count int, l
 		return result, nil
 	}
 	open := func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
-		options.FieldSelector = about.FieldSelector
+		options.FieldSelector = selected.FieldSelector
 		return client.Watch(ctx, options)
 	}
 	err = follow(ctx, list.ResourceVersion, open, func(change watch.Event) bool {

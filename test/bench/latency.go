@@ -15,18 +15,18 @@ import (
 
 const latencyTimeout = 15 * time.Minute
 
-// latency is from the sending of a create request to the arrival, on a watch of
-// the same client, of the Task with its signature. It contains the API server's
-// and Tekton's webhooks' part in both writes.
+// latency is the time from sending a create request until a watch of the same
+// client delivers the Task with its signature. It contains the time that the API
+// server and Tekton's webhooks take for both writes.
 type latency struct {
-	// AtOnce is how many Tasks are waited for at any time: that many workers
-	// create one, wait for its signature and create the next.
-	AtOnce int          `json:"atOnce"`
-	Count  int          `json:"count"`
-	P50    milliseconds `json:"p50Milliseconds"`
-	P90    milliseconds `json:"p90Milliseconds"`
-	P99    milliseconds `json:"p99Milliseconds"`
-	Max    milliseconds `json:"maxMilliseconds"`
+	// Workers is the number of workers. Each worker creates a Task, waits for the
+	// signature and creates the next Task.
+	Workers int          `json:"atOnce"`
+	Count   int          `json:"count"`
+	P50     milliseconds `json:"p50Milliseconds"`
+	P90     milliseconds `json:"p90Milliseconds"`
+	P99     milliseconds `json:"p99Milliseconds"`
+	Max     milliseconds `json:"maxMilliseconds"`
 }
 
 func (b *bench) measureLatency(ctx context.Context, o options) (results []latency, err error) {
@@ -38,24 +38,24 @@ func (b *bench) measureLatency(ctx context.Context, o options) (results []latenc
 			return err
 		}
 		return b.withController(ctx, o.concurrency, func(*harness.Controller) error {
-			// The first signature is also that of a leader that has just started.
+			// Not measured: the first signature waits for the leader election.
 			if err := b.create(ctx, namespace, "first"); err != nil {
 				return err
 			}
 			if _, err := tracker.waitTask(ctx, "first"); err != nil {
 				return err
 			}
-			for _, atOnce := range []int{1, 50} {
-				b.log.Printf("latency of %d Tasks, %d at once", o.latencyCount(), atOnce)
+			for _, workers := range []int{1, 50} {
+				b.log.Printf("%s: latency of %d Tasks, %d workers", namespace, o.latencyCount(), workers)
 				names := make([]string, o.latencyCount())
 				for i := range names {
-					names[i] = fmt.Sprintf("task-%d-at-once-%d", atOnce, i)
+					names[i] = fmt.Sprintf("task-%d-workers-%d", workers, i)
 				}
-				waits, err := b.latencies(ctx, namespace, tracker, names, atOnce)
+				waits, err := b.latencies(ctx, namespace, tracker, names, workers)
 				if err != nil {
 					return err
 				}
-				results = append(results, summarize(atOnce, waits))
+				results = append(results, summarize(workers, waits))
 			}
 			return nil
 		})
@@ -63,7 +63,8 @@ func (b *bench) measureLatency(ctx context.Context, o options) (results []latenc
 	return results, err
 }
 
-// latencies are those of new Tasks with these names, in no order.
+// latencies creates Tasks with these names and returns the time that each waits
+// for its signature.
 func (b *bench) latencies(ctx context.Context, namespace string, tracker *tracker, names []string, workers int) ([]time.Duration, error) {
 	waits := make([]time.Duration, len(names))
 	group, ctx := errgroup.WithContext(ctx)
@@ -82,14 +83,16 @@ func (b *bench) latencies(ctx context.Context, namespace string, tracker *tracke
 	return waits, group.Wait()
 }
 
-func summarize(atOnce int, waits []time.Duration) latency {
+// summarize computes the percentiles. It sorts waits.
+func summarize(workers int, waits []time.Duration) latency {
 	slices.Sort(waits)
-	// percentile is the smallest value that p of all do not exceed.
+	// percentile returns the smallest value that the share p of all values does
+	// not exceed.
 	percentile := func(p float64) milliseconds {
 		return inMilliseconds(waits[int(math.Ceil(p*float64(len(waits))))-1])
 	}
 	return latency{
-		AtOnce: atOnce, Count: len(waits),
+		Workers: workers, Count: len(waits),
 		P50: percentile(0.50), P90: percentile(0.90), P99: percentile(0.99), Max: percentile(1),
 	}
 }

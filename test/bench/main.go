@@ -1,8 +1,13 @@
-// Command bench measures the controller on a local cluster: how long a new Task
-// waits for its signature, how fast a backlog is signed beside a client that
-// only writes, and what memory the controller takes. It also measures, without
-// a cluster, what a verification takes beside Tekton's, and how fast resources
-// are stored in a registry beside tkn and cosign.
+// Command bench measures the controller on a local cluster:
+//   - latency: how long a new Task waits for its signature;
+//   - backlog: how fast existing Tasks are signed, compared with a bare client
+//     that only writes;
+//   - memory: how much memory the controller uses.
+//
+// Two measurements run without a cluster:
+//   - verification: how long one verification takes, compared with Tekton's;
+//   - storage: how fast resources are stored in a registry, compared with tkn and
+//     cosign.
 package main
 
 import (
@@ -27,22 +32,22 @@ func main() {
 	}
 }
 
-// run prints what was measured even if something later failed.
+// run prints the report even after an error, with the results up to the error.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	options, err := parseOptions(args, stderr)
 	if err != nil {
 		return err
 	}
 	results := report{Machine: describeMachine()}
-	err = measureAlone(ctx, options, &results, stderr)
+	err = measureWithoutCluster(ctx, options, &results, stderr)
 	if err == nil && options.needsCluster() {
 		err = measureOnCluster(ctx, options, &results, stderr)
 	}
 	return errors.Join(err, results.print(stdout, options.output))
 }
 
-// measureAlone does the selected parts that take no cluster.
-func measureAlone(ctx context.Context, o options, results *report, stderr io.Writer) (err error) {
+// measureWithoutCluster runs the selected measurements that need no cluster.
+func measureWithoutCluster(ctx context.Context, o options, results *report, stderr io.Writer) (err error) {
 	if o.verification {
 		if results.Verification, err = measureVerification(ctx, o); err != nil {
 			return fmt.Errorf("verification: %w", err)
@@ -56,7 +61,8 @@ func measureAlone(ctx context.Context, o options, results *report, stderr io.Wri
 	return nil
 }
 
-// measureOnCluster keeps the logs if something failed.
+// measureOnCluster runs the other measurements on a new cluster. It keeps the
+// cluster's directory after an error, for the logs in it.
 func measureOnCluster(ctx context.Context, o options, results *report, stderr io.Writer) error {
 	dir, err := os.MkdirTemp("", "bench-")
 	if err != nil {
@@ -67,12 +73,13 @@ func measureOnCluster(ctx context.Context, o options, results *report, stderr io
 		err = errors.Join(b.measure(ctx, o, results), b.cluster.Stop())
 	}
 	if err != nil {
-		return fmt.Errorf("%w; logs are kept in %s", err, dir)
+		return fmt.Errorf("%w; see the logs in %s", err, dir)
 	}
 	return os.RemoveAll(dir)
 }
 
-// measure does the selected parts, one after the other.
+// measure runs the selected measurements one after the other. Memory is the last,
+// because it does not delete all of its Tasks.
 func (b *bench) measure(ctx context.Context, o options, results *report) (err error) {
 	if o.latency {
 		if results.Latency, err = b.measureLatency(ctx, o); err != nil {

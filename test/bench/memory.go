@@ -53,7 +53,7 @@ func (b *bench) measureMemory(ctx context.Context, o options) ([]memory, error) 
 		}
 		results = append(results, result)
 		if i == len(o.memoryCounts)-1 {
-			break // the cluster is removed next; deleting the Tasks would take minutes
+			break // the cluster ends after this measurement; to delete the Tasks would take minutes
 		}
 		if err := b.deleteNamespace(ctx, namespace); err != nil {
 			return results, err

@@ -36,32 +36,32 @@ type options struct {
 
 func (o options) needsCluster() bool { return o.latency || o.backlog || o.memory }
 
-// latencyCount is how many Tasks each way of creating them is measured with.
+// latencyCount returns the number of Tasks for each row of the latency table.
 func (o options) latencyCount() int { return o.count / 10 }
 
-// memoryCount is the number of Tasks in a run that was asked for memory.
+// memoryCount is the default of --memory-count for a run with --memory.
 const memoryCount = 100_000
 
 func parseOptions(args []string, stderr io.Writer) (options, error) {
 	var o options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.BoolVar(&o.latency, "latency", false, "Measure how long a new Task waits for its signature. (Without any of --latency, --backlog, --memory, --verification and --storage: all.)")
-	flags.BoolVar(&o.backlog, "backlog", false, "Measure how fast a backlog is signed.")
-	flags.BoolVar(&o.memory, "memory", false, "Measure the memory of the controller.")
-	flags.Func("memory-count", fmt.Sprintf("Numbers of Tasks that --memory measures with, separated by commas. (Default: %d, which takes about 15 minutes; in a run of all parts --count and four times --count, to keep that run short.)", memoryCount), func(value string) (err error) {
+	flags.BoolVar(&o.latency, "latency", false, "Measure how long a new Task waits for its signature. (Without --latency, --backlog, --memory, --verification and --storage, all of them are measured.)")
+	flags.BoolVar(&o.backlog, "backlog", false, "Measure how fast existing Tasks are signed, compared with a client that only writes.")
+	flags.BoolVar(&o.memory, "memory", false, "Measure the memory of the controller while it signs, and after a restart.")
+	flags.Func("memory-count", fmt.Sprintf("Numbers of Tasks for --memory, separated by commas. (Default with --memory: %d, which takes about 15 minutes. Default in a run of all measurements: --count and four times --count, so that the run stays short.)", memoryCount), func(value string) (err error) {
 		o.memoryCounts, err = parseCounts(value)
 		return err
 	})
-	flags.BoolVar(&o.verification, "verification", false, "Measure what a verification takes, beside Tekton's; alone it starts no cluster.")
-	flags.BoolVar(&o.storage, "storage", false, "Measure how fast resources are stored in registries on this machine, beside tkn and cosign; alone it starts no cluster.")
-	flags.IntVar(&o.storageCount, "storage-count", 500, "Resources that --storage stores in each pass.")
-	flags.IntVar(&o.commandCount, "command-count", 20, "Resources that --storage stores with tkn and cosign in each pass; 0: none.")
-	flags.StringVar(&o.kms, "kms", os.Getenv(verification.KMSVariable), "Reference to a key that may sign, such as hashivault://name, for --verification with a KMS. (Default: "+verification.KMSVariable+" of the environment.)")
-	flags.IntVar(&o.count, "count", 5000, "Tasks in the backlog. Latency takes a tenth of them.")
-	flags.IntVar(&o.rounds, "rounds", 3, "Rounds of the backlog and of --storage.")
-	flags.IntVar(&o.concurrency, "concurrency", 8, "Workers of the controller (--threads-per-controller) and of the client that it is compared with.")
-	flags.StringVar(&o.profiles, "profile", "", "Directory for profiles of the controller: CPU and heap of each backlog round, heap of each memory pass. Empty: none. Profiling takes some CPU itself.")
+	flags.BoolVar(&o.verification, "verification", false, "Measure how long a verification takes, compared with Tekton's. Needs no cluster.")
+	flags.BoolVar(&o.storage, "storage", false, "Measure how fast resources are stored in registries on this machine, compared with tkn and cosign. Needs no cluster.")
+	flags.IntVar(&o.storageCount, "storage-count", 500, "Number of resources that --storage stores in each pass.")
+	flags.IntVar(&o.commandCount, "command-count", 20, "Number of resources that --storage stores with tkn and cosign in each pass. 0 leaves out tkn and cosign.")
+	flags.StringVar(&o.kms, "kms", os.Getenv(verification.KMSVariable), "Reference to a signing key, such as hashivault://name, for the rows of --verification with a KMS. (Default: the environment variable "+verification.KMSVariable+".)")
+	flags.IntVar(&o.count, "count", 5000, "Number of Tasks in the backlog. --latency uses a tenth of this number.")
+	flags.IntVar(&o.rounds, "rounds", 3, "Number of rounds of --backlog and of --storage.")
+	flags.IntVar(&o.concurrency, "concurrency", 8, "Number of workers of the controller (--threads-per-controller) and of the bare client.")
+	flags.StringVar(&o.profiles, "profile", "", "Directory for pprof profiles of the controller: CPU and heap in each round of --backlog, heap in --memory. Without a directory none are saved. Recording a CPU profile makes the controller slightly slower.")
 	flags.StringVar(&o.output, "o", formatTable, "Format of the report: table, json or yaml.")
 	if err := flags.Parse(args); err != nil {
 		return o, err

@@ -12,18 +12,19 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// What stands beside the parts of the cluster where CPU time is reported.
+// Names in the report that are not names of parts of the cluster.
 const (
 	wholeMachine = "all processes"
-	thisProgram  = "this program"
+	thisProgram  = "this program" // also the bare client
 )
 
 const partEtcd = "etcd"
 
-// processes are process IDs by name.
+// processes has process IDs by name.
 type processes map[string]int
 
-// processes are those that a write keeps busy, and more of them.
+// processes returns this process, the parts of the cluster that take part in
+// every write to a Task, and the parts named in more.
 func (b *bench) processes(ctx context.Context, more ...string) (processes, error) {
 	found := processes{thisProgram: os.Getpid()}
 	for _, name := range append([]string{harness.PartAPIServer, partEtcd, harness.PartTektonWebhook}, more...) {
@@ -36,7 +37,7 @@ func (b *bench) processes(ctx context.Context, more ...string) (processes, error
 	return found, nil
 }
 
-// cpuTimes are CPU times up to one moment.
+// cpuTimes has the CPU time that each process has used at one moment.
 type cpuTimes struct {
 	at   time.Time
 	used map[string]time.Duration
@@ -56,7 +57,8 @@ func (p processes) cpuTimes() (cpuTimes, error) {
 	return times, nil
 }
 
-// cores is how many cores each process kept busy on average between two moments.
+// cores returns the mean number of cores that each process used between two
+// moments.
 func cores(from, to cpuTimes) map[string]float64 {
 	busy := map[string]float64{}
 	for name, used := range to.used {
@@ -65,7 +67,8 @@ func cores(from, to cpuTimes) map[string]float64 {
 	return busy
 }
 
-// A process is idle when it used less than idleCPU in each of idlePolls polls.
+// A process is idle if it uses less than idleCPU between two polls, for idlePolls
+// polls.
 const (
 	idlePoll    = 500 * time.Millisecond
 	idlePolls   = 6
@@ -73,8 +76,8 @@ const (
 	idleTimeout = 5 * time.Minute
 )
 
-// waitIdle waits until a process has been idle for 3 seconds, and returns when
-// that began.
+// waitIdle waits until a process has been idle for 3 seconds, and returns the
+// start of that time.
 func waitIdle(ctx context.Context, pid int) (since time.Time, err error) {
 	var before time.Duration
 	idle := 0
@@ -91,7 +94,7 @@ func waitIdle(ctx context.Context, pid int) (since time.Time, err error) {
 		return idle == idlePolls, nil
 	})
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = fmt.Errorf("process %d does not come to rest: %w", pid, err)
+		err = fmt.Errorf("process %d is not idle after %v: %w", pid, idleTimeout, err)
 	}
 	return since, err
 }

@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// tick is the unit of CPU time in /proc, the same on all Linux platforms that
-// Go supports (USER_HZ, proc(5)).
+// tick is the unit of CPU time in /proc (USER_HZ, proc(5)). It is the same on
+// all Linux platforms that Go supports.
 const tick = time.Second / 100
 
-// machineCPU is the CPU time of all processes since boot.
+// machineCPU returns the CPU time of all processes since boot.
 func machineCPU() (time.Duration, error) {
 	content, err := os.ReadFile("/proc/stat")
 	if err != nil {
@@ -22,7 +22,7 @@ func machineCPU() (time.Duration, error) {
 	return ticks(strings.Fields(line), 1, 2, 3, 6, 7) // user, nice, system, irq, softirq
 }
 
-// processCPU is the CPU time of a process since its start.
+// processCPU returns the CPU time of a process since its start.
 func processCPU(pid int) (time.Duration, error) {
 	fields, err := processStat(pid)
 	if err != nil {
@@ -31,7 +31,7 @@ func processCPU(pid int) (time.Duration, error) {
 	return ticks(fields, 14, 15) // utime, stime
 }
 
-// processStart is when a process was started, exact to some 20 ms.
+// processStart returns the start time of a process, exact to about 20 ms.
 func processStart(pid int) (time.Time, error) {
 	fields, err := processStat(pid)
 	if err != nil {
@@ -50,7 +50,8 @@ func processStart(pid int) (time.Time, error) {
 	return time.Now().Add(sinceBoot - uptime), err
 }
 
-// processStat are the fields of /proc/PID/stat at the numbers of proc(5).
+// processStat returns the fields of /proc/PID/stat. The index of each field is
+// its number in proc(5).
 func processStat(pid int) ([]string, error) {
 	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -60,7 +61,7 @@ func processStat(pid int) ([]string, error) {
 	return append([]string{"", "pid", "comm"}, strings.Fields(afterName)...), nil
 }
 
-// processMemory is an entry of /proc/PID/status such as VmHWM, in bytes.
+// processMemory returns an entry of /proc/PID/status, such as VmHWM, in bytes.
 func processMemory(pid int, entry string) (uint64, error) {
 	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -72,11 +73,12 @@ func processMemory(pid int, entry string) (uint64, error) {
 	return n << 10, err
 }
 
+// ticks adds up the fields with these indexes.
 func ticks(fields []string, indexes ...int) (time.Duration, error) {
 	var sum time.Duration
 	for _, i := range indexes {
 		if i >= len(fields) {
-			return 0, fmt.Errorf("%q from /proc has no field %d", fields, i)
+			return 0, fmt.Errorf("expected field %d in a line of /proc, found %q", i, fields)
 		}
 		n, err := strconv.ParseInt(fields[i], 10, 64)
 		if err != nil {

@@ -41,7 +41,7 @@ func enableProfiles(ctx context.Context, kube kubernetes.Interface, dir string) 
 }
 
 // of returns the profile of one controller. The names of its files begin with
-// name. Without profiles it returns nil, which records and saves nothing.
+// name. The profile of a nil *profiles is nil, and a nil profile saves nothing.
 func (p *profiles) of(controller *harness.Controller, name string) *controllerProfile {
 	if p == nil {
 		return nil
@@ -55,8 +55,8 @@ type controllerProfile struct {
 	file string // the start of the path of each file
 }
 
-// saveHeap saves a heap profile, which holds the allocations since the start of
-// the process as well.
+// saveHeap saves a heap profile. The file also has the allocations since the
+// start of the process: "go tool pprof -sample_index=alloc_space".
 func (p *controllerProfile) saveHeap(ctx context.Context, moment string) error {
 	if p == nil {
 		return nil
@@ -64,8 +64,8 @@ func (p *controllerProfile) saveHeap(ctx context.Context, moment string) error {
 	return p.save(ctx, "heap", p.file+"-"+moment+"-heap.pprof")
 }
 
-// recordCPU saves one CPU profile after the other until stop is called. The
-// profile that is not complete then is dropped.
+// recordCPU saves CPU profiles one after the other until stop is called. It drops
+// the last profile, which is not complete at that time.
 func (p *controllerProfile) recordCPU(ctx context.Context) (stop func() error) {
 	if p == nil {
 		return func() error { return nil }

@@ -12,7 +12,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// report is what was measured, nil where a part was not selected.
+// report holds the results. Measurements that were not selected are nil.
 type report struct {
 	Machine      machine        `json:"machine"`
 	Verification *verifications `json:"verification,omitempty"`
@@ -39,7 +39,7 @@ func (r report) print(out io.Writer, format string) error {
 	return r.printTables(out)
 }
 
-// machine is what the numbers depend on most.
+// machine describes the computer and the Go release of a report.
 type machine struct {
 	CPU   string `json:"cpu"`
 	Cores int    `json:"cores"`
@@ -48,7 +48,7 @@ type machine struct {
 
 func describeMachine() machine {
 	m := machine{CPU: runtime.GOARCH, Cores: runtime.NumCPU(), Go: runtime.Version()}
-	content, _ := os.ReadFile("/proc/cpuinfo") // not every platform has names there
+	content, _ := os.ReadFile("/proc/cpuinfo") // no name without the file, and on platforms without "model name"
 	for line := range strings.Lines(string(content)) {
 		if model, found := strings.CutPrefix(line, "model name"); found {
 			m.CPU = strings.Trim(model, " \t:\n")
@@ -57,7 +57,7 @@ func describeMachine() machine {
 	return m
 }
 
-// Units of the report. As JSON they are plain numbers.
+// Units of the report. In JSON and YAML they are plain numbers.
 type (
 	microseconds float64
 	milliseconds float64

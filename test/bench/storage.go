@@ -9,40 +9,41 @@ import (
 	"slices"
 )
 
-// storage is measured in registries on this machine, without a cluster.
+// storage has the results of --storage. They are measured in registries on this
+// machine, without a cluster.
 type storage struct {
 	Rounds int `json:"rounds"`
-	// Notice says what is left out.
+	// Notice says which rows are left out, and why.
 	Notice   string            `json:"notice,omitempty"`
 	Requests []storageRequests `json:"requests"`
 	Rates    []storageRates    `json:"rates"`
 }
 
-// storageBench has the registries to measure in and the ways to be measured.
+// storageBench measures every method in every registry.
 type storageBench struct {
 	registries []registryKind
-	ways       []way
+	methods    []method
 	log        *log.Logger // progress
 }
 
-// way is a way to get resources into a registry, signed.
-type way struct {
-	name   string
-	atOnce []int
-	// count is how many resources it stores in each pass.
+// method is a method to store signed resources in a registry.
+type method struct {
+	name    string
+	workers []int // numbers of workers to measure with
+	// count is the number of resources in each pass.
 	count int
-	// open prepares all that is not to be measured. What is stored is below the
-	// prefix, a registry and the start of a repository's name.
+	// open prepares the steps that are not measured. The prefix is the registry
+	// and the start of the names of the repositories.
 	open func(ctx context.Context, prefix string, samples samples) (storer, error)
 }
 
-// storer stores a resource and attaches a signature of what it has stored.
+// storer stores a resource as a bundle and attaches a signature to the bundle.
 type storer interface {
 	store(ctx context.Context, s sample) error
 }
 
-// retriever is a storer that also finds and verifies what it has stored, and
-// knows when there is nothing to do.
+// retriever is a storer that also finds and verifies a stored bundle. Its store
+// writes nothing if the registry has the bundle and the signature already.
 type retriever interface {
 	storer
 	find(ctx context.Context, s sample) error
@@ -59,17 +60,17 @@ func measureStorage(ctx context.Context, o options, stderr io.Writer) (*storage,
 	if b.registries, err = buildRegistries(ctx, stderr); err != nil {
 		return result, err
 	}
-	if b.ways, err = libraryWays(ctx, dir, o.storageCount); err != nil {
+	if b.methods, err = libraryMethods(ctx, dir, o.storageCount); err != nil {
 		return result, err
 	}
 	if o.commandCount > 0 {
-		commands, err := commandWay(ctx, dir, o.commandCount, stderr)
+		commands, err := commandMethod(ctx, dir, o.commandCount, stderr)
 		if err != nil {
 			return result, err
 		}
-		b.ways = append(b.ways, commands)
+		b.methods = append(b.methods, commands)
 	} else {
-		result.Notice = "tkn and cosign are left out: --command-count is 0."
+		result.Notice = "tkn and cosign are left out, because --command-count is 0."
 	}
 	if result.Requests, err = b.countRequests(ctx); err != nil {
 		return result, err
@@ -78,8 +79,8 @@ func measureStorage(ctx context.Context, o options, stderr io.Writer) (*storage,
 	return result, err
 }
 
-// measureRates has all passes once in each round. It returns what there is even
-// if a later one fails.
+// measureRates runs every pass once in each round. After an error it returns the
+// rates up to the error.
 func (b *storageBench) measureRates(ctx context.Context, rounds int) ([]storageRates, error) {
 	passes, err := b.passes(ctx)
 	if err != nil {
@@ -88,7 +89,7 @@ func (b *storageBench) measureRates(ctx context.Context, rounds int) ([]storageR
 	for i := range rounds {
 		order := slices.Clone(passes)
 		if i%2 == 1 {
-			slices.Reverse(order) // whatever drifts is no advantage to either
+			slices.Reverse(order) // so that a slow change of the machine's speed favours none
 		}
 		for _, p := range order {
 			if err := p.run(ctx); err != nil {

@@ -14,34 +14,34 @@ import (
 
 const cosignPassword = "bench"
 
-// commandWay is what users do without us: tkn bundle push and cosign sign. It
-// makes the programs that are missing.
-func commandWay(ctx context.Context, dir string, count int, out io.Writer) (way, error) {
+// commandMethod returns the method of users who do not have this project: "tkn
+// bundle push" and "cosign sign". It builds the programs that are missing.
+func commandMethod(ctx context.Context, dir string, count int, out io.Writer) (method, error) {
 	tkn, err := harness.BuildTkn(ctx, out)
 	if err != nil {
-		return way{}, err
+		return method{}, err
 	}
 	if err := harness.BuildCosigns(ctx, out); err != nil {
-		return way{}, err
+		return method{}, err
 	}
 	cosign := harness.Cosigns[len(harness.Cosigns)-1] // the newest
 	key, _, err := cosign.GenerateKeyPair(ctx, dir, cosignPassword)
 	open := func(_ context.Context, prefix string, samples samples) (storer, error) {
-		return commands{tkn, cosign, key, dir, prefix}, writeManifests(dir, samples)
+		return commandStore{tkn, cosign, key, dir, prefix}, writeManifests(dir, samples)
 	}
-	return way{"tkn + cosign", []int{1, 8}, count, open}, err
+	return method{"tkn + cosign", []int{1, 8}, count, open}, err
 }
 
-// commands runs two processes for each resource.
-type commands struct {
+// commandStore runs two processes for each resource.
+type commandStore struct {
 	tkn    harness.Tkn
 	cosign harness.Cosign
-	key    string // a file
-	dir    string // of the manifests
+	key    string // path of the private key
+	dir    string // has the manifests
 	prefix string
 }
 
-func (c commands) store(ctx context.Context, s sample) error {
+func (c commandStore) store(ctx context.Context, s sample) error {
 	tag := c.prefix + "/" + s.task.Namespace + ":" + s.task.Name
 	pushed, err := c.tkn.PushBundle(ctx, tag, filepath.Join(c.dir, s.file()))
 	if err != nil {

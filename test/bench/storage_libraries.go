@@ -26,9 +26,9 @@ import (
 	"github.com/trusted-resources/chains-extension/test/fixtures"
 )
 
-// libraryWays are those that run in this process: ours, and the libraries that
-// others do the same with.
-func libraryWays(ctx context.Context, dir string, count int) ([]way, error) {
+// libraryMethods returns the methods that run in this process: oci.Store, and
+// the libraries with which other projects write the same bundles.
+func libraryMethods(ctx context.Context, dir string, count int) ([]method, error) {
 	ring, err := newRing(ctx, filepath.Join(dir, "secrets"))
 	if err != nil {
 		return nil, err
@@ -37,18 +37,18 @@ func libraryWays(ctx context.Context, dir string, count int) ([]way, error) {
 	if err != nil {
 		return nil, err
 	}
-	atOnce := []int{1, 8, 32}
-	return []way{
-		{"oci.Store", atOnce, count, func(_ context.Context, prefix string, _ samples) (storer, error) {
-			return ourStore{oci.Store{Registry: registry.NewClient(registry.Options{}), Prefix: prefix}, key, ring}, nil
+	workers := []int{1, 8, 32}
+	return []method{
+		{"oci.Store", workers, count, func(_ context.Context, prefix string, _ samples) (storer, error) {
+			return ociStore{oci.Store{Registry: registry.NewClient(registry.Options{}), Prefix: prefix}, key, ring}, nil
 		}},
-		{"libraries", atOnce, count, func(ctx context.Context, prefix string, samples samples) (storer, error) {
+		{"libraries", workers, count, func(ctx context.Context, prefix string, samples samples) (storer, error) {
 			return newLibraryStore(ctx, prefix, samples, key)
 		}},
 	}, nil
 }
 
-// newRing has a new key to sign with.
+// newRing returns a key ring with a new key as its active key.
 func newRing(ctx context.Context, dir string) (*keys.Ring, error) {
 	secret, _, err := fixtures.X509Secret()
 	if err := errors.Join(err, secret.Write(dir)); err != nil {
@@ -58,34 +58,35 @@ func newRing(ctx context.Context, dir string) (*keys.Ring, error) {
 	return keys.Load(quiet, dir, keys.Settings{SignerTypes: []string{signing.TypeX509}}), nil
 }
 
-// ourStore signs each resource and its image.
-type ourStore struct {
+// ociStore signs each resource and the image of its bundle.
+type ociStore struct {
 	oci.Store
 	key  *keys.Key
 	ring *keys.Ring
 }
 
-var _ retriever = ourStore{}
+var _ retriever = ociStore{}
 
-func (o ourStore) store(ctx context.Context, s sample) error {
+func (o ociStore) store(ctx context.Context, s sample) error {
 	_, err := o.Put(ctx, s.task, nil, o.key)
 	return err
 }
 
-func (o ourStore) find(ctx context.Context, s sample) error {
+func (o ociStore) find(ctx context.Context, s sample) error {
 	_, err := o.Find(ctx, oci.IDOf(s.task), s.checksum, o.ring)
 	return err
 }
 
-// libraryStore writes the same bundles, built and signed before, with
-// go-containerregistry and cosign's library. It reads nothing back.
+// libraryStore writes the same bundles as ociStore, with go-containerregistry and
+// the library of cosign. The bundles are built and signed before the measurement.
+// Unlike ociStore it does not read the bundle back.
 type libraryStore struct {
 	prefix  string
-	images  map[string]signedImage // by name of the sample's file
+	images  map[string]signedImage // by file name of the sample
 	options []remote.Option
 }
 
-// signedImage is the bundle of one resource and a signature of it.
+// signedImage is the bundle of one resource and the signature of the bundle.
 type signedImage struct {
 	image     ggcr.Image
 	tag       string
@@ -101,8 +102,8 @@ func newLibraryStore(ctx context.Context, prefix string, samples samples, key *k
 	if err != nil {
 		return nil, err
 	}
-	// To reuse them saves all calls but the first one asking what the registry
-	// speaks, and uploading what all images share.
+	// With one pusher and one puller for all calls, only the first call asks for
+	// the API version, and the config that all images share is uploaded once.
 	l := &libraryStore{prefix: prefix, images: map[string]signedImage{}, options: []remote.Option{remote.Reuse(pusher), remote.Reuse(puller)}}
 	for _, s := range samples.all() {
 		if l.images[s.file()], err = newSignedImage(ctx, s, key); err != nil {
@@ -147,7 +148,7 @@ func (l *libraryStore) store(ctx context.Context, s sample) error {
 		imagesignature.PredicateType, ociremote.WithRemoteOptions(options...))
 }
 
-// bundleImage is a bundle for go-containerregistry.
+// bundleImage presents a bundle as an image of go-containerregistry.
 type bundleImage struct{ *tektonbundle.Bundle }
 
 var _ partial.CompressedImageCore = bundleImage{}
@@ -170,5 +171,5 @@ func (b bundleImage) LayerByDigest(digest ggcr.Hash) (partial.CompressedLayer, e
 			return static.NewLayer(blob.Content, ggcrtypes.MediaType(blob.Descriptor.MediaType)), nil
 		}
 	}
-	return nil, fmt.Errorf("the bundle has no %s", digest)
+	return nil, fmt.Errorf("the bundle has no blob with digest %s", digest)
 }

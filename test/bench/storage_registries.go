@@ -15,19 +15,20 @@ type registryKind struct {
 	start func(context.Context) (localRegistry, error)
 }
 
-// localRegistry is one that is running.
+// localRegistry is a running registry.
 type localRegistry interface {
 	Host() string
 	Stop() error
 }
 
-// buildRegistries makes the program that is missing. The first two kinds run in
-// this process, in memory. Distribution is one of its own, and the disk that it
-// has its files on says most of how fast it is.
+// buildRegistries returns the kinds of registries, and builds Distribution if its
+// program is missing. The first two kinds run in this process, in memory.
+// Distribution runs in a process of its own and stores files on disk, so its
+// speed depends mostly on that disk.
 func buildRegistries(ctx context.Context, out io.Writer) ([]registryKind, error) {
 	kinds := []registryKind{
 		{"go-containerregistry", func(ctx context.Context) (localRegistry, error) { return harness.StartRegistry(ctx) }},
-		{"the same without referrers", func(ctx context.Context) (localRegistry, error) {
+		{"go-containerregistry without referrers API", func(ctx context.Context) (localRegistry, error) {
 			return harness.StartRegistryWithoutReferrers(ctx)
 		}},
 		{"Distribution in " + os.TempDir(), func(ctx context.Context) (localRegistry, error) {
@@ -37,7 +38,8 @@ func buildRegistries(ctx context.Context, out io.Writer) ([]registryKind, error)
 	return kinds, harness.BuildDistribution(ctx, out)
 }
 
-// with calls do with the host of a registry that is empty and nobody else's.
+// with starts a new, empty registry, calls do with its host, and stops the
+// registry.
 func (k registryKind) with(ctx context.Context, do func(host string) error) error {
 	registry, err := k.start(ctx)
 	if err != nil {

@@ -8,27 +8,29 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// storageRequests are those that a registry gets, one resource after the other.
+// storageRequests counts the requests that a registry receives while resources
+// are stored one after the other.
 type storageRequests struct {
 	Registry string `json:"registry"`
 	By       string `json:"by"`
 	What     string `json:"what"`
-	// PerResource is the mean over the resources, all of one shape.
+	// PerResource is the mean number of requests for one resource.
 	PerResource float64 `json:"requestsPerResource"`
-	// ByCall divides that by what is asked, such as "GET manifests".
+	// ByCall has a part of PerResource for each kind of request, such as "GET
+	// manifests".
 	ByCall map[string]float64 `json:"requestsPerResourceByCall"`
 }
 
-// countRequests has all ways store through a proxy that counts. Nothing is timed
-// meanwhile.
+// countRequests stores with every method through a proxy that counts requests.
+// It measures no times.
 func (b *storageBench) countRequests(ctx context.Context) ([]storageRequests, error) {
 	var all []storageRequests
 	for _, registry := range b.registries {
-		for _, way := range b.ways {
-			b.log.Printf("requests: %s, %s", registry.name, way.name)
-			counted, err := countWay(ctx, registry, way)
+		for _, method := range b.methods {
+			b.log.Printf("requests: %s, %s", registry.name, method.name)
+			counted, err := countMethod(ctx, registry, method)
 			if err != nil {
-				return all, fmt.Errorf("counting requests: %s, %s: %w", registry.name, way.name, err)
+				return all, fmt.Errorf("counting requests: %s, %s: %w", registry.name, method.name, err)
 			}
 			all = append(all, counted...)
 		}
@@ -36,8 +38,8 @@ func (b *storageBench) countRequests(ctx context.Context) ([]storageRequests, er
 	return all, nil
 }
 
-func countWay(ctx context.Context, registry registryKind, way way) (counted []storageRequests, err error) {
-	const count, perNamespace = 8, 4 // two namespaces
+func countMethod(ctx context.Context, registry registryKind, method method) (counted []storageRequests, err error) {
+	const count, perNamespace = 8, 4 // in two namespaces
 	samples, err := newSamples(ctx, count, perNamespace)
 	if err != nil {
 		return nil, err
@@ -47,19 +49,19 @@ func countWay(ctx context.Context, registry registryKind, way way) (counted []st
 		if err != nil {
 			return err
 		}
-		counted, err = countSteps(ctx, proxy, way, samples)
+		counted, err = countSteps(ctx, proxy, method, samples)
 		return errors.Join(err, proxy.Stop())
 	})
 	for i := range counted {
-		counted[i].Registry, counted[i].By = registry.name, way.name
+		counted[i].Registry, counted[i].By = registry.name, method.name
 	}
 	return counted, err
 }
 
-// countSteps begins with what is asked only once: of a registry, and of each
-// repository.
-func countSteps(ctx context.Context, proxy *harness.Faults, way way, samples samples) ([]storageRequests, error) {
-	storer, err := way.open(ctx, proxy.Host()+"/bench", samples)
+// countSteps counts the first store in a registry and the first store in a
+// repository separately, because a method sends some requests only then.
+func countSteps(ctx context.Context, proxy *harness.Faults, method method, samples samples) ([]storageRequests, error) {
+	storer, err := method.open(ctx, proxy.Host()+"/bench", samples)
 	if err != nil {
 		return nil, err
 	}
@@ -69,12 +71,12 @@ func countSteps(ctx context.Context, proxy *harness.Faults, way way, samples sam
 		do      func(context.Context, sample) error
 	}
 	steps := []step{
-		{"first store in the registry", samples.first[:1], storer.store},
-		{"first store in a repository", samples.first[1:], storer.store},
-		{"first store of others", samples.others, storer.store},
+		{"first store in the registry", samples.initial[:1], storer.store},
+		{"first store in a repository", samples.initial[1:], storer.store},
+		{"store of another resource", samples.following, storer.store},
 	}
-	if ours, ok := storer.(retriever); ok {
-		steps = append(steps, step{"repeat store", samples.others, ours.store}, step{"retrieval", samples.others, ours.find})
+	if finder, ok := storer.(retriever); ok {
+		steps = append(steps, step{"repeat store", samples.following, finder.store}, step{"retrieval", samples.following, finder.find})
 	}
 	counted := make([]storageRequests, 0, len(steps))
 	for _, step := range steps {
@@ -90,12 +92,12 @@ func countSteps(ctx context.Context, proxy *harness.Faults, way way, samples sam
 func requestsOf(what string, counts harness.Counts, resources int) storageRequests {
 	r := storageRequests{What: what, PerResource: float64(counts.Total()) / float64(resources), ByCall: map[string]float64{}}
 	for call, n := range counts {
-		r.ByCall[nameOf(call)] = float64(n) / float64(resources)
+		r.ByCall[callName(call)] = float64(n) / float64(resources)
 	}
 	return r
 }
 
-func nameOf(call harness.Call) string {
+func callName(call harness.Call) string {
 	if call.Endpoint == harness.EndpointOther {
 		return call.Method + " /v2/"
 	}

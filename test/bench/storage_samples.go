@@ -16,36 +16,37 @@ type sample struct {
 	checksum []byte
 }
 
-// file is a name for a file of its own.
+// file returns the name of the manifest file, which is unique among samples.
 func (s sample) file() string { return s.task.Namespace + "-" + s.task.Name + ".yaml" }
 
-// samples are resources of several namespaces, each of which is a repository of
-// its own in the registry.
+// samples has resources of several namespaces. Each namespace is one repository
+// in the registry.
 type samples struct {
-	// first has one resource of each namespace, which others follow.
-	first, others []sample
+	// initial has one resource of each namespace. It is stored first, so that the
+	// repositories exist when the following resources are measured.
+	initial, following []sample
 }
 
-func (s samples) all() []sample { return slices.Concat(s.first, s.others) }
+func (s samples) all() []sample { return slices.Concat(s.initial, s.following) }
 
-// newSamples makes so many resources, and another one that comes first in each
+// newSamples returns count following resources, and the initial resource of each
 // namespace.
 func newSamples(ctx context.Context, count, perNamespace int) (samples, error) {
 	var made samples
 	for i := range count {
 		namespace := fmt.Sprintf("namespace-%03d", i/perNamespace)
 		if i%perNamespace == 0 {
-			s, err := newSample(ctx, namespace, "first")
+			s, err := newSample(ctx, namespace, "initial")
 			if err != nil {
 				return made, err
 			}
-			made.first = append(made.first, s)
+			made.initial = append(made.initial, s)
 		}
 		s, err := newSample(ctx, namespace, taskName(i))
 		if err != nil {
 			return made, err
 		}
-		made.others = append(made.others, s)
+		made.following = append(made.following, s)
 	}
 	return made, nil
 }

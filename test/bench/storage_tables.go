@@ -17,15 +17,15 @@ func (t *tables) storage(s *storage) {
 }
 
 func (t *tables) storageRates(s *storage) {
-	t.line("\nStorage: resources per second, median (slowest to fastest) of %d rounds. oci.Store signs, stores and reads back;", s.Rounds)
-	t.line("libraries write the same, signed before, with go-containerregistry and cosign's; tkn + cosign are two processes for each resource")
-	t.row("registry", "by", "resources", "at once", "first store /s", "repeat store /s", "retrieval /s")
+	t.line("\nStorage: resources per second, median (slowest to fastest) of %d rounds. oci.Store signs, stores and reads back.", s.Rounds)
+	t.line("The libraries of go-containerregistry and cosign write the same bundles, signed before the measurement. tkn and cosign run one process each for each resource")
+	t.row("registry", "method", "resources", "workers", "first store /s", "repeat store /s", "retrieval /s")
 	for _, r := range s.Rates {
-		t.row(r.Registry, r.By, r.Count, r.AtOnce, r.First, r.Repeat, r.Retrieval)
+		t.row(r.Registry, r.By, r.Count, r.Workers, r.First, r.Repeat, r.Retrieval)
 	}
 }
 
-// storageRequests has a column for each call that there is.
+// storageRequests has a column for each kind of request that a registry received.
 func (t *tables) storageRequests(requests []storageRequests) {
 	calls := map[string]bool{}
 	for _, r := range requests {
@@ -35,7 +35,7 @@ func (t *tables) storageRequests(requests []storageRequests) {
 	}
 	columns := slices.Sorted(maps.Keys(calls))
 	t.line("\nStorage: requests per resource")
-	t.row("registry", "by", "what", "requests", strings.Join(columns, "\t"))
+	t.row("registry", "method", "step", "requests", strings.Join(columns, "\t"))
 	for _, r := range requests {
 		cells := make([]string, len(columns))
 		for i, call := range columns {
@@ -45,7 +45,8 @@ func (t *tables) storageRequests(requests []storageRequests) {
 	}
 }
 
-// number has decimals only where it needs them, and is not there if it is 0.
+// number formats a value with at most three digits. It leaves the cell of a 0
+// empty.
 func number(value float64) string {
 	if value == 0 {
 		return ""

@@ -8,28 +8,29 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// What is compared is the same: we find and verify what either way has stored.
-func TestBothLibraryWaysStoreTheSame(t *testing.T) {
-	ways, err := libraryWays(t.Context(), t.TempDir(), 1)
+// The comparison is fair only if both methods store the same: oci.Store finds and
+// verifies the bundles of either method.
+func TestLibraryMethods_StoreTheSame(t *testing.T) {
+	methods, err := libraryMethods(t.Context(), t.TempDir(), 1)
 	check(t, err)
 	samples, err := newSamples(t.Context(), 3, 2)
 	check(t, err)
-	if len(samples.first) != 2 || len(samples.others) != 3 {
-		t.Fatalf("got %d and %d samples", len(samples.first), len(samples.others))
+	if len(samples.initial) != 2 || len(samples.following) != 3 {
+		t.Fatalf("got %d initial and %d following samples, want 2 and 3", len(samples.initial), len(samples.following))
 	}
-	for _, way := range ways {
-		t.Run(way.name, func(t *testing.T) {
+	for _, method := range methods {
+		t.Run(method.name, func(t *testing.T) {
 			registry, err := harness.StartRegistry(t.Context())
 			check(t, err)
 			t.Cleanup(func() { _ = registry.Stop() })
-			storer, err := way.open(t.Context(), registry.Host()+"/bench", samples)
+			storer, err := method.open(t.Context(), registry.Host()+"/bench", samples)
 			check(t, err)
-			ours, err := ways[0].open(t.Context(), registry.Host()+"/bench", samples)
+			finder, err := methods[0].open(t.Context(), registry.Host()+"/bench", samples)
 			check(t, err)
-			find := ours.(retriever).find
+			find := finder.(retriever).find
 			for _, s := range samples.all() {
 				if err := find(t.Context(), s); !errors.Is(err, oci.ErrNotStored) {
-					t.Errorf("%s before: %v", s.file(), err)
+					t.Errorf("%s is found before it is stored: %v", s.file(), err)
 				}
 				check(t, storer.store(t.Context(), s))
 				check(t, find(t.Context(), s))
@@ -45,7 +46,7 @@ func check(t *testing.T, err error) {
 	}
 }
 
-func TestRateOf(t *testing.T) {
+func TestRateOf_ShowsMedianAndRange(t *testing.T) {
 	for _, tc := range []struct {
 		rounds []float64
 		want   string
@@ -61,7 +62,7 @@ func TestRateOf(t *testing.T) {
 	}
 }
 
-func TestRequestsOf(t *testing.T) {
+func TestRequestsOf_DividesByResources(t *testing.T) {
 	counts := harness.Counts{{Method: "GET", Endpoint: harness.EndpointManifests}: 3, {Method: "GET", Endpoint: harness.EndpointOther}: 1}
 	got := requestsOf("store", counts, 2)
 	if got.PerResource != 2 || len(got.ByCall) != 2 || got.ByCall["GET manifests"] != 1.5 || got.ByCall["GET /v2/"] != 0.5 {

@@ -10,7 +10,7 @@ import (
 	"text/tabwriter"
 )
 
-// tables collects text in which tabs end cells.
+// tables collects text for a tabwriter: a tab ends each cell.
 type tables struct{ strings.Builder }
 
 func (r report) printTables(out io.Writer) error {
@@ -39,9 +39,11 @@ func (r report) printTables(out io.Writer) error {
 	return aligned.Flush()
 }
 
-// line also ends the table before it.
+// line adds a line of text. The columns of the tables before and after the line
+// are aligned separately.
 func (t *tables) line(format string, args ...any) { fmt.Fprintf(t, format+"\n", args...) }
 
+// row adds a row of a table.
 func (t *tables) row(cells ...any) {
 	for _, cell := range cells {
 		fmt.Fprintf(t, "%v\t", cell)
@@ -50,7 +52,7 @@ func (t *tables) row(cells ...any) {
 }
 
 func (t *tables) verification(v *verifications) {
-	t.line("\nVerification of one Task, in this process. All contain the checksum; cold has read no key, warm remembers the verdict")
+	t.line("\nVerification of one Task, in this process. Each time contains the checksum. Cold: no key is loaded; warm: the verdict is cached")
 	t.row("steps", "policies", "matching", "keys", "checksum", "upstream", "cold", "cold / upstream", "warm", "warm / checksum", "upstream / warm")
 	for _, r := range v.Rows {
 		t.row(r.Steps, r.Policies, r.Matching, r.Key, r.Checksum, r.Upstream, r.Cold, fixed(r.coldRatio(), 2),
@@ -59,24 +61,24 @@ func (t *tables) verification(v *verifications) {
 	if v.Notice != "" {
 		t.line("%s", v.Notice)
 	}
-	t.line("\nMemory of the verdicts that are remembered, at their bounds")
-	t.row("verdicts asked for", "bytes of each source", "bytes of heap")
+	t.line("\nMemory of the verdict cache when it is full")
+	t.row("verdicts requested", "bytes of each source", "bytes of heap")
 	for _, m := range v.Memory {
 		t.row(m.Verdicts, m.SourceBytes, m.HeapBytes)
 	}
 }
 
 func (t *tables) latency(results []latency) {
-	t.line("\nLatency: from create sent to signature seen")
-	t.row("Tasks", "at once", "p50", "p90", "p99", "max")
+	t.line("\nLatency: from sending the create request to the arrival of the signature")
+	t.row("Tasks", "workers", "p50", "p90", "p99", "max")
 	for _, l := range results {
-		t.row(l.Count, l.AtOnce, l.P50, l.P90, l.P99, l.Max)
+		t.row(l.Count, l.Workers, l.P50, l.P90, l.P99, l.Max)
 	}
 }
 
 func (t *tables) backlog(b *backlog) {
-	t.line("\nBacklog: %d Tasks, %d at a time; Tasks per second from the first to the last", b.Count, b.Concurrency)
-	t.row("round", "controller", "bare client", "ratio", "start to last", "writes/Task", "not once", "refused", "with Event", "last Event after")
+	t.line("\nBacklog: %d Tasks, %d workers; Tasks per second from the first annotation to the last", b.Count, b.Concurrency)
+	t.row("round", "controller", "bare client", "ratio", "start to last", "writes/Task", "Tasks without exactly one write", "refused writes", "Tasks with Event", "last Event after")
 	for i, r := range b.Rounds {
 		t.row(i+1, fixed(r.Controller.PerSecond, 0), fixed(r.Bare.PerSecond, 0), fixed(r.Ratio, 2),
 			r.StartToLast, fixed(r.Writes.PerResource, 2), r.Writes.NotOnce, r.Writes.Refused,
@@ -85,7 +87,7 @@ func (t *tables) backlog(b *backlog) {
 	t.line("median ratio: %.2f", b.MedianRatio)
 }
 
-// cores shows the busiest process first.
+// cores adds a row for each process, the busiest first.
 func (t *tables) cores(b *backlog) {
 	controller, bare := map[string]float64{}, map[string]float64{}
 	add := func(sum, of map[string]float64) {
@@ -97,8 +99,8 @@ func (t *tables) cores(b *backlog) {
 		add(controller, r.Controller.Cores)
 		add(bare, r.Bare.Cores)
 	}
-	t.line("\nBacklog: cores busy from the first to the last, mean of the rounds")
-	t.row("process", "controller's pass", "bare client's pass")
+	t.line("\nBacklog: cores in use from the first annotation to the last, mean of the rounds. The bare client is part of \"%s\"", thisProgram)
+	t.row("process", "pass of the controller", "pass of the bare client")
 	for _, name := range slices.SortedFunc(maps.Keys(controller), func(x, y string) int {
 		return cmp.Compare(controller[y], controller[x])
 	}) {
@@ -108,7 +110,7 @@ func (t *tables) cores(b *backlog) {
 
 func (t *tables) memory(results []memory) {
 	t.line("\nMemory of the controller: resident / anonymous part of it / peak since the process started")
-	t.row("Tasks", "start to last", "accepted by Tekton", "after signing all", "after a restart, idle", "restart to idle")
+	t.row("Tasks", "start to last signature", "accepted by Tekton", "after signing all", "after a restart, idle", "restart to idle")
 	for _, m := range results {
 		t.row(m.Count, m.StartToLast, m.Accepted, m.AfterSigning, m.AfterStart, m.LookedAtAll)
 	}
@@ -118,4 +120,5 @@ func (f footprint) String() string {
 	return fmt.Sprintf("%.0f / %.0f / %v", float64(f.Resident), float64(f.Anonymous), f.Peak)
 }
 
+// fixed formats a value with a number of decimals.
 func fixed(value float64, decimals int) string { return fmt.Sprintf("%.*f", decimals, value) }

@@ -24,7 +24,7 @@ const (
 	deletionTimeout = 15 * time.Minute
 )
 
-// optedIn are the labels of a namespace whose Tasks are to be signed.
+// optedIn has the label that opts a namespace in to signing.
 var optedIn = map[string]string{config.NamespaceLabel: "true"}
 
 const script = `#!/usr/bin/env bash
@@ -39,7 +39,7 @@ git log --max-count=1 --format=%H
 du -sh .
 `
 
-// task is the one shape of Task that everything is measured with.
+// task returns a Task. All Tasks that are measured have the same spec.
 func task(name string) *v1.Task {
 	return &v1.Task{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
@@ -105,13 +105,13 @@ func (b *bench) deleteNamespace(ctx context.Context, name string) error {
 	if err := namespaces.Delete(ctx, name, metav1.DeleteOptions{}); err != nil {
 		return err
 	}
-	last := errors.New("never checked")
+	last := errors.New("no request was sent")
 	err := wait.PollUntilContextTimeout(ctx, deletionPoll, deletionTimeout, false, func(ctx context.Context) (bool, error) {
 		_, last = namespaces.Get(ctx, name, metav1.GetOptions{})
 		return apierrors.IsNotFound(last), nil
 	})
 	if err != nil {
-		return fmt.Errorf("waiting for the deletion of namespace %s: %w (last answer: %w)", name, err, last)
+		return fmt.Errorf("waiting until namespace %s is deleted: %w (last answer: %w)", name, err, last)
 	}
 	return nil
 }

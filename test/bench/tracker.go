@@ -13,19 +13,19 @@ import (
 	watchtools "k8s.io/client-go/tools/watch"
 )
 
-// tracker tells when the Tasks of a namespace were first seen with an
-// annotation, through one watch. The time is that of the arrival here, decoded.
+// tracker reports when each Task of a namespace first arrives with an annotation
+// on a watch. The time is taken after the watch event is decoded.
 type tracker struct {
-	first chan time.Time // buffered: the time of the very first
+	first chan time.Time // buffered; receives the time of the first Task of all
 
 	mu    sync.Mutex
-	names map[string]chan time.Time // buffered, by name of the Task
+	names map[string]chan time.Time // buffered; by name of the Task
 
-	ended chan struct{} // closed when the watch has ended, with err
+	ended chan struct{} // closed when the watch has ended; err is the reason
 	err   error
 }
 
-// track watches from now on, until ctx ends.
+// track watches the Tasks of a namespace from now on, until ctx ends.
 func (b *bench) track(ctx context.Context, namespace, annotation string) (*tracker, error) {
 	tasks := b.cluster.Tekton.TektonV1().Tasks(namespace)
 	now, err := tasks.List(ctx, metav1.ListOptions{Limit: 1})
@@ -38,7 +38,7 @@ func (b *bench) track(ctx context.Context, namespace, annotation string) (*track
 		t.err = follow(ctx, now.ResourceVersion, tasks.Watch, func(change watch.Event) bool {
 			obj, ok := change.Object.(metav1.Object)
 			if ok && change.Type != watch.Deleted && obj.GetAnnotations()[annotation] != "" {
-				t.seen(obj.GetName(), time.Now())
+				t.arrived(obj.GetName(), time.Now())
 			}
 			return true
 		})
@@ -46,8 +46,8 @@ func (b *bench) track(ctx context.Context, namespace, annotation string) (*track
 	return t, nil
 }
 
-// follow hands every change after a resourceVersion to handle, until that
-// returns false. That the API server closes a watch now and then goes unnoticed.
+// follow calls handle for every change after a resourceVersion, until handle
+// returns false. It opens the watch again when the API server closes it.
 func follow(ctx context.Context, resourceVersion string, open cache.WatchFuncWithContext, handle func(watch.Event) bool) error {
 	watcher, err := watchtools.NewRetryWatcherWithContext(ctx, resourceVersion, &cache.ListWatch{WatchFuncWithContext: open})
 	if err != nil {
@@ -68,7 +68,8 @@ func follow(ctx context.Context, resourceVersion string, open cache.WatchFuncWit
 	return errors.New("the watch ended")
 }
 
-func (t *tracker) of(name string) chan time.Time {
+// channel returns the channel for one Task.
+func (t *tracker) channel(name string) chan time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.names[name] == nil {
@@ -77,37 +78,40 @@ func (t *tracker) of(name string) chan time.Time {
 	return t.names[name]
 }
 
-func (t *tracker) seen(name string, at time.Time) {
-	for _, c := range []chan time.Time{t.of(name), t.first} {
+func (t *tracker) arrived(name string, at time.Time) {
+	for _, c := range []chan time.Time{t.channel(name), t.first} {
 		select {
 		case c <- at:
-		default: // not the first time
+		default: // not the first arrival
 		}
 	}
 }
 
-func (t *tracker) wait(ctx context.Context, what string, c <-chan time.Time) (time.Time, error) {
+func (t *tracker) wait(ctx context.Context, task string, c <-chan time.Time) (time.Time, error) {
 	select {
 	case at := <-c:
 		return at, nil
 	case <-t.ended:
-		return time.Time{}, fmt.Errorf("waiting for the annotation of %s: %w", what, t.err)
+		return time.Time{}, fmt.Errorf("waiting for the annotation of %s: %w", task, t.err)
 	case <-ctx.Done():
-		return time.Time{}, fmt.Errorf("waiting for the annotation of %s: %w", what, context.Cause(ctx))
+		return time.Time{}, fmt.Errorf("waiting for the annotation of %s: %w", task, context.Cause(ctx))
 	}
 }
 
-// waitFirst returns when the first Task of all was seen.
+// waitFirst waits for the first Task of all and returns the time of its arrival.
+// It can be called once.
 func (t *tracker) waitFirst(ctx context.Context) (time.Time, error) {
 	return t.wait(ctx, "any Task", t.first)
 }
 
-// waitTask returns when one Task was seen. It answers once for each name.
+// waitTask waits for one Task and returns the time of its arrival. It can be
+// called once for each name.
 func (t *tracker) waitTask(ctx context.Context, name string) (time.Time, error) {
-	return t.wait(ctx, name, t.of(name))
+	return t.wait(ctx, name, t.channel(name))
 }
 
-// waitAll returns when the last of count Tasks was seen.
+// waitAll waits for count Tasks of createTasks and returns the time of the last
+// arrival.
 func (t *tracker) waitAll(ctx context.Context, count int) (last time.Time, err error) {
 	for i := range count {
 		at, err := t.waitTask(ctx, taskName(i))

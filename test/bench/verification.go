@@ -9,22 +9,24 @@ import (
 	"github.com/trusted-resources/chains-extension/test/bench/verification"
 )
 
-// Each way to verify is timed verificationRounds times in turn with the others,
-// for so long; the median counts.
+// In each of verificationRounds rounds, each way to verify runs for
+// verificationTime. The report has the median of the rounds.
 const (
 	verificationRounds = 25
 	verificationTime   = 15 * time.Millisecond
 )
 
-// verifications are measured in this process, without a cluster.
+// verifications are the results of --verification. They are measured in this
+// process, without a cluster.
 type verifications struct {
 	Rows []verificationRow `json:"rows"`
-	// Notice says what is left out.
+	// Notice says which rows are left out, and why.
 	Notice string                `json:"notice,omitempty"`
 	Memory []verification.Memory `json:"memory"`
 }
 
-// verificationRow is the time for one resource, the checksum included.
+// verificationRow has the time to verify one resource in each way. Each time
+// contains the checksum.
 type verificationRow struct {
 	verification.Scenario
 	Checksum microseconds `json:"checksumMicroseconds"`
@@ -33,15 +35,17 @@ type verificationRow struct {
 	Warm     microseconds `json:"warmMicroseconds"`
 }
 
-// warmRatio is what remembering all leaves to do beside the checksum.
+// warmRatio returns the time with a cached verdict as a multiple of the time that
+// the checksum alone takes.
 func (r verificationRow) warmRatio() float64 { return float64(r.Warm / r.Checksum) }
 
+// coldRatio returns the time without any cached key as a multiple of upstream's.
 func (r verificationRow) coldRatio() float64 { return float64(r.Cold / r.Upstream) }
 
 func measureVerification(ctx context.Context, o options) (*verifications, error) {
 	result := &verifications{}
 	if o.kms == "" {
-		result.Notice = "The rows with a KMS are left out: --kms has no reference to a key."
+		result.Notice = "The rows with a KMS are left out, because --kms names no key."
 	}
 	for _, scenario := range verification.Scenarios(o.kms != "") {
 		row, err := measureScenario(ctx, scenario, o.kms)
@@ -72,7 +76,7 @@ func measureScenario(ctx context.Context, scenario verification.Scenario, kms st
 			if err != nil {
 				return verificationRow{}, fmt.Errorf("%s: %w", way.Name, err)
 			}
-			if round > 0 { // the first one warms up
+			if round > 0 { // round 0 warms up the caches
 				times[way.Name] = append(times[way.Name], took)
 			}
 		}
@@ -84,9 +88,9 @@ func measureScenario(ctx context.Context, scenario verification.Scenario, kms st
 	return verificationRow{scenario, median("checksum"), median("upstream"), median("cold"), median("warm")}, nil
 }
 
-// timeOnce is the mean over verificationTime.
+// timeOnce returns the mean time of one call, from calls for verificationTime.
 func timeOnce(ctx context.Context, do func(context.Context) error) (time.Duration, error) {
-	const batch = 4 // so that looking at the clock does not count
+	const batch = 4 // calls between two readings of the clock, which take time too
 	start := time.Now()
 	for n := batch; ; n += batch {
 		for range batch {
