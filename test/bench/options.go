@@ -90,8 +90,9 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 
 // parseCounts reads positive numbers that are separated by commas.
 func parseCounts(list string) ([]int, error) {
-	var counts []int
-	for text := range strings.SplitSeq(list, ",") {
+	texts := strings.Split(list, ",")
+	counts := make([]int, 0, len(texts))
+	for _, text := range texts {
 		count, err := strconv.Atoi(strings.TrimSpace(text))
 		if err != nil {
 			return nil, err

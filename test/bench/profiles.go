@@ -80,15 +80,13 @@ func (p *controllerProfile) recordCPU(ctx context.Context) (stop func() error) {
 }
 
 func (p *controllerProfile) saveCPUProfiles(ctx context.Context) error {
-	for i := 0; ; i++ {
+	for i := 0; ctx.Err() == nil; i++ {
 		err := p.save(ctx, fmt.Sprintf("profile?seconds=%d", cpuProfileSeconds), fmt.Sprintf("%s-cpu-%03d.pprof", p.file, i))
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err != nil:
+		if err != nil && ctx.Err() == nil {
 			return err
 		}
 	}
+	return nil
 }
 
 // save writes the file only if the answer is complete.
