@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
+	"knative.dev/pkg/observability/runtime"
 
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
@@ -34,17 +35,19 @@ func TestEnableProfiles_SwitchesProfilingOn(t *testing.T) {
 }
 
 func TestControllerProfile_SavesHeap(t *testing.T) {
-	p := serveProfiles(t, func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write([]byte(r.URL.String())) })
+	handler := runtime.NewProfilingHandler() // the controller serves this handler
+	handler.SetEnabled(true)
+	p := serveProfiles(t, handler)
 	check(t, p.saveHeap(t.Context(), "signed"))
 	content, err := os.ReadFile(p.file + "-signed-heap.pprof")
 	check(t, err)
-	if string(content) != "/debug/pprof/heap" {
-		t.Errorf("got the answer to %s", content)
+	if gzip := "\x1f\x8b"; !strings.HasPrefix(string(content), gzip) {
+		t.Errorf("expected a compressed profile, found %q", content)
 	}
 }
 
 func TestControllerProfile_ReportsThatProfilingIsOff(t *testing.T) {
-	p := serveProfiles(t, http.NotFound)
+	p := serveProfiles(t, runtime.NewProfilingHandler())
 	err := p.saveHeap(t.Context(), "signed")
 	if err == nil || !strings.Contains(err.Error(), harness.ConfigObservability) {
 		t.Errorf("got %v", err)
@@ -57,14 +60,14 @@ func TestControllerProfile_ReportsThatProfilingIsOff(t *testing.T) {
 func TestControllerProfile_DropsTheIncompleteCPUProfile(t *testing.T) {
 	third := make(chan struct{})
 	served := 0
-	p := serveProfiles(t, func(w http.ResponseWriter, r *http.Request) {
+	p := serveProfiles(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if served++; served < 3 {
 			_, _ = w.Write([]byte(r.URL.String()))
 			return
 		}
 		close(third)
 		<-r.Context().Done()
-	})
+	}))
 	stop := p.recordCPU(t.Context())
 	<-third
 	check(t, stop())
@@ -86,10 +89,10 @@ func TestProfiles_SaveNothingUnlessEnabled(t *testing.T) {
 	check(t, p.recordCPU(t.Context())())
 }
 
-// serveProfiles serves one controller's profiles with handle.
-func serveProfiles(t *testing.T, handle http.HandlerFunc) *controllerProfile {
+// serveProfiles serves the profiles of one controller with a handler.
+func serveProfiles(t *testing.T, handler http.Handler) *controllerProfile {
 	t.Helper()
-	server := httptest.NewServer(handle)
+	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
 	dir := t.TempDir()
 	return (&profiles{dir}).of(&harness.Controller{ProfilingURL: server.URL + "/debug/pprof/"}, "backlog-1")
