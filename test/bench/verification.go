@@ -9,8 +9,8 @@ import (
 	"github.com/trusted-resources/chains-extension/test/bench/verification"
 )
 
-// In each of verificationRounds rounds, each way to verify runs for
-// verificationTime. The report has the median of the rounds.
+// In each of verificationRounds rounds, each method runs for verificationTime. The
+// report has the median of the rounds.
 const (
 	verificationRounds = 25
 	verificationTime   = 15 * time.Millisecond
@@ -25,7 +25,7 @@ type verifications struct {
 	Memory []verification.Memory `json:"memory"`
 }
 
-// verificationRow has the time to verify one resource in each way. Each time
+// verificationRow has the time to verify one resource with each method. Each time
 // contains the checksum.
 type verificationRow struct {
 	verification.Scenario
@@ -76,7 +76,7 @@ func measureScenario(ctx context.Context, scenario verification.Scenario, kms st
 			if err != nil {
 				return verificationRow{}, fmt.Errorf("%s: %w", way.Name, err)
 			}
-			if round > 0 { // round 0 warms up the caches
+			if round > 0 { // the first one warms up
 				times[way.Name] = append(times[way.Name], took)
 			}
 		}

@@ -10,9 +10,6 @@ import (
 	"strings"
 )
 
-// ConfigObservability is the ConfigMap for metrics and profiling.
-const ConfigObservability = "tekton-chains-config-observability"
-
 // Controller is one replica of the controller under test. It runs with the
 // service account and RBAC of config/.
 type Controller struct {
@@ -48,7 +45,7 @@ func (c *Cluster) AddControllerIn(ctx context.Context, environment []string, nam
 	if _, err := c.localcluster(ctx, add...); err != nil {
 		return nil, err
 	}
-	return &Controller{Name: name, MetricsURL: how.metricsURL, ProfilingURL: how.profilingURL, cluster: c}, nil
+	return &Controller{Name: name, MetricsURL: how.metricsURL, ProfilingURL: how.pprofURL, cluster: c}, nil
 }
 
 // RunController runs a replica in the foreground until the context ends.
@@ -68,9 +65,13 @@ func (c *Cluster) RunController(ctx context.Context, out io.Writer, secretsDir s
 
 // invocation is how one replica is started.
 type invocation struct {
-	command, env                       []string
-	readyURL, metricsURL, profilingURL string
+	command, env         []string
+	readyURL, metricsURL string
+	pprofURL             string
 }
+
+// ConfigObservability is the ConfigMap for metrics and profiling.
+const ConfigObservability = "tekton-chains-config-observability"
 
 func (c *Cluster) controllerInvocation(ctx context.Context, name, secretsDir string, flags []string) (invocation, error) {
 	kubeconfig, err := c.writeServiceAccountKubeconfig(ctx)
@@ -98,9 +99,9 @@ func (c *Cluster) controllerInvocation(ctx context.Context, name, secretsDir str
 			"PROFILING_PORT=" + strconv.Itoa(profiling),
 			"KUBERNETES_MIN_VERSION=v0.0.0", // built without a version
 		},
-		readyURL:     fmt.Sprintf("http://127.0.0.1:%d/readiness", health),
-		metricsURL:   fmt.Sprintf("http://127.0.0.1:%d/metrics", metrics),
-		profilingURL: fmt.Sprintf("http://127.0.0.1:%d/debug/pprof/", profiling),
+		pprofURL:   fmt.Sprintf("http://127.0.0.1:%d/debug/pprof/", profiling),
+		readyURL:   fmt.Sprintf("http://127.0.0.1:%d/readiness", health),
+		metricsURL: fmt.Sprintf("http://127.0.0.1:%d/metrics", metrics),
 	}, nil
 }
 
