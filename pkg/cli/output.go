@@ -72,14 +72,13 @@ type verifiedResource struct {
 }
 
 func newVerified(found *oci.Image) *verified {
-	v := &verified{Reference: found.Reference, Verified: len(found.Signers) > 0, Signers: slices.Concat([]string{}, found.Signers)}
+	v := &verified{Reference: found.Reference, Verified: found.CheckTrust() == nil, Signers: slices.Concat([]string{}, found.Signers)}
 	for _, err := range found.Unverified {
 		v.Unverified = append(v.Unverified, strings.ReplaceAll(err.Error(), "\n", ": "))
 	}
 	for _, r := range found.Resources {
 		id := oci.IDOf(r.Object)
 		v.Resources = append(v.Resources, verifiedResource{string(id.Kind), id.Namespace, id.Name, hex.EncodeToString(r.Checksum), r.Signer})
-		v.Verified = v.Verified && r.Signer != ""
 	}
 	return v
 }

@@ -72,7 +72,7 @@ func (w *world) signsOthers(img ggcr.Image) {
 	w.Helper()
 	reference := w.pushed(img, "v1")
 	unsigned, err := Inspect(w.Context(), w.Registry, reference, w.ring)
-	if err != nil || len(unsigned.Signers) != 0 || unsigned.trusted() == nil || w.signed(reference, w.ring) {
+	if err != nil || len(unsigned.Signers) != 0 || unsigned.CheckTrust() == nil || w.signed(reference, w.ring) {
 		w.Errorf("before, got %+v and %v", unsigned, err)
 	}
 	signed, err := Sign(w.Context(), w.Registry, reference, w.key, imagesignature.Options{})
@@ -84,7 +84,7 @@ func (w *world) signsOthers(img ggcr.Image) {
 		if err != nil || !slices.Equal(found.Signers, []string{w.key.ID}) || found.Reference != signed || len(found.Resources) != len(must(img.Layers())) {
 			w.Fatalf("got %+v and %v", found, err)
 		}
-		if found.trusted() == nil {
+		if found.CheckTrust() == nil {
 			w.Error("resources that nobody signed are trusted")
 		}
 		for i, r := range found.Resources {

@@ -64,7 +64,7 @@ func (s *Store) Find(ctx context.Context, id ID, checksum []byte, trusted *keys.
 	if err != nil {
 		return nil, err
 	}
-	if err := found.trusted(); err != nil {
+	if err := found.CheckTrust(); err != nil {
 		return nil, err
 	}
 	wanted := func(r Resource) bool {
@@ -117,15 +117,17 @@ func manifestOf(ctx context.Context, repository *registry.Repository, id ID, che
 	return newest, nil
 }
 
-// trusted refuses an image that is not wholly signed.
-func (i *Image) trusted() error {
+// CheckTrust returns nil if a trusted key signed the image and a trusted key
+// signed every resource in the image. Otherwise the error wraps ErrNotTrusted.
+// This method is the only place that decides whether an image is trusted.
+func (i *Image) CheckTrust() error {
 	if len(i.Signers) == 0 {
-		return fmt.Errorf("%s is %w: no signature of the image by a key that is trusted was found: %w",
+		return fmt.Errorf("%s is %w: found no signature of the image by a trusted key: %w",
 			i.Reference, ErrNotTrusted, errors.Join(i.Unverified...))
 	}
 	for _, r := range i.Resources {
 		if r.Signer == "" {
-			return fmt.Errorf("%s is %w: %s in it is not signed with a key that is trusted", i.Reference, ErrNotTrusted, IDOf(r.Object))
+			return fmt.Errorf("%s is %w: %s in the bundle is not signed with a trusted key", i.Reference, ErrNotTrusted, IDOf(r.Object))
 		}
 	}
 	return nil

@@ -125,7 +125,7 @@ func TestWhatAnotherKeySignedKeepsATag(t *testing.T) {
 			t.Errorf("%s has no tag of %v", digest, w.tags())
 		}
 	}
-	if found, err := Inspect(t.Context(), w.Registry, old.Reference, oldRing); err != nil || found.trusted() != nil {
+	if found, err := Inspect(t.Context(), w.Registry, old.Reference, oldRing); err != nil || found.CheckTrust() != nil {
 		t.Errorf("the old one: %+v (%v)", found, err)
 	}
 	// And back, as when a rotation is undone.
