@@ -93,7 +93,7 @@ func pushed(t *testing.T, layer, manifest registry.Blob) string {
 		}
 	}
 	send(http.MethodPost, "blobs/uploads/?digest="+layer.Descriptor.Digest.String(), "application/octet-stream", layer.Content)
-	send(http.MethodPost, "blobs/uploads/?digest="+registry.Empty.Descriptor.Digest.String(), "application/octet-stream", registry.Empty.Content)
+	send(http.MethodPost, "blobs/uploads/?digest="+registry.EmptyConfig.Descriptor.Digest.String(), "application/octet-stream", registry.EmptyConfig.Content)
 	send(http.MethodPut, "manifests/it", manifest.Descriptor.MediaType, manifest.Content)
 	return strings.TrimPrefix(server.URL, "http://") + "/prod@" + manifest.Descriptor.Digest.String()
 }

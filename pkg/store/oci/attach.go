@@ -36,7 +36,7 @@ func attach(ctx context.Context, repository *registry.Repository, subject ocispe
 	if err != nil {
 		return err
 	}
-	if err := repository.PushSharedBlob(ctx, registry.Empty); err != nil {
+	if err := repository.PushSharedBlob(ctx, registry.EmptyConfig); err != nil {
 		return err
 	}
 	if err := repository.PushBlob(ctx, layer); err != nil {

@@ -276,7 +276,7 @@ func (i *Image) verify(ctx context.Context, repository *registry.Repository, sub
 // put the media type of the configuration in place of the artifact type.
 func maybeSignature(d ocispec.Descriptor) bool {
 	switch d.ArtifactType {
-	case imagesignature.MediaType, "", registry.Empty.Descriptor.MediaType, ocispec.MediaTypeImageConfig:
+	case imagesignature.MediaType, "", registry.EmptyConfig.Descriptor.MediaType, ocispec.MediaTypeImageConfig:
 		return true
 	}
 	return false
