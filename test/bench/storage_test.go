@@ -28,7 +28,7 @@ func TestBothLibraryWaysStoreTheSame(t *testing.T) {
 			check(t, err)
 			find := ours.(retriever).find
 			for _, s := range samples.all() {
-				if err := find(t.Context(), s); !errors.Is(err, oci.ErrNotStored) {
+				if err := find(t.Context(), s); !errors.Is(err, oci.ErrNotFound) {
 					t.Errorf("%s before: %v", s.file(), err)
 				}
 				check(t, storer.store(t.Context(), s))

@@ -26,7 +26,7 @@ func TestOlderStateIsNotSignedOverANewerOne(t *testing.T) {
 	older := e.create(task(ns, "moving"))
 	e.patch(ns, "moving", `{"spec":{"description":"newer"}}`)
 
-	_, err := annotation.Store(t.Context(), taskPatcher{}, older, []byte("signature of the older state"))
+	_, err := annotation.Put(t.Context(), taskPatcher{}, older, []byte("signature of the older state"))
 	if !apierrors.IsConflict(err) {
 		t.Errorf("got %v, want a conflict", err)
 	}
@@ -35,7 +35,7 @@ func TestOlderStateIsNotSignedOverANewerOne(t *testing.T) {
 		t.Error("the newer state carries the signature of the older one")
 	}
 
-	stored, err := annotation.Store(t.Context(), taskPatcher{}, newer, []byte("signature"))
+	stored, err := annotation.Put(t.Context(), taskPatcher{}, newer, []byte("signature"))
 	e.check(err)
 	if signature(stored) != resource.EncodeSignature([]byte("signature")) || stored.(*v1.Task).Spec.Description != "newer" {
 		t.Errorf("stored is %+v", stored)

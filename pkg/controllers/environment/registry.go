@@ -56,7 +56,7 @@ func (s *stores) of(c *config.Config) *oci.Store {
 		client := registry.NewClient(registry.Options{
 			Insecure: wanted.insecure, Keychains: pullSecrets{s.kube}, Locks: leases.New(s.kube.CoordinationV1(), system.Namespace()),
 		})
-		s.made = &oci.Store{Registry: client, Prefix: wanted.repository, TransparencyLog: imagesignature.Options{RekorURL: wanted.rekorURL}}
+		s.made = &oci.Store{Registry: client, Prefix: wanted.repository, SignOptions: imagesignature.Options{RekorURL: wanted.rekorURL}}
 		s.madeFor = wanted
 	}
 	return s.made

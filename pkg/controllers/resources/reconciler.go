@@ -63,7 +63,7 @@ func (r *Reconciler) sign(ctx context.Context, key string, obj resource.Object) 
 	if err != nil {
 		return err
 	}
-	stored, err := annotation.Store(ctx, r.patcher, obj, signature)
+	stored, err := annotation.Put(ctx, r.patcher, obj, signature)
 	if err != nil {
 		return err
 	}

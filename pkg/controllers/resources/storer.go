@@ -106,7 +106,7 @@ func (s *Storer) put(ctx context.Context, key string, store *oci.Store, obj reso
 	return nil
 }
 
-func (s *Storer) tell(ctx context.Context, obj resource.Object, there oci.Stored, key *keys.Key) {
+func (s *Storer) tell(ctx context.Context, obj resource.Object, there oci.PutResult, key *keys.Key) {
 	s.metrics.Stored(ctx, s.kind, there.Uploaded)
 	if !there.Uploaded {
 		return // it was told when it was

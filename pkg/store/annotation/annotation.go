@@ -1,5 +1,5 @@
-// Package annotation keeps a signature on the resource itself, in the
-// annotation where Tekton's verifier looks for it.
+// Package annotation writes the signature of a resource into the annotation
+// tekton.dev/signature of the resource, where Tekton's verifier reads it.
 package annotation
 
 import (
@@ -12,7 +12,8 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
-// Patcher applies a JSON merge patch to a resource and returns it as stored.
+// Patcher applies a JSON merge patch to a resource in the cluster and returns the
+// resource after the patch.
 type Patcher interface {
 	Patch(ctx context.Context, namespace, name string, mergePatch []byte) (resource.Object, error)
 }
@@ -24,10 +25,11 @@ type metadataPatch struct {
 	} `json:"metadata"`
 }
 
-// Store writes the signature of obj, in one request that changes nothing else
-// and that the API server refuses (409 Conflict) when the resource is not in
-// the state that was signed any more. It returns the resource as stored.
-func Store(ctx context.Context, patcher Patcher, obj resource.Object, signature []byte) (resource.Object, error) {
+// Put writes the signature of obj with one merge patch that changes nothing else,
+// and returns the resource after the patch. The patch contains the
+// resourceVersion of obj, so the API server rejects it (409 Conflict) if the
+// resource has changed since it was signed.
+func Put(ctx context.Context, patcher Patcher, obj resource.Object, signature []byte) (resource.Object, error) {
 	var patch metadataPatch
 	patch.Metadata.ResourceVersion = obj.GetResourceVersion()
 	patch.Metadata.Annotations = map[string]string{

@@ -20,183 +20,186 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
-func TestWhatIsNotInTheRegistry(t *testing.T) {
-	w := newWorld(t)
+func TestFind_MissingStateIsNotFound(t *testing.T) {
+	f := newFixture(t)
 	task := newTask("build", "make")
 	missing := func(name string, id ID, checksum []byte) {
 		t.Helper()
-		if found, err := w.Find(t.Context(), id, checksum, w.ring); !errors.Is(err, ErrNotStored) || errors.Is(err, ErrNotTrusted) || found != nil {
+		if found, err := f.store.Find(t.Context(), id, checksum, f.ring); !errors.Is(err, ErrNotFound) || errors.Is(err, ErrNotTrusted) || found != nil {
 			t.Errorf("%s: got %+v and %v", name, found, err)
 		}
 	}
-	missing("no repository", IDOf(task), w.sum(task))
-	w.put(task)
-	missing("another state", IDOf(task), w.sum(newTask("build", "other")))
+	missing("repository does not exist", IDOf(task), f.checksum(task))
+	f.put(task)
+	missing("another state", IDOf(task), f.checksum(newTask("build", "other")))
 	missing("another name", IDOf(newTask("other", "make")), nil)
 	missing("another kind", IDOf(newPipeline()), nil)
-	missing("another namespace", ID{resource.Task, "dev", "build"}, w.sum(task))
-	if got, err := w.Signature(t.Context(), IDOf(task), w.sum(newTask("build", "other"))); !errors.Is(err, ErrNotStored) || got != nil {
-		t.Errorf("got the signature %x and %v", got, err)
+	missing("another namespace", ID{resource.Task, "dev", "build"}, f.checksum(task))
+	if got, err := f.store.Signature(t.Context(), IDOf(task), f.checksum(newTask("build", "other"))); !errors.Is(err, ErrNotFound) || got != nil {
+		t.Errorf("Signature returned %x and %v", got, err)
 	}
-	if found, err := Inspect(t.Context(), w.Registry, w.Prefix+"/prod:missing", w.ring); !errors.Is(err, ErrNotStored) {
+	if found, err := Inspect(t.Context(), f.store.Registry, f.store.Prefix+"/prod:missing", f.ring); !errors.Is(err, ErrNotFound) {
 		t.Errorf("got %+v and %v", found, err)
 	}
 	for _, checksum := range [][]byte{{}, bytes.Repeat([]byte{1}, 100)} {
-		if found, err := w.Find(t.Context(), IDOf(task), checksum, w.ring); err == nil {
+		if found, err := f.store.Find(t.Context(), IDOf(task), checksum, f.ring); err == nil {
 			t.Errorf("%d bytes: got %+v", len(checksum), found)
 		}
 	}
 }
 
-// Each of these is in the place of what is asked for.
-func TestWhatIsFoundIsTrustedOrRefused(t *testing.T) {
+// In each case, the tag of the requested state refers to a bundle that is not
+// fully signed, or that holds another resource.
+func TestFind_RejectsUntrustedBundles(t *testing.T) {
 	task, other := newTask("build", "make"), newTask("build", "evil")
-	for name, put := range map[string]func(w *world){
-		"nobody signed the image": func(w *world) { w.uploaded(w.built(task, w.key), StateTag(w.sum(task))) },
-		"another key signed all":  func(w *world) { key, _ := newKey(t); w.putBy(task, key) },
-		"another key signed the resource": func(w *world) {
+	for name, put := range map[string]func(f *fixture){
+		"image not signed":                           func(f *fixture) { f.addUnsigned(f.build(task, f.key), StateTag(f.checksum(task))) },
+		"image and resource signed with another key": func(f *fixture) { key, _ := newKey(t); f.putBy(task, key) },
+		"resource signed with another key": func(f *fixture) {
 			key, _ := newKey(t)
-			if _, err := w.Put(t.Context(), task, must(key.Sign(t.Context(), w.sum(task))), w.key); err != nil {
+			if _, err := f.store.Put(t.Context(), task, must(key.Sign(t.Context(), f.checksum(task))), f.key); err != nil {
 				t.Fatal(err)
 			}
 		},
-		"another key signed the image": func(w *world) {
+		"image signed with another key": func(f *fixture) {
 			key, _ := newKey(t)
-			if _, err := w.Put(t.Context(), task, must(w.key.Sign(t.Context(), w.sum(task))), key); err != nil {
+			if _, err := f.store.Put(t.Context(), task, must(f.key.Sign(t.Context(), f.checksum(task))), key); err != nil {
 				t.Fatal(err)
 			}
 		},
-		"nobody signed the resource": func(w *world) {
-			if _, err := w.Put(t.Context(), task, []byte{}, w.key); err != nil {
+		"resource not signed": func(f *fixture) {
+			if _, err := f.store.Put(t.Context(), task, []byte{}, f.key); err != nil {
 				t.Fatal(err)
 			}
 		},
-		"the signature is that of another state": func(w *world) {
-			if _, err := w.Put(t.Context(), task, must(w.key.Sign(t.Context(), w.sum(other))), w.key); err != nil {
+		"resource has signature of another state": func(f *fixture) {
+			if _, err := f.store.Put(t.Context(), task, must(f.key.Sign(t.Context(), f.checksum(other))), f.key); err != nil {
 				t.Fatal(err)
 			}
 		},
-		"the tag was moved to another state": func(w *world) {
-			w.put(other)
-			w.tag(StateTag(w.sum(task)), must(w.manifest(StateTag(w.sum(other)))))
+		"tag refers to another state": func(f *fixture) {
+			f.put(other)
+			f.writeTag(StateTag(f.checksum(task)), must(f.manifest(StateTag(f.checksum(other)))))
 		},
-		"the tag was moved to another resource": func(w *world) {
-			w.put(newPipeline())
-			w.tag(StateTag(w.sum(task)), must(w.manifest("pipeline.build")))
+		"tag refers to another resource": func(f *fixture) {
+			f.put(newPipeline())
+			f.writeTag(StateTag(f.checksum(task)), must(f.manifest("pipeline.build")))
 		},
-		"the signature of the image is that of another image": func(w *world) {
-			w.put(other)
-			reference := w.uploaded(w.built(task, w.key), StateTag(w.sum(task)))
-			w.attached(reference, must(imagesignature.Sign(t.Context(), must(w.manifest(StateTag(w.sum(other)))).Descriptor.Digest, w.key, imagesignature.Options{})))
+		"image has signature of another image": func(f *fixture) {
+			f.put(other)
+			reference := f.addUnsigned(f.build(task, f.key), StateTag(f.checksum(task)))
+			f.attachSigstoreBundle(reference, must(imagesignature.Sign(t.Context(), must(f.manifest(StateTag(f.checksum(other)))).Descriptor.Digest, f.key, imagesignature.Options{})))
 		},
-		"the signature of the image is garbage": func(w *world) {
-			w.attached(w.uploaded(w.built(task, w.key), StateTag(w.sum(task))), []byte("{}"))
+		"image has malformed signature": func(f *fixture) {
+			f.attachSigstoreBundle(f.addUnsigned(f.build(task, f.key), StateTag(f.checksum(task))), []byte("{}"))
 		},
 	} {
-		w := newWorld(t)
-		put(w)
-		found, err := w.Find(t.Context(), IDOf(task), w.sum(task), w.ring)
-		if !errors.Is(err, ErrNotTrusted) || errors.Is(err, ErrNotStored) || found != nil {
+		f := newFixture(t)
+		put(f)
+		found, err := f.store.Find(t.Context(), IDOf(task), f.checksum(task), f.ring)
+		if !errors.Is(err, ErrNotTrusted) || errors.Is(err, ErrNotFound) || found != nil {
 			t.Errorf("%s: got %+v and %v", name, found, err)
 		}
-		if found, err := w.Find(t.Context(), IDOf(task), w.sum(task), trusting(t)); err == nil {
-			t.Errorf("%s, with no key: got %+v", name, found)
+		if found, err := f.store.Find(t.Context(), IDOf(task), f.checksum(task), trusting(t)); err == nil {
+			t.Errorf("%s, no trusted key: got %+v", name, found)
 		}
 	}
 }
 
-// manifest is what a tag or digest resolves to, whatever the fault.
-func (w *world) manifest(reference string) (registry.Blob, error) {
-	got := w.Do(http.MethodGet, "/v2/tekton/prod/manifests/"+reference, nil, nil)
+// manifest reads a manifest by tag or digest, past the server's rule.
+func (f *fixture) manifest(reference string) (registry.Blob, error) {
+	got := f.server.Direct(http.MethodGet, "/v2/tekton/prod/manifests/"+reference, nil, nil)
 	if got.Code != http.StatusOK {
 		return registry.Blob{}, fmt.Errorf("%s: status %d", reference, got.Code)
 	}
 	return registry.NewBlob(got.Header().Get("Content-Type"), got.Body.Bytes()), nil
 }
 
-// attached has a Sigstore bundle, or what is called one, attached to an image.
-func (w *world) attached(reference string, content []byte) {
-	w.Helper()
+// attachSigstoreBundle attaches content with the media type of a Sigstore bundle
+// to an image.
+func (f *fixture) attachSigstoreBundle(reference string, content []byte) {
+	f.t.Helper()
 	_, version, _ := strings.Cut(reference, "@")
-	subject := must(w.manifest(version)).Descriptor
-	w.referrer(registry.NewBlob(imagesignature.MediaType, content), imagesignature.MediaType, &subject)
+	subject := must(f.manifest(version)).Descriptor
+	f.attachReferrer(registry.NewBlob(imagesignature.MediaType, content), imagesignature.MediaType, &subject)
 }
 
-func (w *world) referrer(layer registry.Blob, artifactType string, subject *ocispec.Descriptor) {
-	w.Helper()
+// attachReferrer writes a referrer with one layer.
+func (f *fixture) attachReferrer(layer registry.Blob, artifactType string, subject *ocispec.Descriptor) {
+	f.t.Helper()
 	manifest := must(registry.NewManifest(artifactType, layer, subject, map[string]string{"n": string(layer.Descriptor.Digest)}))
-	w.tag(manifest.Descriptor.Digest.String(), manifest)
+	f.writeTag(manifest.Descriptor.Digest.String(), manifest)
 }
 
-func TestTheNewestMayBeNoOtherResource(t *testing.T) {
-	w := newWorld(t)
-	w.put(newTask("build", "make"))
-	w.put(newTask("other", "make"))
-	w.tag("task.build", must(w.manifest("task.other")))
-	if found, err := w.Find(t.Context(), IDOf(newTask("build", "")), nil, w.ring); !errors.Is(err, ErrNotTrusted) {
+func TestFind_RejectsNewestTagOfOtherResource(t *testing.T) {
+	f := newFixture(t)
+	f.put(newTask("build", "make"))
+	f.put(newTask("other", "make"))
+	f.writeTag("task.build", must(f.manifest("task.other")))
+	if found, err := f.store.Find(t.Context(), IDOf(newTask("build", "")), nil, f.ring); !errors.Is(err, ErrNotTrusted) {
 		t.Errorf("got %+v and %v", found, err)
 	}
-	// It is put back.
-	if stored := w.put(newTask("build", "make")); !stored.Uploaded {
-		t.Errorf("got %+v", stored)
+	// Put writes the right bundle again.
+	if result := f.put(newTask("build", "make")); !result.Uploaded {
+		t.Errorf("got %+v", result)
 	}
-	if _, err := w.Find(t.Context(), IDOf(newTask("build", "")), nil, w.ring); err != nil {
+	if _, err := f.store.Find(t.Context(), IDOf(newTask("build", "")), nil, f.ring); err != nil {
 		t.Error(err)
 	}
 }
 
-// Whatever somebody else put under our tags.
-func TestTagsThatHoldSomethingElse(t *testing.T) {
+// Another writer may overwrite the tags of the store.
+func TestPut_ReplacesForeignManifestUnderItsTags(t *testing.T) {
 	index := registry.NewBlob(ocispec.MediaTypeImageIndex, []byte(`{"schemaVersion":2,"manifests":[]}`))
 	plain := registry.NewBlob(ocispec.MediaTypeImageManifest, []byte(`{"schemaVersion":2,"layers":[]}`))
 	artifact := must(registry.NewManifest("application/x", registry.NewBlob("text/plain", []byte("x")), nil, nil))
-	for name, manifest := range map[string]registry.Blob{"an index": index, "an image": plain, "an artifact": artifact} {
-		w := newWorld(t)
+	for name, manifest := range map[string]registry.Blob{"image index": index, "image": plain, "artifact": artifact} {
+		f := newFixture(t)
 		task := newTask("build", "make")
-		w.put(task)
-		for _, tag := range []string{"task.build", StateTag(w.sum(task))} {
-			w.tag(tag, manifest)
-			w.tag("task.build", manifest)
-			if found, err := w.Find(t.Context(), IDOf(task), nil, w.ring); !errors.Is(err, tektonbundle.ErrMalformed) {
+		f.put(task)
+		for _, tag := range []string{"task.build", StateTag(f.checksum(task))} {
+			f.writeTag(tag, manifest)
+			f.writeTag("task.build", manifest)
+			if found, err := f.store.Find(t.Context(), IDOf(task), nil, f.ring); !errors.Is(err, tektonbundle.ErrMalformed) {
 				t.Errorf("%s: got %+v and %v", name, found, err)
 			}
-			if stored := w.put(task); !stored.Uploaded {
-				t.Errorf("%s: got %+v", name, stored)
+			if result := f.put(task); !result.Uploaded {
+				t.Errorf("%s: got %+v", name, result)
 			}
-			w.find(task)
+			f.find(task)
 		}
 	}
 }
 
-// Registries list referrers each in its way.
-func TestReferrersAsRegistriesListThem(t *testing.T) {
-	config := registry.Empty.Descriptor.MediaType
+// Registries differ in the fields of their lists of referrers.
+func TestFind_FindsSignatureInListsOfAllRegistries(t *testing.T) {
+	config := registry.EmptyConfig.Descriptor.MediaType
 	for name, change := range map[string]func(*ocispec.Descriptor){
-		"by the configuration":       func(d *ocispec.Descriptor) { d.ArtifactType = config },
-		"by that of a container":     func(d *ocispec.Descriptor) { d.ArtifactType = ocispec.MediaTypeImageConfig },
-		"without a type":             func(d *ocispec.Descriptor) { d.ArtifactType = "" },
-		"as they are":                func(d *ocispec.Descriptor) { d.ArtifactType = imagesignature.MediaType },
-		"with annotations of theirs": func(d *ocispec.Descriptor) { d.Annotations = map[string]string{"a": "b"} },
-		"without size or media type": func(d *ocispec.Descriptor) { d.MediaType, d.Size = "", 0 },
+		"media type of empty configuration": func(d *ocispec.Descriptor) { d.ArtifactType = config },
+		"media type of image configuration": func(d *ocispec.Descriptor) { d.ArtifactType = ocispec.MediaTypeImageConfig },
+		"no artifact type":                  func(d *ocispec.Descriptor) { d.ArtifactType = "" },
+		"artifact type of the manifest":     func(d *ocispec.Descriptor) { d.ArtifactType = imagesignature.MediaType },
+		"additional annotations":            func(d *ocispec.Descriptor) { d.Annotations = map[string]string{"a": "b"} },
+		"no size, no media type":            func(d *ocispec.Descriptor) { d.MediaType, d.Size = "", 0 },
 	} {
-		w := newWorld(t)
+		f := newFixture(t)
 		task := newTask("build", "make")
-		w.Fail(listing(change))
-		stored := w.put(task)
-		_, version, _ := strings.Cut(stored.Reference, "@")
-		subject := must(w.manifest(version)).Descriptor
-		w.referrer(registry.NewBlob("application/spdx+json", []byte("sbom")), "application/spdx+json", &subject)
-		w.referrer(registry.NewBlob("application/vnd.in-toto+json", []byte("{}")), "", &subject)
-		found, err := w.Find(t.Context(), IDOf(task), w.sum(task), w.ring)
-		if err != nil || !slices.Equal(found.Signers, []string{w.key.ID}) || len(found.Unverified) != 0 {
+		f.server.Set(changeReferrers(change))
+		result := f.put(task)
+		_, version, _ := strings.Cut(result.Reference, "@")
+		subject := must(f.manifest(version)).Descriptor
+		f.attachReferrer(registry.NewBlob("application/spdx+json", []byte("sbom")), "application/spdx+json", &subject)
+		f.attachReferrer(registry.NewBlob("application/vnd.in-toto+json", []byte("{}")), "", &subject)
+		found, err := f.store.Find(t.Context(), IDOf(task), f.checksum(task), f.ring)
+		if err != nil || !slices.Equal(found.Signers, []string{f.key.ID}) || len(found.Unverified) != 0 {
 			t.Errorf("%s: got %+v and %v", name, found, err)
 		}
 	}
 }
 
-// listing changes the list of referrers.
-func listing(change func(*ocispec.Descriptor)) registrytest.Fault {
-	return registrytest.Where(registrytest.Asks(http.MethodGet, "/referrers/"), registrytest.Changed(func(_ http.Header, body []byte) []byte {
+// changeReferrers changes each descriptor in lists of referrers.
+func changeReferrers(change func(*ocispec.Descriptor)) registrytest.Rule {
+	return registrytest.When(registrytest.Request(http.MethodGet, "/referrers/"), registrytest.Tamper(func(_ http.Header, body []byte) []byte {
 		var index ocispec.Index
 		if json.Unmarshal(body, &index) != nil || index.Manifests == nil {
 			return body
@@ -208,59 +211,60 @@ func listing(change func(*ocispec.Descriptor)) registrytest.Fault {
 	}))
 }
 
-// Whoever may push may attach; what they attach neither counts nor hides what does.
-func TestReferrersThatAreNoSignatures(t *testing.T) {
-	w := newWorld(t)
+// Anybody who may push may attach referrers. Invalid ones neither count nor hide
+// the valid signature.
+func TestFind_IgnoresInvalidSignatures(t *testing.T) {
+	f := newFixture(t)
 	task := newTask("build", "make")
-	stored := w.put(task)
-	_, version, _ := strings.Cut(stored.Reference, "@")
-	subject := must(w.manifest(version)).Descriptor
+	result := f.put(task)
+	_, version, _ := strings.Cut(result.Reference, "@")
+	subject := must(f.manifest(version)).Descriptor
 	stranger, _ := newKey(t)
-	w.attached(stored.Reference, must(imagesignature.Sign(t.Context(), subject.Digest, stranger, imagesignature.Options{})))
-	w.attached(stored.Reference, []byte("garbage"))
-	big := registry.NewBlob(imagesignature.MediaType, bytes.Repeat([]byte(" "), imagesignature.MaxBundle+1))
-	w.referrer(big, imagesignature.MediaType, &subject)
-	bad := registry.NewBlob(imagesignature.MediaType, []byte("x"))
-	bad.Descriptor.Digest = digest.Digest("../manifests/task.build")
-	bad.Content = bytes.Repeat([]byte("x"), 40<<10)
-	w.referrer(bad, imagesignature.MediaType, &subject)
-	w.tag("sha256:"+digest.FromString("x").Encoded(), registry.NewBlob(ocispec.MediaTypeImageManifest, fmt.Appendf(nil, `{"subject":{"digest":%q},"layers":3}`, subject.Digest)))
-	found, err := w.Find(t.Context(), IDOf(task), w.sum(task), w.ring)
-	if err != nil || !slices.Equal(found.Signers, []string{w.key.ID}) || len(found.Unverified) < 4 {
+	f.attachSigstoreBundle(result.Reference, must(imagesignature.Sign(t.Context(), subject.Digest, stranger, imagesignature.Options{})))
+	f.attachSigstoreBundle(result.Reference, []byte("garbage"))
+	tooLong := registry.NewBlob(imagesignature.MediaType, bytes.Repeat([]byte(" "), imagesignature.MaxBundle+1))
+	f.attachReferrer(tooLong, imagesignature.MediaType, &subject)
+	invalidDigest := registry.NewBlob(imagesignature.MediaType, []byte("x"))
+	invalidDigest.Descriptor.Digest = digest.Digest("../manifests/task.build")
+	invalidDigest.Content = bytes.Repeat([]byte("x"), 40<<10)
+	f.attachReferrer(invalidDigest, imagesignature.MediaType, &subject)
+	f.writeTag("sha256:"+digest.FromString("x").Encoded(), registry.NewBlob(ocispec.MediaTypeImageManifest, fmt.Appendf(nil, `{"subject":{"digest":%q},"layers":3}`, subject.Digest)))
+	found, err := f.store.Find(t.Context(), IDOf(task), f.checksum(task), f.ring)
+	if err != nil || !slices.Equal(found.Signers, []string{f.key.ID}) || len(found.Unverified) < 4 {
 		t.Errorf("got %+v and %v", found, err)
 	}
-	requests := w.During(func() { _, _ = w.Find(t.Context(), IDOf(task), w.sum(task), w.ring) })
+	requests := f.server.RequestsDuring(func() { _, _ = f.store.Find(t.Context(), IDOf(task), f.checksum(task), f.ring) })
 	if slices.ContainsFunc(requests, func(r string) bool { return strings.Contains(r, "/blobs/") }) {
-		t.Errorf("read what is too long, or is none: %q", requests)
+		t.Errorf("read a blob that is too long or has an invalid digest: %q", requests)
 	}
 }
 
-// A list may name what refers to something else.
-func TestAReferrerOfAnotherImageIsNone(t *testing.T) {
-	w := newWorld(t)
+// A registry may list a referrer under the wrong subject.
+func TestFind_RejectsReferrerOfAnotherImage(t *testing.T) {
+	f := newFixture(t)
 	task, other := newTask("build", "make"), newTask("build", "other")
-	w.put(other)
-	elsewhere := must(w.manifest(StateTag(w.sum(other)))).Descriptor
-	reference := w.uploaded(w.built(task, w.key), StateTag(w.sum(task)))
+	f.put(other)
+	otherImage := must(f.manifest(StateTag(f.checksum(other)))).Descriptor
+	reference := f.addUnsigned(f.build(task, f.key), StateTag(f.checksum(task)))
 	_, version, _ := strings.Cut(reference, "@")
-	// A signature of this image, which says that it refers to the other one.
-	w.referrer(registry.NewBlob(imagesignature.MediaType, must(imagesignature.Sign(t.Context(), digest.Digest(version), w.key, imagesignature.Options{}))), imagesignature.MediaType, &elsewhere)
-	theirs := w.Do(http.MethodGet, "/v2/tekton/prod/referrers/"+elsewhere.Digest.String(), nil, nil).Body.Bytes()
-	w.Fail(registrytest.Where(registrytest.Asks(http.MethodGet, "/referrers/"), registrytest.Changed(func(http.Header, []byte) []byte { return theirs })))
-	if found, err := w.Find(t.Context(), IDOf(task), w.sum(task), w.ring); !errors.Is(err, ErrNotTrusted) || !strings.Contains(err.Error(), "another image") {
+	// A valid signature of this image, in a referrer whose subject is the other image.
+	f.attachReferrer(registry.NewBlob(imagesignature.MediaType, must(imagesignature.Sign(t.Context(), digest.Digest(version), f.key, imagesignature.Options{}))), imagesignature.MediaType, &otherImage)
+	otherReferrers := f.server.Direct(http.MethodGet, "/v2/tekton/prod/referrers/"+otherImage.Digest.String(), nil, nil).Body.Bytes()
+	f.server.Set(registrytest.When(registrytest.Request(http.MethodGet, "/referrers/"), registrytest.Tamper(func(http.Header, []byte) []byte { return otherReferrers })))
+	if found, err := f.store.Find(t.Context(), IDOf(task), f.checksum(task), f.ring); !errors.Is(err, ErrNotTrusted) || !strings.Contains(err.Error(), "another image") {
 		t.Errorf("got %+v and %v", found, err)
 	}
 }
 
-func TestMoreSignaturesThanAreRead(t *testing.T) {
-	w := newWorld(t)
+func TestInspect_ReadsBoundedNumberOfSignatures(t *testing.T) {
+	f := newFixture(t)
 	task := newTask("build", "make")
-	stored := w.put(task)
+	result := f.put(task)
 	for i := range maxSignatures + 5 {
-		w.attached(stored.Reference, fmt.Appendf(nil, "%d", i))
+		f.attachSigstoreBundle(result.Reference, fmt.Appendf(nil, "%d", i))
 	}
-	requests := w.During(func() {
-		found, err := Inspect(t.Context(), w.Registry, stored.Reference, w.ring)
+	requests := f.server.RequestsDuring(func() {
+		found, err := Inspect(t.Context(), f.store.Registry, result.Reference, f.ring)
 		if err != nil || len(found.Unverified) < maxSignatures-1 || !strings.Contains(fmt.Sprint(found.Unverified), "56 signatures, of which 50") {
 			t.Errorf("got %+v and %v", found, err)
 		}
@@ -270,64 +274,63 @@ func TestMoreSignaturesThanAreRead(t *testing.T) {
 	}
 }
 
-// A registry that does not answer has not said that nothing is signed.
-func TestARegistryThatFailsIsNotOneThatHasNoSignature(t *testing.T) {
+// A fault must not look like a missing bundle or a missing signature.
+func TestFind_ReturnsUnavailableForFaults(t *testing.T) {
 	task := newTask("build", "make")
-	w := newWorld(t)
-	w.put(task)
+	f := newFixture(t)
+	f.put(task)
 	for name, fault := range map[string]registrytest.Fault{
-		"not allowed": registrytest.Status(403, "DENIED"),
-		"broken":      registrytest.Status(500, "UNKNOWN"),
-		"busy":        registrytest.Status(429, "TOOMANYREQUESTS", "Retry-After", "1"),
-		"hung up":     registrytest.Hangup,
-		"cut off":     registrytest.Half,
+		"status 403":              registrytest.Answer(403, "DENIED"),
+		"status 500":              registrytest.Answer(500, "UNKNOWN"),
+		"status 429, Retry-After": registrytest.Answer(429, "TOOMANYREQUESTS", "Retry-After", "1"),
+		"no response":             registrytest.Drop,
+		"response truncated":      registrytest.TruncateResponse,
 	} {
 		for n := range 3 {
-			w.restart()
-			if _, err := w.Registry.Repository(t.Context(), w.Prefix+"/prod"); err != nil {
+			f.restart()
+			if _, err := f.store.Registry.Repository(t.Context(), f.store.Prefix+"/prod"); err != nil {
 				t.Fatal(err)
 			}
-			w.Fail(registrytest.From(n+1, fault))
-			found, err := w.Find(t.Context(), IDOf(task), w.sum(task), w.ring)
-			if err == nil || errors.Is(err, ErrNotTrusted) || errors.Is(err, ErrNotStored) || !registry.Unavailable(err) {
+			f.server.Set(registrytest.From(n+1, fault))
+			found, err := f.store.Find(t.Context(), IDOf(task), f.checksum(task), f.ring)
+			if err == nil || errors.Is(err, ErrNotTrusted) || errors.Is(err, ErrNotFound) || !registry.Unavailable(err) {
 				t.Errorf("%s, request %d: got %+v and %v", name, n+1, found, err)
 			}
-			w.Fail(nil)
+			f.server.Set(nil)
 		}
 	}
 }
 
-// What the registry holds was changed.
-func TestContentThatWasChangedIsNotRetrieved(t *testing.T) {
+func TestFind_RejectsChangedContent(t *testing.T) {
 	for name, tc := range map[string]struct {
 		task resource.Object
 		path string
 	}{
-		"the manifest": {newTask("build", "make"), "/manifests/"},
-		"the layer":    {newLongTask("build"), "/blobs/"},
+		"manifest": {newTask("build", "make"), "/manifests/"},
+		"layer":    {newLongTask("build"), "/blobs/"},
 	} {
-		w := newWorld(t)
-		w.put(tc.task)
+		f := newFixture(t)
+		f.put(tc.task)
 		for change, fault := range map[string]registrytest.Fault{
-			"a byte":  registrytest.Changed(func(_ http.Header, body []byte) []byte { return bytes.Replace(body, []byte("a"), []byte("b"), 1) }),
-			"nothing": registrytest.Changed(func(http.Header, []byte) []byte { return nil }),
-			"no end":  registrytest.Endless,
+			"one byte changed": registrytest.Tamper(func(_ http.Header, body []byte) []byte { return bytes.Replace(body, []byte("a"), []byte("b"), 1) }),
+			"empty response":   registrytest.Tamper(func(http.Header, []byte) []byte { return nil }),
+			"endless response": registrytest.Endless,
 		} {
-			w.Fail(registrytest.Where(registrytest.Asks(http.MethodGet, tc.path), fault))
-			if found, err := w.Find(t.Context(), IDOf(tc.task), w.sum(tc.task), w.ring); err == nil {
+			f.server.Set(registrytest.When(registrytest.Request(http.MethodGet, tc.path), fault))
+			if found, err := f.store.Find(t.Context(), IDOf(tc.task), f.checksum(tc.task), f.ring); err == nil {
 				t.Errorf("%s, %s: got %+v", name, change, found)
 			}
 		}
 	}
 }
 
-func TestOnlyReferencesAreInspected(t *testing.T) {
-	w := newWorld(t)
-	for _, reference := range []string{"", "x", "x:y", w.Prefix + "/prod", w.Prefix + "/../x:y", w.Prefix + "/prod@sha256:x", w.Prefix + "/a//b:y"} {
-		if found, err := Inspect(t.Context(), w.Registry, reference, w.ring); err == nil {
+func TestInspectAndSign_RejectInvalidReferences(t *testing.T) {
+	f := newFixture(t)
+	for _, reference := range []string{"", "x", "x:y", f.store.Prefix + "/prod", f.store.Prefix + "/../x:y", f.store.Prefix + "/prod@sha256:x", f.store.Prefix + "/a//b:y"} {
+		if found, err := Inspect(t.Context(), f.store.Registry, reference, f.ring); err == nil {
 			t.Errorf("%q: got %+v", reference, found)
 		}
-		if signed, err := Sign(t.Context(), w.Registry, reference, w.key, imagesignature.Options{}); err == nil {
+		if signed, err := Sign(t.Context(), f.store.Registry, reference, f.key, imagesignature.Options{}); err == nil {
 			t.Errorf("%q: signed %s", reference, signed)
 		}
 	}

@@ -32,36 +32,37 @@ import (
 	"github.com/trusted-resources/chains-extension/test/fixtures"
 )
 
-// world is a store in a registry that fails as told, and a key to sign with.
-type world struct {
-	*testing.T
-	*registrytest.Server
-	*Store
-	key  *keys.Key
-	ring *keys.Ring // trusts the key
+// fixture is a store in an in-memory registry that can inject faults, and a key.
+type fixture struct {
+	t      *testing.T
+	server *registrytest.Server
+	store  *Store
+	key    *keys.Key
+	ring   *keys.Ring // trusts key
 }
 
-func newWorld(t *testing.T) *world {
+func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	return in(t, registrytest.New(t))
+	return newFixtureOn(t, registrytest.New(t))
 }
 
-func newWorldWithoutReferrers(t *testing.T) *world {
+func newFixtureWithoutReferrers(t *testing.T) *fixture {
 	t.Helper()
-	return in(t, registrytest.NewWithoutReferrers(t))
+	return newFixtureOn(t, registrytest.NewWithoutReferrers(t))
 }
 
-func in(t *testing.T, server *registrytest.Server) *world {
+func newFixtureOn(t *testing.T, server *registrytest.Server) *fixture {
 	t.Helper()
 	key, public := newKey(t)
-	w := &world{T: t, Server: server, key: key, ring: trusting(t, public)}
-	w.restart()
-	return w
+	f := &fixture{t: t, server: server, key: key, ring: trusting(t, public)}
+	f.restart()
+	return f
 }
 
-// restart forgets what the process knows of the registry.
-func (w *world) restart() {
-	w.Store = &Store{Registry: registry.NewClient(registry.Options{}), Prefix: w.Host + "/tekton"}
+// restart replaces the store by one with empty caches, as a restart of the
+// process does.
+func (f *fixture) restart() {
+	f.store = &Store{Registry: registry.NewClient(registry.Options{}), Prefix: f.server.Host + "/tekton"}
 }
 
 func must[T any](value T, err error) T {
@@ -102,7 +103,7 @@ func newTask(name, script string) *v1.Task {
 	}
 }
 
-// newLongTask is one that its manifest does not carry.
+// newLongTask returns a Task that is too long to be inlined into the manifest.
 func newLongTask(name string) *v1.Task { return newTask(name, strings.Repeat("make\n", 20_000)) }
 
 func newPipeline() *v1.Pipeline {
@@ -116,126 +117,132 @@ func newStepAction() *v1beta1.StepAction {
 	return &v1beta1.StepAction{ObjectMeta: metav1.ObjectMeta{Namespace: "prod", Name: "build"}, Spec: v1beta1.StepActionSpec{Image: "busybox"}}
 }
 
-func (w *world) sum(obj resource.Object) []byte {
-	w.Helper()
-	return must(resource.Checksum(w.Context(), obj))
+func (f *fixture) checksum(obj resource.Object) []byte {
+	f.t.Helper()
+	return must(resource.Checksum(f.t.Context(), obj))
 }
 
-func (w *world) put(obj resource.Object) Stored {
-	w.Helper()
-	return w.putBy(obj, w.key)
+func (f *fixture) put(obj resource.Object) PutResult {
+	f.t.Helper()
+	return f.putBy(obj, f.key)
 }
 
-func (w *world) putBy(obj resource.Object, key *keys.Key) Stored {
-	w.Helper()
-	stored, err := w.Put(w.Context(), obj, nil, key)
+func (f *fixture) putBy(obj resource.Object, key *keys.Key) PutResult {
+	f.t.Helper()
+	result, err := f.store.Put(f.t.Context(), obj, nil, key)
 	if err != nil {
-		w.Fatal(err)
+		f.t.Fatal(err)
 	}
-	return stored
+	return result
 }
 
-// find has that state of a resource retrieved, and asks others about it.
-func (w *world) find(obj resource.Object) *Image {
-	w.Helper()
-	found, err := w.Find(w.Context(), IDOf(obj), w.sum(obj), w.ring)
+// find finds the state of a resource, and checks with cosign and Tekton that the
+// bundle is signed and holds the resource.
+func (f *fixture) find(obj resource.Object) *Image {
+	f.t.Helper()
+	found, err := f.store.Find(f.t.Context(), IDOf(obj), f.checksum(obj), f.ring)
 	if err != nil {
-		w.Fatal(err)
+		f.t.Fatal(err)
 	}
-	if len(found.Resources) != 1 || !bytes.Equal(found.Resources[0].Checksum, w.sum(obj)) {
-		w.Fatalf("got %+v", found)
+	if len(found.Resources) != 1 || !bytes.Equal(found.Resources[0].Checksum, f.checksum(obj)) {
+		f.t.Fatalf("got %+v", found)
 	}
-	w.judge(found.Reference, obj)
+	f.checkUpstream(found.Reference, obj)
 	return found
 }
 
-// judge asks cosign whether the image is signed, and Tekton what is in it.
-func (w *world) judge(reference string, obj resource.Object) {
-	w.Helper()
-	if !w.signed(reference, w.ring) {
-		w.Errorf("cosign does not verify %s", reference)
+// checkUpstream checks that cosign verifies the image and that Tekton's resolver
+// returns the resource.
+func (f *fixture) checkUpstream(reference string, obj resource.Object) {
+	f.t.Helper()
+	if !f.signed(reference, f.ring) {
+		f.t.Errorf("cosign does not verify %s", reference)
 	}
 	options := bundleresolver.RequestOptions{Bundle: reference, Kind: resource.KindOf(obj).ConfigName(), EntryName: obj.GetName()}
-	entry, err := bundleresolver.GetEntry(w.Context(), authn.DefaultKeychain, options)
+	entry, err := bundleresolver.GetEntry(f.t.Context(), authn.DefaultKeychain, options)
 	if err != nil {
-		w.Fatal(err)
+		f.t.Fatal(err)
 	}
 	decoded, _, err := scheme.Codecs.UniversalDeserializer().Decode(entry.Data(), nil, nil)
 	if err != nil {
-		w.Fatal(err)
+		f.t.Fatal(err)
 	}
-	if got := w.sum(decoded.(resource.Object)); !bytes.Equal(got, w.sum(obj)) {
-		w.Errorf("Tekton resolves checksum %x, want %x", got, w.sum(obj))
+	if got := f.checksum(decoded.(resource.Object)); !bytes.Equal(got, f.checksum(obj)) {
+		f.t.Errorf("Tekton resolves checksum %x, want %x", got, f.checksum(obj))
 	}
 }
 
-// signed asks cosign, as cosign verify does.
-func (w *world) signed(reference string, ring *keys.Ring) bool {
-	w.Helper()
+// signed reports whether cosign verifies the image with one of the keys, as the
+// command cosign verify does.
+func (f *fixture) signed(reference string, ring *keys.Ring) bool {
+	f.t.Helper()
 	ref, err := name.ParseReference(reference)
 	if err != nil {
-		w.Fatal(err)
+		f.t.Fatal(err)
 	}
 	for _, key := range ring.Keys() {
 		options := &cosign.CheckOpts{
 			SigVerifier: must(signature.LoadVerifier(key.PublicKey(), crypto.SHA256)), ClaimVerifier: cosign.IntotoSubjectClaimVerifier,
 			IgnoreTlog: true, NewBundleFormat: true, TrustedMaterial: root.TrustedMaterialCollection{},
 		}
-		if _, _, err := cosign.VerifyImageAttestations(w.Context(), ref, options); err == nil {
+		if _, _, err := cosign.VerifyImageAttestations(f.t.Context(), ref, options); err == nil {
 			return true
 		}
 	}
 	return false
 }
 
-// tags are those of the repository, by what they resolve to.
-func (w *world) tags() map[string]string {
-	w.Helper()
+// tags returns the digests of the tags in the repository.
+func (f *fixture) tags() map[string]string {
+	f.t.Helper()
 	var list struct {
 		Tags []string `json:"tags"`
 	}
-	if body := w.Do(http.MethodGet, "/v2/tekton/prod/tags/list", nil, nil).Body; json.Unmarshal(body.Bytes(), &list) != nil {
+	if body := f.server.Direct(http.MethodGet, "/v2/tekton/prod/tags/list", nil, nil).Body; json.Unmarshal(body.Bytes(), &list) != nil {
 		return nil
 	}
 	tags := map[string]string{}
 	for _, tag := range list.Tags {
 		if strings.HasPrefix(tag, "sha256-") {
-			continue // referrers, where the registry does not list them
+			continue // an index of referrers
 		}
-		tags[tag] = w.Do(http.MethodGet, "/v2/tekton/prod/manifests/"+tag, nil, nil).Header().Get("Docker-Content-Digest")
+		tags[tag] = f.server.Direct(http.MethodGet, "/v2/tekton/prod/manifests/"+tag, nil, nil).Header().Get("Docker-Content-Digest")
 	}
 	return tags
 }
 
-// tag gives a manifest to a tag, whatever the fault.
-func (w *world) tag(tag string, manifest registry.Blob) {
-	w.Helper()
+// writeTag writes a manifest under a tag, past the server's rule.
+func (f *fixture) writeTag(tag string, manifest registry.Blob) {
+	f.t.Helper()
 	header := http.Header{"Content-Type": {manifest.Descriptor.MediaType}}
-	if got := w.Do(http.MethodPut, "/v2/tekton/prod/manifests/"+tag, header, manifest.Content); got.Code != http.StatusCreated {
-		w.Fatalf("status %d", got.Code)
+	if got := f.server.Direct(http.MethodPut, "/v2/tekton/prod/manifests/"+tag, header, manifest.Content); got.Code != http.StatusCreated {
+		f.t.Fatalf("status %d", got.Code)
 	}
 }
 
-// built is a bundle of the resource, signed by the key and nowhere yet.
-func (w *world) built(obj resource.Object, key *keys.Key) *tektonbundle.Bundle {
-	w.Helper()
-	return must(tektonbundle.New(w.Context(), obj, must(key.Sign(w.Context(), w.sum(obj)))))
+// build returns a bundle of the resource, signed with the key.
+func (f *fixture) build(obj resource.Object, key *keys.Key) *tektonbundle.Bundle {
+	f.t.Helper()
+	return must(tektonbundle.New(f.t.Context(), obj, must(key.Sign(f.t.Context(), f.checksum(obj)))))
 }
 
-// uploaded has it in the registry under a tag, without a signature of the image.
-func (w *world) uploaded(built *tektonbundle.Bundle, tag string) string {
-	w.Helper()
-	w.Do(http.MethodPost, "/v2/tekton/prod/blobs/uploads/?digest="+built.Layer.Descriptor.Digest.String(), nil, built.Layer.Content)
-	w.tag(tag, built.Manifest)
-	return w.Prefix + "/prod@" + built.Manifest.Descriptor.Digest.String()
+// addUnsigned writes a bundle under a tag, without a signature of the image, and
+// returns the reference.
+func (f *fixture) addUnsigned(bundle *tektonbundle.Bundle, tag string) string {
+	f.t.Helper()
+	f.server.Direct(http.MethodPost, "/v2/tekton/prod/blobs/uploads/?digest="+bundle.Layer.Descriptor.Digest.String(), nil, bundle.Layer.Content)
+	f.writeTag(tag, bundle.Manifest)
+	return f.store.Prefix + "/prod@" + bundle.Manifest.Descriptor.Digest.String()
 }
 
-func (w *world) count(want int, what string, do func() error) []string {
-	w.Helper()
+// wantRequests checks that do succeeds and takes this number of requests. It
+// returns the requests that are not GET requests.
+func (f *fixture) wantRequests(want int, operation string, do func() error) []string {
+	f.t.Helper()
 	var err error
-	requests := w.During(func() { err = do() })
+	requests := f.server.RequestsDuring(func() { err = do() })
 	if len(requests) != want || err != nil {
-		w.Errorf("%s took %d requests, want %d (%v): %s", what, len(requests), want, err, strings.Join(requests, "\n"))
+		f.t.Errorf("%s took %d requests, want %d (%v): %s", operation, len(requests), want, err, strings.Join(requests, "\n"))
 	}
 	return slices.DeleteFunc(requests, func(request string) bool { return strings.HasPrefix(request, http.MethodGet) })
 }

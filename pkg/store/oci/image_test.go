@@ -26,8 +26,8 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/oci/tektonbundle"
 )
 
-// tknBundle is what tkn bundle push makes (pkg/bundle/builder.go in
-// tektoncd/cli), of n Tasks.
+// tknBundle returns a bundle of n Tasks as tkn bundle push builds it
+// (pkg/bundle/builder.go in tektoncd/cli).
 func tknBundle(n int, kind string) ggcr.Image {
 	img := empty.Image
 	for i := range n {
@@ -46,120 +46,122 @@ func tknBundle(n int, kind string) ggcr.Image {
 	return img
 }
 
-func (w *world) pushed(img ggcr.Image, tag string) string {
-	w.Helper()
-	reference := w.Host + "/others/catalog:" + tag
+// pushImage writes an image to a repository outside the store.
+func (f *fixture) pushImage(img ggcr.Image, tag string) string {
+	f.t.Helper()
+	reference := f.server.Host + "/upstream/catalog:" + tag
 	if err := remote.Write(must(name.ParseReference(reference)), img); err != nil {
-		w.Fatal(err)
+		f.t.Fatal(err)
 	}
 	return reference
 }
 
-func TestBundlesThatOthersPushedAreSigned(t *testing.T) {
+func TestSign_SignsBundlesOfOtherTools(t *testing.T) {
 	docker := tknBundle(20, "task")
 	for name, img := range map[string]ggcr.Image{
-		"Docker's media types": docker,
-		"OCI's":                mutate.ConfigMediaType(mutate.MediaType(docker, types.OCIManifestSchema1), types.OCIConfigJSON),
-		"one resource":         tknBundle(1, "task"),
+		"Docker media types": docker,
+		"OCI media types":    mutate.ConfigMediaType(mutate.MediaType(docker, types.OCIManifestSchema1), types.OCIConfigJSON),
+		"one resource":       tknBundle(1, "task"),
 	} {
-		for registryName, start := range starts() {
-			t.Run(name+", "+registryName, func(t *testing.T) { start(t).signsOthers(img) })
+		for registryKind, start := range registryKinds() {
+			t.Run(name+", "+registryKind, func(t *testing.T) { start(t).checkSigningImage(img) })
 		}
 	}
 }
 
-func (w *world) signsOthers(img ggcr.Image) {
-	w.Helper()
-	reference := w.pushed(img, "v1")
-	unsigned, err := Inspect(w.Context(), w.Registry, reference, w.ring)
-	if err != nil || len(unsigned.Signers) != 0 || unsigned.CheckTrust() == nil || w.signed(reference, w.ring) {
-		w.Errorf("before, got %+v and %v", unsigned, err)
+// checkSigningImage signs an image that another tool has pushed, and checks the
+// result with Inspect and with cosign.
+func (f *fixture) checkSigningImage(img ggcr.Image) {
+	f.t.Helper()
+	reference := f.pushImage(img, "v1")
+	unsigned, err := Inspect(f.t.Context(), f.store.Registry, reference, f.ring)
+	if err != nil || len(unsigned.Signers) != 0 || unsigned.CheckTrust() == nil || f.signed(reference, f.ring) {
+		f.t.Errorf("before Sign: got %+v and %v", unsigned, err)
 	}
-	signed, err := Sign(w.Context(), w.Registry, reference, w.key, imagesignature.Options{})
-	if want := w.Host + "/others/catalog@" + must(img.Digest()).String(); err != nil || signed != want {
-		w.Fatalf("signed %s, want %s (%v)", signed, want, err)
+	signed, err := Sign(f.t.Context(), f.store.Registry, reference, f.key, imagesignature.Options{})
+	if want := f.server.Host + "/upstream/catalog@" + must(img.Digest()).String(); err != nil || signed != want {
+		f.t.Fatalf("signed %s, want %s (%v)", signed, want, err)
 	}
-	for _, one := range []string{reference, signed} {
-		found, err := Inspect(w.Context(), w.Registry, one, w.ring)
-		if err != nil || !slices.Equal(found.Signers, []string{w.key.ID}) || found.Reference != signed || len(found.Resources) != len(must(img.Layers())) {
-			w.Fatalf("got %+v and %v", found, err)
+	for _, version := range []string{reference, signed} {
+		found, err := Inspect(f.t.Context(), f.store.Registry, version, f.ring)
+		if err != nil || !slices.Equal(found.Signers, []string{f.key.ID}) || found.Reference != signed || len(found.Resources) != len(must(img.Layers())) {
+			f.t.Fatalf("got %+v and %v", found, err)
 		}
 		if found.CheckTrust() == nil {
-			w.Error("resources that nobody signed are trusted")
+			f.t.Error("a bundle with unsigned resources is trusted")
 		}
 		for i, r := range found.Resources {
-			if r.Signer != "" || r.Object.GetName() != fmt.Sprint("build-", i) || !bytes.Equal(r.Checksum, w.sum(r.Object)) {
-				w.Errorf("got %+v", r)
+			if r.Signer != "" || r.Object.GetName() != fmt.Sprint("build-", i) || !bytes.Equal(r.Checksum, f.checksum(r.Object)) {
+				f.t.Errorf("got %+v", r)
 			}
 		}
 	}
-	w.judge(signed, must(Inspect(w.Context(), w.Registry, signed, w.ring)).Resources[0].Object)
-	key, public := newKey(w.T)
-	if _, err := Sign(w.Context(), w.Registry, reference, key, imagesignature.Options{}); err != nil {
-		w.Error(err)
+	f.checkUpstream(signed, must(Inspect(f.t.Context(), f.store.Registry, signed, f.ring)).Resources[0].Object)
+	key, public := newKey(f.t)
+	if _, err := Sign(f.t.Context(), f.store.Registry, reference, key, imagesignature.Options{}); err != nil {
+		f.t.Error(err)
 	}
-	if both := must(Inspect(w.Context(), w.Registry, reference, trusting(w.T, public, w.key.PublicKey()))); len(both.Signers) != 2 {
-		w.Errorf("got %+v", both)
+	if both := must(Inspect(f.t.Context(), f.store.Registry, reference, trusting(f.t, public, f.key.PublicKey()))); len(both.Signers) != 2 {
+		f.t.Errorf("got %+v", both)
 	}
 }
 
-func TestWhatIsNotUnderstoodIsNotSigned(t *testing.T) {
-	wrong := tknBundle(1, "pipeline")
+func TestSign_RejectsMalformedBundles(t *testing.T) {
 	for name, img := range map[string]ggcr.Image{
-		"21 resources":   tknBundle(21, "task"),
-		"no resource":    empty.Image,
-		"another kind":   wrong,
-		"a kind of many": tknBundle(1, "tasks"),
-		"no bundle":      must(mutate.AppendLayers(empty.Image, must(tknBundle(1, "task").Layers())...)),
+		"21 resources":           tknBundle(21, "task"),
+		"no resource":            empty.Image,
+		"kind does not match":    tknBundle(1, "pipeline"),
+		"kind in the plural":     tknBundle(1, "tasks"),
+		"layer without metadata": must(mutate.AppendLayers(empty.Image, must(tknBundle(1, "task").Layers())...)),
 	} {
-		w := newWorld(t)
-		reference := w.pushed(img, "v1")
-		if signed, err := Sign(t.Context(), w.Registry, reference, w.key, imagesignature.Options{}); !errors.Is(err, tektonbundle.ErrMalformed) || signed != "" {
+		f := newFixture(t)
+		reference := f.pushImage(img, "v1")
+		if signed, err := Sign(t.Context(), f.store.Registry, reference, f.key, imagesignature.Options{}); !errors.Is(err, tektonbundle.ErrMalformed) || signed != "" {
 			t.Errorf("%s: signed %s (%v)", name, signed, err)
 		}
-		if found, err := Inspect(t.Context(), w.Registry, reference, w.ring); !errors.Is(err, tektonbundle.ErrMalformed) {
+		if found, err := Inspect(t.Context(), f.store.Registry, reference, f.ring); !errors.Is(err, tektonbundle.ErrMalformed) {
 			t.Errorf("%s: got %+v and %v", name, found, err)
 		}
-		if w.signed(w.Host+"/others/catalog@"+must(img.Digest()).String(), w.ring) {
-			t.Errorf("%s: it is signed", name)
+		if f.signed(f.server.Host+"/upstream/catalog@"+must(img.Digest()).String(), f.ring) {
+			t.Errorf("%s: cosign verifies a signature", name)
 		}
 	}
-	w := newWorld(t)
+	f := newFixture(t)
 	index := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: tknBundle(1, "task")})
-	reference := w.Host + "/others/catalog:v1"
+	reference := f.server.Host + "/upstream/catalog:v1"
 	if err := remote.WriteIndex(must(name.ParseReference(reference)), index); err != nil {
 		t.Fatal(err)
 	}
-	if signed, err := Sign(t.Context(), w.Registry, reference, w.key, imagesignature.Options{}); !errors.Is(err, tektonbundle.ErrMalformed) {
-		t.Errorf("an index: signed %s (%v)", signed, err)
+	if signed, err := Sign(t.Context(), f.store.Registry, reference, f.key, imagesignature.Options{}); !errors.Is(err, tektonbundle.ErrMalformed) {
+		t.Errorf("image index: signed %s (%v)", signed, err)
 	}
-	if signed, err := Sign(t.Context(), w.Registry, w.Host+"/others/catalog:v2", w.key, imagesignature.Options{}); !errors.Is(err, ErrNotStored) {
-		t.Errorf("nothing: signed %s (%v)", signed, err)
+	if signed, err := Sign(t.Context(), f.store.Registry, f.server.Host+"/upstream/catalog:v2", f.key, imagesignature.Options{}); !errors.Is(err, ErrNotFound) {
+		t.Errorf("missing tag: signed %s (%v)", signed, err)
 	}
 }
 
-// A layer is read before it is signed, and what is read is what the digest says.
-func TestALayerThatWasChangedIsNotSigned(t *testing.T) {
-	w := newWorld(t)
-	reference := w.pushed(tknBundle(2, "task"), "v1")
+// Sign reads and verifies every layer before it signs the image.
+func TestSign_RejectsImageWithUnreadableLayer(t *testing.T) {
+	f := newFixture(t)
+	reference := f.pushImage(tknBundle(2, "task"), "v1")
 	for name, fault := range map[string]registrytest.Fault{
-		"a byte":  registrytest.Changed(func(_ http.Header, body []byte) []byte { body[len(body)-1] ^= 1; return body }),
-		"gone":    registrytest.Status(404, "BLOB_UNKNOWN"),
-		"no end":  registrytest.Endless,
-		"cut off": registrytest.Half,
+		"one byte changed":   registrytest.Tamper(func(_ http.Header, body []byte) []byte { body[len(body)-1] ^= 1; return body }),
+		"layer missing":      registrytest.Answer(404, "BLOB_UNKNOWN"),
+		"endless response":   registrytest.Endless,
+		"response truncated": registrytest.TruncateResponse,
 	} {
-		w.Fail(registrytest.Where(registrytest.Asks(http.MethodGet, "/blobs/"), fault))
-		if signed, err := Sign(t.Context(), w.Registry, reference, w.key, imagesignature.Options{}); err == nil {
+		f.server.Set(registrytest.When(registrytest.Request(http.MethodGet, "/blobs/"), fault))
+		if signed, err := Sign(t.Context(), f.store.Registry, reference, f.key, imagesignature.Options{}); err == nil {
 			t.Errorf("%s: signed %s", name, signed)
 		}
-		if name == "cut off" {
-			if _, err := Inspect(t.Context(), w.Registry, reference, w.ring); !registry.Unavailable(err) {
+		if name == "response truncated" {
+			if _, err := Inspect(t.Context(), f.store.Registry, reference, f.ring); !registry.Unavailable(err) {
 				t.Errorf("%s: got %v", name, err)
 			}
 		}
 	}
-	w.Fail(nil)
-	if w.signed(strings.Replace(reference, ":v1", "@"+must(tknBundle(2, "task").Digest()).String(), 1), w.ring) {
-		t.Error("it is signed")
+	f.server.Set(nil)
+	if f.signed(strings.Replace(reference, ":v1", "@"+must(tknBundle(2, "task").Digest()).String(), 1), f.ring) {
+		t.Error("cosign verifies a signature")
 	}
 }
