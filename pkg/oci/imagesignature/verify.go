@@ -28,7 +28,7 @@ var ErrNotVerified = errors.New("the signature of the image does not verify")
 // The error wraps ErrNotVerified.
 func Verify(bundle []byte, image digest.Digest, keys []*keys.Key) (*keys.Key, error) {
 	if len(bundle) > MaxBundle {
-		return nil, fmt.Errorf("%w: the Sigstore bundle has %d bytes, expected at most %d", ErrNotVerified, len(bundle), MaxBundle)
+		return nil, fmt.Errorf("%w: a bundle of %d bytes, expected at most %d", ErrNotVerified, len(bundle), MaxBundle)
 	}
 	var entity sgbundle.Bundle
 	if err := entity.UnmarshalJSON(bundle); err != nil {
@@ -47,7 +47,7 @@ func Verify(bundle []byte, image digest.Digest, keys []*keys.Key) (*keys.Key, er
 			continue
 		}
 		if result.Statement.GetPredicateType() != PredicateType {
-			return nil, fmt.Errorf("%w: the predicate type is %.80q, expected %q", ErrNotVerified, result.Statement.GetPredicateType(), PredicateType)
+			return nil, fmt.Errorf("%w: found a statement of type %.80q, expected %q", ErrNotVerified, result.Statement.GetPredicateType(), PredicateType)
 		}
 		return key, nil
 	}

@@ -83,7 +83,7 @@ func readSignature(ctx context.Context, repository *registry.Repository, referre
 		return nil, errOtherReferrer
 	}
 	if manifest.Subject == nil || manifest.Subject.Digest != image {
-		return nil, errors.New("the subject of the referrer is another image")
+		return nil, errors.New("its subject is another image")
 	}
 	return layerContent(ctx, repository, manifest.Layers[0], imagesignature.MaxBundle)
 }
