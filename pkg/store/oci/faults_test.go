@@ -169,7 +169,7 @@ func TestPut_DetectsWriteThatWasNotExecuted(t *testing.T) {
 		"every write":    {task, func(*http.Request) bool { return true }},
 		"every manifest": {task, registrytest.Request(http.MethodPut, "/manifests/")},
 		"every tag": {task, func(r *http.Request) bool {
-			return r.Method == http.MethodPut && !strings.Contains(r.URL.Path, "sha256:")
+			return r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/manifests/") && !strings.Contains(r.URL.Path, "sha256:")
 		}},
 		"the signature":  {task, registrytest.Request(http.MethodPut, "/manifests/sha256:")},
 		"the newest tag": {task, registrytest.Request(http.MethodPut, "/manifests/task.build")},
