@@ -1,5 +1,5 @@
-// Command tkn-trust is for people who sign and verify Tekton resources outside
-// of a cluster. As a plugin of tkn it is also "tkn trust".
+// Command tkn-trust signs and verifies Tekton resources without a cluster. tkn
+// runs it as its plugin "tkn trust".
 package main
 
 import (

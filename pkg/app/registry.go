@@ -57,7 +57,7 @@ func (s *storeOfConfig) load() *oci.Store {
 		client := registry.NewClient(registry.Options{
 			Insecure: wanted.insecure, Keychains: pullSecrets{s.kube}, Locks: leases.New(s.kube.CoordinationV1(), system.Namespace()),
 		})
-		s.store = &oci.Store{Registry: client, Prefix: wanted.repository, TransparencyLog: imagesignature.Options{RekorURL: wanted.rekorURL}}
+		s.store = &oci.Store{Registry: client, Prefix: wanted.repository, SignOptions: imagesignature.Options{RekorURL: wanted.rekorURL}}
 		s.madeFor = wanted
 	}
 	return s.store

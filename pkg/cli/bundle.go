@@ -26,22 +26,24 @@ func newBundle() *cobra.Command {
 		Short: "Sign, verify and retrieve Tekton bundles in a registry",
 		Long: `Sign, verify and retrieve Tekton bundles in a registry.
 
-The credentials are those of docker login. A registry with a certificate of its
-own authority takes SSL_CERT_FILE.`,
+The command uses the credentials of docker login. If a private certificate
+authority issued the registry's certificate, set SSL_CERT_FILE to the file with
+the authority's certificate.`,
 	}
 	var access registryAccess
-	command.PersistentFlags().BoolVar(&access.insecure, "insecure", false, "accept any certificate of the registry, and plain HTTP")
+	command.PersistentFlags().BoolVar(&access.insecure, "insecure", false, "accept any certificate of the registry, and registries without TLS")
 	command.AddCommand(newSign(&access), newVerify(&access), newGet(&access))
 	return command
 }
 
+// registryAccess holds the flags of all subcommands.
 type registryAccess struct{ insecure bool }
 
 func (a *registryAccess) client() *registry.Client {
 	return registry.NewClient(registry.Options{Insecure: a.insecure, Keychains: dockerLogin{}})
 }
 
-// dockerLogin are the credentials of the user.
+// dockerLogin provides the credentials that docker login has saved.
 type dockerLogin struct{}
 
 var _ registry.Keychains = dockerLogin{}
@@ -55,12 +57,12 @@ func newSign(access *registryAccess) *cobra.Command {
 	var secrets, kms, rekor string
 	command := &cobra.Command{
 		Use:   "sign REFERENCE",
-		Short: "Attach a signature to a bundle that somebody pushed",
-		Long: `Attach a signature to a bundle that somebody pushed, as cosign would.
+		Short: "Attach a signature to a bundle in a registry",
+		Long: `Attach a signature to a bundle in a registry, in the format of cosign.
 
-It covers the bundle as a whole. The signatures of the resources in it, which
-Tekton verifies, stay as they are.`,
-		Example: `  # with the key in a directory, as cosign generate-key-pair makes it
+The signature covers the bundle as a whole. The command does not change the
+signatures of the resources in the bundle, which Tekton verifies.`,
+		Example: `  # with a key in the current directory, as cosign generate-key-pair writes it
   tkn-trust bundle sign --signing-secrets . registry.example/tekton/prod:v1
 
   # with a key in a KMS
@@ -81,14 +83,14 @@ Tekton verifies, stay as they are.`,
 	}
 	flags := command.Flags()
 	flags.StringVar(&secrets, "signing-secrets", "", "directory with x509.pem, or with cosign.key and cosign.password")
-	flags.StringVar(&kms, "kms", "", "key in a KMS, such as hashivault://KEY or gcpkms://projects/…")
-	flags.StringVar(&rekor, "rekor-url", "", "transparency log to enter the signature in (default: none)")
+	flags.StringVar(&kms, "kms", "", "reference of a key in a KMS, such as hashivault://KEY or gcpkms://projects/…")
+	flags.StringVar(&rekor, "rekor-url", "", "URL of the transparency log (Rekor) that records the signature (default: no log)")
 	command.MarkFlagsOneRequired("signing-secrets", "kms")
 	command.MarkFlagsMutuallyExclusive("signing-secrets", "kms")
 	return command
 }
 
-// activeKey loads a key as the controller does.
+// activeKey loads the key from a directory or, if kms is not empty, from a KMS.
 func activeKey(ctx context.Context, secrets, kms string) (*keys.Key, error) {
 	signerType := signing.TypeX509
 	if kms != "" {
@@ -103,11 +105,13 @@ func newVerify(access *registryAccess) *cobra.Command {
 	var format output
 	command := &cobra.Command{
 		Use:   "verify REFERENCE",
-		Short: "Verify a bundle: its own signatures, and those of the resources in it",
-		Long: `Verify a bundle: its own signatures, and those of the resources in it.
+		Short: "Verify the signatures of a bundle and of its resources",
+		Long: `Verify the signatures of a bundle and of its resources.
 
-The exit code is 0 if the bundle and every resource in it are signed with one of
-the keys, 1 if not, and 2 if that could not be found out.`,
+The exit code is
+  0  if the keys signed the bundle and every resource in the bundle,
+  1  if they did not,
+  2  if the command could not verify the bundle.`,
 		Example: `  tkn-trust bundle verify --key cosign.pub registry.example/tekton/prod:v1
   tkn-trust bundle verify --key cosign.pub -o json registry.example/tekton/prod@sha256:…`,
 		Args: cobra.ExactArgs(1),
@@ -120,11 +124,11 @@ the keys, 1 if not, and 2 if that could not be found out.`,
 			if err != nil {
 				return err
 			}
-			verified := newVerified(found)
-			if err := format.write(cmd.OutOrStdout(), verified, verified.table); err != nil {
+			result := newVerification(found)
+			if err := format.write(cmd.OutOrStdout(), result, result.table); err != nil {
 				return err
 			}
-			if !verified.Verified {
+			if !result.Verified {
 				return fmt.Errorf("%s: %w", found.Reference, errFindings)
 			}
 			return nil
@@ -141,16 +145,17 @@ func newGet(access *registryAccess) *cobra.Command {
 	var format output
 	command := &cobra.Command{
 		Use:   "get KIND NAME",
-		Short: "Retrieve a resource that the controller stored, verified",
-		Long: `Retrieve a resource that the controller stored, verified, and print it.
+		Short: "Retrieve and verify a resource that the controller put into a registry",
+		Long: `Retrieve a resource that the controller put into a registry, verify its
+signatures and print the resource.
 
-The checksum is the sha256 digest that provenance attestations name for it. A
-resource that is not signed with one of the keys is not printed; the exit code is
-1 then.`,
+The checksum is the sha256 digest of the resource in a provenance attestation. If
+the keys did not sign the resource, the command prints nothing and the exit code
+is 1.`,
 		Example: `  # the newest state
   tkn-trust bundle get task build -n prod --repository registry.example/tekton --key cosign.pub
 
-  # the state that an attestation names
+  # the state in an attestation
   tkn-trust bundle get task build -n prod --repository registry.example/tekton --key cosign.pub --checksum 0b39…`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -158,13 +163,13 @@ resource that is not signed with one of the keys is not printed; the exit code i
 			if err != nil {
 				return err
 			}
-			kind, err := kindNamed(args[0])
+			kind, err := parseKind(args[0])
 			if err != nil {
 				return err
 			}
 			state, err := hex.DecodeString(strings.TrimPrefix(checksum, "sha256:"))
 			if err != nil {
-				return fmt.Errorf("--checksum %q: expected hexadecimal: %w", checksum, err)
+				return fmt.Errorf("--checksum %q: expected hexadecimal digits: %w", checksum, err)
 			}
 			if checksum == "" {
 				state = nil
@@ -183,15 +188,16 @@ resource that is not signed with one of the keys is not printed; the exit code i
 	}
 	addKeys(command, &keys)
 	flags := command.Flags()
-	flags.StringVar(&prefix, "repository", "", "what trustedresources.oci.repository says in chains-config (required)")
+	flags.StringVar(&prefix, "repository", "", "value of trustedresources.oci.repository in chains-config (required)")
 	flags.StringVarP(&namespace, "namespace", "n", "default", "namespace of the resource")
-	flags.StringVar(&checksum, "checksum", "", "Tekton's checksum of the state, in hexadecimal (default: the newest)")
+	flags.StringVar(&checksum, "checksum", "", "Tekton's checksum of the state, in hexadecimal (default: the newest state)")
 	_ = command.MarkFlagRequired("repository")
 	format.add(command, "yaml", "json")
 	return command
 }
 
-func kindNamed(name string) (resource.Kind, error) {
+// parseKind returns the kind with this name in any case.
+func parseKind(name string) (resource.Kind, error) {
 	for _, kind := range resource.Kinds {
 		if strings.EqualFold(name, string(kind)) {
 			return kind, nil
@@ -200,11 +206,13 @@ func kindNamed(name string) (resource.Kind, error) {
 	return "", fmt.Errorf("kind %q: expected one of %v", name, resource.Kinds)
 }
 
+// addKeys adds the flag --key to a command.
 func addKeys(command *cobra.Command, keys *[]string) {
-	command.Flags().StringArrayVar(keys, "key", nil, "PEM file with a public key that is trusted; may be repeated (required)")
+	command.Flags().StringArrayVar(keys, "key", nil, "PEM file with a trusted public key; may be repeated (required)")
 	_ = command.MarkFlagRequired("key")
 }
 
+// readKeys reads the files of --key.
 func readKeys(files []string) (*keys.Ring, error) {
 	trusted := make([]crypto.PublicKey, 0, len(files))
 	for _, file := range files {

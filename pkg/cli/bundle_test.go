@@ -22,87 +22,88 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// user has a key pair, a public key of somebody else, and a registry.
-type user struct {
-	*testing.T
-	secrets, key, other string
-	registry            *harness.Registry
-	store               *oci.Store
+// fixture is a registry, a store in the registry, and keys in files.
+type fixture struct {
+	t              *testing.T
+	signingSecrets string // directory with the signing key
+	publicKey      string // file with the public half
+	otherPublicKey string // file with another public key
+	registry       *harness.Registry
+	store          *oci.Store
 }
 
-func newUser(t *testing.T) *user {
+func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	u := &user{T: t, secrets: t.TempDir()}
-	u.key, u.other = u.keyPair(u.secrets), u.keyPair(t.TempDir())
+	f := &fixture{t: t, signingSecrets: t.TempDir()}
+	f.publicKey, f.otherPublicKey = f.writeKeyPair(f.signingSecrets), f.writeKeyPair(t.TempDir())
 	var err error
-	if u.registry, err = harness.StartRegistry(t.Context()); err != nil {
+	if f.registry, err = harness.StartRegistry(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := u.registry.Stop(); err != nil {
+		if err := f.registry.Stop(); err != nil {
 			t.Error(err)
 		}
 	})
-	u.store = &oci.Store{Registry: registry.NewClient(registry.Options{}), Prefix: u.registry.Host() + "/tekton"}
-	return u
+	f.store = &oci.Store{Registry: registry.NewClient(registry.Options{}), Prefix: f.registry.Host() + "/tekton"}
+	return f
 }
 
-// keyPair writes a key pair into dir and returns the file with the public key.
-func (u *user) keyPair(dir string) string {
-	u.Helper()
+// writeKeyPair writes a new key pair to dir and returns the file with the public key.
+func (f *fixture) writeKeyPair(dir string) string {
+	f.t.Helper()
 	secret, public, err := fixtures.CosignSecret()
 	pem, pemErr := cryptoutils.MarshalPublicKeyToPEM(public)
 	file := filepath.Join(dir, "public.pem")
 	if err := errors.Join(err, pemErr, secret.Write(dir), os.WriteFile(file, pem, 0o600)); err != nil {
-		u.Fatal(err)
+		f.t.Fatal(err)
 	}
 	return file
 }
 
-// runs runs the command and wants this exit code.
-func (u *user) runs(code int, args ...string) (stdout, stderr string) {
-	u.Helper()
+// run runs the command and checks the exit code.
+func (f *fixture) run(wantCode int, args ...string) (stdout, stderr string) {
+	f.t.Helper()
 	var out, errs bytes.Buffer
-	if got := New(&out, &errs).Run(u.Context(), args); got != code {
-		u.Fatalf("%s: exit code %d, want %d: %s%s", strings.Join(args, " "), got, code, &out, &errs)
+	if got := New(&out, &errs).Run(f.t.Context(), args); got != wantCode {
+		f.t.Fatalf("%s: exit code %d, want %d: %s%s", strings.Join(args, " "), got, wantCode, &out, &errs)
 	}
 	return out.String(), errs.String()
 }
 
-func build(description string) *v1.Task {
+func newTask(description string) *v1.Task {
 	return &v1.Task{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "prod", Name: "build"},
 		Spec:       v1.TaskSpec{Description: description, Steps: []v1.Step{{Image: "alpine", Script: "make"}}},
 	}
 }
 
-// What one user signs, the other verifies.
-func TestSignAndVerify(t *testing.T) {
-	u := newUser(t)
+func TestBundleVerify_ReportsSignaturesOfBundleSign(t *testing.T) {
+	f := newFixture(t)
 	signer, err := harness.NewSigner()
 	if err != nil {
 		t.Fatal(err)
 	}
-	obj := build("theirs")
+	obj := newTask("description")
 	if err := signer.Sign(t.Context(), obj); err != nil {
 		t.Fatal(err)
 	}
-	reference, err := u.registry.PushBundle(t.Context(), obj)
+	reference, err := f.registry.PushBundle(t.Context(), obj)
 	if err != nil {
 		t.Fatal(err)
 	}
-	stdout, stderr := u.runs(Findings, "bundle", "verify", "--key", u.key, reference)
+	stdout, stderr := f.run(Findings, "bundle", "verify", "--key", f.publicKey, reference)
 	if !strings.Contains(stdout, "no trusted key") || !strings.Contains(stderr, "not everything is signed") {
-		t.Errorf("before it is signed: %s%s", stdout, stderr)
+		t.Errorf("verify before sign: %s%s", stdout, stderr)
 	}
-	if stdout, _ := u.runs(OK, "bundle", "sign", "--signing-secrets", u.secrets, reference); !strings.Contains(stdout, reference) {
-		t.Errorf("sign says %s", stdout)
+	if stdout, _ := f.run(OK, "bundle", "sign", "--signing-secrets", f.signingSecrets, reference); !strings.Contains(stdout, reference) {
+		t.Errorf("sign prints %s", stdout)
 	}
 
-	var got verified
-	stdout, _ = u.runs(Findings, "bundle", "verify", "--key", u.key, "-o", "json", reference) // the Task is signed by its author
+	var got verification
+	stdout, _ = f.run(Findings, "bundle", "verify", "--key", f.publicKey, "-o", "json", reference) // the author of the Task signed the Task with another key
 	if err := json.Unmarshal([]byte(stdout), &got); err != nil || len(got.Signers) != 1 || got.Verified || got.Resources[0].Signer != "" {
-		t.Errorf("with the key of the bundle alone: %v: %s", err, stdout)
+		t.Errorf("with the key of the bundle only: %v: %s", err, stdout)
 	}
 	author := filepath.Join(t.TempDir(), "author.pem")
 	public, err := signer.PublicKey()
@@ -110,61 +111,60 @@ func TestSignAndVerify(t *testing.T) {
 	if err := errors.Join(err, pemErr, os.WriteFile(author, pem, 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	stdout, _ = u.runs(OK, "bundle", "verify", "--key", u.key, "--key", author, "-o", "yaml", reference)
+	stdout, _ = f.run(OK, "bundle", "verify", "--key", f.publicKey, "--key", author, "-o", "yaml", reference)
 	if err := yaml.UnmarshalStrict([]byte(stdout), &got); err != nil || !got.Verified {
 		t.Errorf("with both keys: %v: %s", err, stdout)
 	}
-	stdout, _ = u.runs(OK, "bundle", "verify", "--key", u.key, "--key", author, reference)
+	stdout, _ = f.run(OK, "bundle", "verify", "--key", f.publicKey, "--key", author, reference)
 	if lines := strings.Split(strings.TrimSpace(stdout), "\n"); len(lines) != 5 || lines[0] != reference || !strings.HasPrefix(lines[4], "Task  prod       build ") {
 		t.Errorf("the table is\n%s", stdout)
 	}
 }
 
-// What the controller stored comes back, each state of it, and only with the key.
-func TestGet(t *testing.T) {
-	u := newUser(t)
-	key, err := activeKey(t.Context(), u.secrets, "")
+func TestBundleGet_PrintsOnlyTrustedStates(t *testing.T) {
+	f := newFixture(t)
+	key, err := activeKey(t.Context(), f.signingSecrets, "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, description := range []string{"first", "second"} {
-		if _, err := u.store.Put(t.Context(), build(description), nil, key); err != nil {
+		if _, err := f.store.Put(t.Context(), newTask(description), nil, key); err != nil {
 			t.Fatal(err)
 		}
 	}
-	first, err := resource.Checksum(t.Context(), build("first"))
+	first, err := resource.Checksum(t.Context(), newTask("first"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	get := func(key string, more ...string) []string {
-		return append([]string{"bundle", "get", "task", "build", "-n", "prod", "--repository", u.store.Prefix, "--key", key}, more...)
+	get := func(key string, flags ...string) []string {
+		return append([]string{"bundle", "get", "task", "build", "-n", "prod", "--repository", f.store.Prefix, "--key", key}, flags...)
 	}
-	for want, more := range map[string][]string{"second": nil, "first": {"--checksum", "sha256:" + hex.EncodeToString(first)}} {
-		stdout, stderr := u.runs(OK, get(u.key, more...)...)
+	for want, flags := range map[string][]string{"second": nil, "first": {"--checksum", "sha256:" + hex.EncodeToString(first)}} {
+		stdout, stderr := f.run(OK, get(f.publicKey, flags...)...)
 		var got v1.Task
 		if err := yaml.Unmarshal([]byte(stdout), &got); err != nil || got.Spec.Description != want || got.Kind != "Task" {
 			t.Errorf("want %s: %v: %s", want, err, stdout)
 		}
 		if !strings.Contains(stderr, key.ID) {
-			t.Errorf("the key is not named: %s", stderr)
+			t.Errorf("the key is missing in %s", stderr)
 		}
 	}
-	if stdout, _ := u.runs(Findings, get(u.other)...); stdout != "" {
-		t.Errorf("with another key it prints %s", stdout)
+	if stdout, _ := f.run(Findings, get(f.otherPublicKey)...); stdout != "" {
+		t.Errorf("with another key the command prints %s", stdout)
 	}
-	for name, args := range map[string][]string{
-		"is not in the registry": get(u.key, "--checksum", strings.Repeat("0", 64)),
-		"expected hexadecimal":   get(u.key, "--checksum", "xyz"),
-		"expected one of [Task":  {"bundle", "get", "pod", "build", "--repository", u.store.Prefix, "--key", u.key},
-		"expected one of yaml":   get(u.key, "-o", "xml"),
+	for wantError, args := range map[string][]string{
+		"is not in the registry": get(f.publicKey, "--checksum", strings.Repeat("0", 64)),
+		"expected hexadecimal":   get(f.publicKey, "--checksum", "xyz"),
+		"expected one of [Task":  {"bundle", "get", "pod", "build", "--repository", f.store.Prefix, "--key", f.publicKey},
+		"expected one of yaml":   get(f.publicKey, "-o", "xml"),
 		"no such file":           get(filepath.Join(t.TempDir(), "none.pem")),
-		`"key" not set`:          {"bundle", "verify", u.store.Prefix + "/prod:x"},
-		"--key":                  {"bundle", "verify", "--key", u.secrets + "/cosign.key", u.store.Prefix + "/prod:task.build"},
-		"reference":              {"bundle", "verify", "--key", u.key, "no reference"},
-		"no usable key":          {"bundle", "sign", "--signing-secrets", t.TempDir(), u.store.Prefix + "/prod:task.build"},
+		`"key" not set`:          {"bundle", "verify", f.store.Prefix + "/prod:x"},
+		"--key":                  {"bundle", "verify", "--key", f.signingSecrets + "/cosign.key", f.store.Prefix + "/prod:task.build"},
+		"reference":              {"bundle", "verify", "--key", f.publicKey, "no reference"},
+		"no usable key":          {"bundle", "sign", "--signing-secrets", t.TempDir(), f.store.Prefix + "/prod:task.build"},
 	} {
-		if _, stderr := u.runs(Failed, args...); !strings.Contains(stderr, name) {
-			t.Errorf("%v: got %s, want %q", args, stderr, name)
+		if _, stderr := f.run(Failed, args...); !strings.Contains(stderr, wantError) {
+			t.Errorf("%v: got %s, want %q", args, stderr, wantError)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-// Package cli is the command tkn-trust.
+// Package cli implements the command tkn-trust.
 package cli
 
 import (
@@ -13,20 +13,21 @@ import (
 
 // Exit codes.
 const (
+	// OK means that the command succeeded and found nothing wrong.
 	OK = 0
-	// Findings: something is not signed as it should be.
+	// Findings means that something is not signed with a trusted key.
 	Findings = 1
-	// Failed: the command could not be carried out.
+	// Failed means a usage error, or that the command could not do its work.
 	Failed = 2
 )
 
-// errFindings says that the command found what it was to look for.
-var errFindings = errors.New("not everything is signed with a key that is trusted")
+// errFindings makes Run return Findings.
+var errFindings = errors.New("not everything is signed with a trusted key")
 
-// Command is tkn-trust with its subcommands.
+// Command is the command tkn-trust with its subcommands.
 type Command struct{ root *cobra.Command }
 
-// New makes the command, which prints to stdout and stderr.
+// New returns the command. It prints to stdout and stderr.
 func New(stdout, stderr io.Writer) *Command {
 	root := &cobra.Command{
 		Use:           "tkn-trust",

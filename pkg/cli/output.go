@@ -15,12 +15,13 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/store/oci"
 )
 
-// output is the flag -o.
+// output is the flag --output (-o).
 type output struct {
 	format  string
 	allowed []string
 }
 
+// add adds the flag to a command. The first allowed format is the default.
 func (o *output) add(command *cobra.Command, allowed ...string) {
 	o.allowed = allowed
 	command.Flags().StringVarP(&o.format, "output", "o", allowed[0], "one of "+strings.Join(allowed, ", "))
@@ -32,6 +33,8 @@ func (o *output) add(command *cobra.Command, allowed ...string) {
 	}
 }
 
+// write prints a value in the selected format. It calls table for the format
+// "table".
 func (o *output) write(w io.Writer, value any, table func(io.Writer) error) error {
 	switch o.format {
 	case "json":
@@ -50,14 +53,15 @@ func (o *output) write(w io.Writer, value any, table func(io.Writer) error) erro
 	}
 }
 
-// verified is what bundle verify prints.
-type verified struct {
+// verification is the output of tkn-trust bundle verify.
+type verification struct {
 	Reference string `json:"reference"`
-	// Verified: the bundle and all in it are signed with a key that is trusted.
+	// Verified is true if trusted keys signed the bundle and all its resources.
 	Verified bool `json:"verified"`
 	// Signers are the IDs of the trusted keys that signed the bundle.
 	Signers []string `json:"signers"`
-	// Unverified says why other signatures of the bundle are not counted.
+	// Unverified holds one reason for each signature of the bundle that does not
+	// count.
 	Unverified []string           `json:"unverified,omitempty"`
 	Resources  []verifiedResource `json:"resources"`
 }
@@ -67,24 +71,25 @@ type verifiedResource struct {
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
 	Checksum  string `json:"checksum"`
-	// Signer is the ID of the trusted key that signed it, empty if none did.
+	// Signer is the ID of the trusted key that signed the resource; empty if no
+	// trusted key signed it.
 	Signer string `json:"signer"`
 }
 
-func newVerified(found *oci.Image) *verified {
-	v := &verified{Reference: found.Reference, Verified: len(found.Signers) > 0, Signers: slices.Concat([]string{}, found.Signers)}
+func newVerification(found *oci.Image) *verification {
+	v := &verification{Reference: found.Reference, Verified: found.CheckTrust() == nil, Signers: slices.Concat([]string{}, found.Signers)}
 	for _, err := range found.Unverified {
 		v.Unverified = append(v.Unverified, strings.ReplaceAll(err.Error(), "\n", ": "))
 	}
 	for _, r := range found.Resources {
 		id := oci.IDOf(r.Object)
 		v.Resources = append(v.Resources, verifiedResource{string(id.Kind), id.Namespace, id.Name, hex.EncodeToString(r.Checksum), r.Signer})
-		v.Verified = v.Verified && r.Signer != ""
 	}
 	return v
 }
 
-func (v *verified) table(w io.Writer) error {
+// table prints the verification as text.
+func (v *verification) table(w io.Writer) error {
 	if _, err := fmt.Fprintf(w, "%s\nsigned with %s\n\n", v.Reference, orNone(strings.Join(v.Signers, " "))); err != nil {
 		return err
 	}

@@ -157,7 +157,7 @@ var _ partial.CompressedImageCore = bundleImage{}
 func (b bundleImage) RawManifest() ([]byte, error) { return b.Manifest.Content, nil }
 
 // RawConfigFile implements partial.CompressedImageCore.
-func (bundleImage) RawConfigFile() ([]byte, error) { return registry.Empty.Content, nil }
+func (bundleImage) RawConfigFile() ([]byte, error) { return registry.EmptyConfig.Content, nil }
 
 // MediaType implements partial.CompressedImageCore.
 func (b bundleImage) MediaType() (ggcrtypes.MediaType, error) {
@@ -166,7 +166,7 @@ func (b bundleImage) MediaType() (ggcrtypes.MediaType, error) {
 
 // LayerByDigest implements partial.CompressedImageCore.
 func (b bundleImage) LayerByDigest(digest ggcr.Hash) (partial.CompressedLayer, error) {
-	for _, blob := range []registry.Blob{b.Layer, registry.Empty} {
+	for _, blob := range []registry.Blob{b.Layer, registry.EmptyConfig} {
 		if blob.Descriptor.Digest.String() == digest.String() {
 			return static.NewLayer(blob.Content, ggcrtypes.MediaType(blob.Descriptor.MediaType)), nil
 		}

@@ -29,7 +29,7 @@ func TestLibraryMethods_StoreTheSame(t *testing.T) {
 			check(t, err)
 			find := finder.(retriever).find
 			for _, s := range samples.all() {
-				if err := find(t.Context(), s); !errors.Is(err, oci.ErrNotStored) {
+				if err := find(t.Context(), s); !errors.Is(err, oci.ErrNotFound) {
 					t.Errorf("%s is found before it is stored: %v", s.file(), err)
 				}
 				check(t, storer.store(t.Context(), s))

@@ -1,4 +1,5 @@
-// Package leases has replicas take turns, by way of Kubernetes' Leases.
+// Package leases implements mutual exclusion between replicas with Leases of the
+// API server.
 package leases
 
 import (
@@ -17,43 +18,49 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
 
-// Whoever waits for a lease looks again after about leaseRetry; one that was not
-// given back is free after leaseDuration.
 const (
+	// leaseDuration is the time until another replica may take a lease whose holder
+	// has stopped renewing it.
 	leaseDuration = 15 * time.Second
-	leaseRenewal  = 10 * time.Second
-	leaseRetry    = 250 * time.Millisecond
+	// leaseRenewal is the time after which a holder that cannot renew gives up.
+	leaseRenewal = 10 * time.Second
+	// leaseRetry is about the time between two attempts to get a lease.
+	leaseRetry = 250 * time.Millisecond
 )
 
-// Leases are the locks of one replica.
+// Leases are the locks of one replica. Leases implements registry.Locks.
 type Leases struct {
 	client    coordination.LeasesGetter
 	namespace string
 	identity  string
 }
 
-// New makes the locks of a replica, which are Leases in the namespace.
+// New returns the locks of one replica. The locks are Leases in the namespace.
 func New(client coordination.LeasesGetter, namespace string) *Leases {
-	host, _ := os.Hostname() // for people; the UUID tells replicas apart
+	host, _ := os.Hostname() // for people; only the UUID is unique
 	return &Leases{client, namespace, host + "_" + string(uuid.NewUUID())}
 }
 
-// Do has do hold the Lease "tekton-chains-<lock>". The context that do gets ends
-// when another replica may hold it. No two callers may share one Leases and ask
-// for the same lock at the same time.
-func (l *Leases) Do(ctx context.Context, lock string, do func(context.Context) error) error {
-	// Whoever holds the lease is done before it is given back, even if ctx ends.
+// Do calls critical while this replica holds the Lease "tekton-chains-<lock>". It
+// cancels the context of critical when another replica may hold the Lease. Two
+// callers must not use the same lock of one Leases at the same time: they have
+// the same identity.
+func (l *Leases) Do(ctx context.Context, lock string, critical func(context.Context) error) error {
+	// electing must not end with ctx: the elector would release the lease before
+	// critical has returned.
 	electing, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	var decide sync.Once // whether it comes to hold the lease, or gives up waiting
-	holds := false
+	// Either the lease is acquired, or ctx ends and the election stops. The first
+	// of the two decides.
+	var decide sync.Once
+	acquired := false
 	defer context.AfterFunc(ctx, func() { decide.Do(stop) })()
 
 	done := make(chan error, 1)
 	start := func(leading context.Context) {
-		decide.Do(func() { holds = true })
-		if holds {
-			done <- hold(ctx, leading, do)
+		decide.Do(func() { acquired = true })
+		if acquired {
+			done <- runWhileLeading(ctx, leading, critical)
 		}
 		stop()
 	}
@@ -68,22 +75,22 @@ func (l *Leases) Do(ctx context.Context, lock string, do func(context.Context) e
 		Callbacks:       leaderelection.LeaderCallbacks{OnStartedLeading: start, OnStoppedLeading: func() {}},
 	})
 	if err != nil {
-		return fmt.Errorf("lease %s: %w", lock, err)
+		return fmt.Errorf("lease tekton-chains-%s: %w", lock, err)
 	}
 	elector.Run(electing)
-	decide.Do(func() {})
-	if !holds {
+	decide.Do(func() {}) // from here on, acquired does not change
+	if !acquired {
 		return cmp.Or(ctx.Err(), errLeaseLost)
 	}
 	return <-done
 }
 
-var errLeaseLost = errors.New("the lease was lost to another replica")
+var errLeaseLost = errors.New("the lease was lost, another replica may hold it")
 
-// hold runs do until it is done, or either context ends.
-func hold(ctx, leading context.Context, do func(context.Context) error) error {
+// runWhileLeading calls critical with a context that ends with either context.
+func runWhileLeading(ctx, leading context.Context, critical func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(leading, func() { cancel(errLeaseLost) })()
-	return do(ctx)
+	return critical(ctx)
 }

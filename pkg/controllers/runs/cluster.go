@@ -50,7 +50,7 @@ func (r registries) Signature(ctx context.Context, kind resource.Kind, namespace
 	ctx, cancel := context.WithTimeout(ctx, registryTimeout)
 	defer cancel()
 	signature, err := store.Signature(ctx, oci.ID{Kind: kind, Namespace: namespace, Name: name}, checksum)
-	if errors.Is(err, oci.ErrNotStored) {
+	if errors.Is(err, oci.ErrNotFound) {
 		return "", nil
 	}
 	return resource.EncodeSignature(signature), err

@@ -1,5 +1,6 @@
-// Package imagesignature signs image digests as cosign does: with an in-toto statement
-// in a Sigstore bundle, which is attached to the image as an OCI referrer.
+// Package imagesignature signs and verifies image digests as cosign does: the
+// signature is an in-toto statement in a Sigstore bundle. Package store/oci
+// attaches the bundle to the image as an OCI referrer.
 package imagesignature
 
 import (
@@ -24,26 +25,29 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/keys"
 )
 
-// PredicateType of the statements: that of cosign's sign command.
+// PredicateType is the predicate type of the statements: the one of the command
+// cosign sign.
 const PredicateType = types.CosignSignPredicateType
 
-// MediaType of the bundles, which is also the artifact type of their referrers.
+// MediaType is the media type of Sigstore bundles. It is also the artifact type of
+// their referrers.
 var MediaType = func() string {
 	mediaType, err := sgbundle.MediaTypeString("v0.3")
 	if err != nil {
-		panic(err) // a constant of the library's own
+		panic(err) // v0.3 is a constant of sigstore-go
 	}
 	return mediaType
 }()
 
-// Options say who else is to witness a signature.
+// Options configure Sign.
 type Options struct {
-	// RekorURL is a transparency log; empty: none.
+	// RekorURL is the URL of the transparency log (Rekor) that records each
+	// signature; empty: no log.
 	RekorURL string
 }
 
-// Sign signs the digest of an image and returns the bundle, in JSON. Its
-// signature has been verified.
+// Sign signs the digest of an image and returns the Sigstore bundle in JSON.
+// Key.Sign has verified the signature.
 func Sign(ctx context.Context, image digest.Digest, key *keys.Key, options Options) ([]byte, error) {
 	statement := &intoto.Statement{
 		Type:          intoto.StatementTypeUri,
@@ -55,38 +59,39 @@ func Sign(ctx context.Context, image digest.Digest, key *keys.Key, options Optio
 	if err != nil {
 		return nil, err
 	}
-	how := sign.BundleOptions{Context: ctx}
+	bundleOptions := sign.BundleOptions{Context: ctx}
 	if options.RekorURL != "" {
-		how.TransparencyLogs = []sign.Transparency{rekor{sign.NewRekor(&sign.RekorOptions{BaseURL: options.RekorURL}), options.RekorURL}}
+		log := sign.NewRekor(&sign.RekorOptions{BaseURL: options.RekorURL})
+		bundleOptions.TransparencyLogs = []sign.Transparency{recoveringLog{log, options.RekorURL}}
 	}
-	signed, err := sign.Bundle(&sign.DSSEData{Data: payload, PayloadType: types.IntotoPayloadType}, keypair{key}, how)
+	bundle, err := sign.Bundle(&sign.DSSEData{Data: payload, PayloadType: types.IntotoPayloadType}, keypair{key}, bundleOptions)
 	if err != nil {
 		return nil, fmt.Errorf("signing %s: %w", image, err)
 	}
-	return protojson.Marshal(signed)
+	return protojson.Marshal(bundle)
 }
 
-// rekor keeps what a log answers from ending the process: the library follows
-// pointers of the entry without looking.
-type rekor struct {
+// recoveringLog recovers the panics of sigstore-go, which dereferences nil fields
+// of malformed log responses. Its errors name the URL of the log.
+type recoveringLog struct {
 	sign.Transparency
 	url string
 }
 
 // GetTransparencyLogEntry implements sign.Transparency.
-func (r rekor) GetTransparencyLogEntry(ctx context.Context, key []byte, b *protobundle.Bundle) (err error) {
+func (l recoveringLog) GetTransparencyLogEntry(ctx context.Context, key []byte, b *protobundle.Bundle) (err error) {
 	defer func() {
 		if recover() != nil {
-			err = errors.New("its answer is no entry of a log")
+			err = errors.New("the response is not a log entry")
 		}
 		if err != nil {
-			err = fmt.Errorf("transparency log %s: %w", r.url, err)
+			err = fmt.Errorf("transparency log %s: %w", l.url, err)
 		}
 	}()
-	return r.Transparency.GetTransparencyLogEntry(ctx, key, b)
+	return l.Transparency.GetTransparencyLogEntry(ctx, key, b)
 }
 
-// keypair has a key of the ring sign for sigstore-go.
+// keypair adapts a key of the key ring to sigstore-go.
 type keypair struct{ key *keys.Key }
 
 var _ sign.Keypair = keypair{}
@@ -96,23 +101,25 @@ func (keypair) GetHashAlgorithm() protocommon.HashAlgorithm {
 	return protocommon.HashAlgorithm_SHA2_256
 }
 
-// GetSigningAlgorithm implements sign.Keypair. Nothing that is used here asks.
+// GetSigningAlgorithm implements sign.Keypair. sigstore-go calls it only to request
+// a certificate.
 func (keypair) GetSigningAlgorithm() protocommon.PublicKeyDetails {
 	return protocommon.PublicKeyDetails_PUBLIC_KEY_DETAILS_UNSPECIFIED
 }
 
-// GetHint implements sign.Keypair, in cosign's form
-// (pkg/cosign/bundle/protobundle.go): the base64 SHA-256 of the key.
+// GetHint implements sign.Keypair. As in cosign (pkg/cosign/bundle/protobundle.go),
+// the hint is the base64 SHA-256 of the public key in DER.
 func (k keypair) GetHint() []byte {
 	der, err := cryptoutils.MarshalPublicKeyToDER(k.key.PublicKey())
 	if err != nil {
-		return nil // no hint; the ring takes no such key
+		return nil // impossible: the key ring only holds keys that can be encoded
 	}
 	sum := sha256.Sum256(der)
 	return []byte(base64.StdEncoding.EncodeToString(sum[:]))
 }
 
-// GetKeyAlgorithm implements sign.Keypair. Only certificate authorities ask.
+// GetKeyAlgorithm implements sign.Keypair. sigstore-go calls it only to request a
+// certificate.
 func (keypair) GetKeyAlgorithm() string { return "" }
 
 // GetPublicKey implements sign.Keypair.

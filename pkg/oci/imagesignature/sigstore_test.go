@@ -33,11 +33,12 @@ import (
 )
 
 const (
-	anImage = digest.Digest("sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae")
-	another = digest.Digest("sha256:fcde2b2edba56bf408601fb721fe9b5c338d10ee429ea04fae5511b68fbf8fb9")
+	image      = digest.Digest("sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae")
+	otherImage = digest.Digest("sha256:fcde2b2edba56bf408601fb721fe9b5c338d10ee429ea04fae5511b68fbf8fb9")
 )
 
-func load(t testing.TB, secret fixtures.Secret) *keys.Key {
+// loadKey loads the key of a signing secret.
+func loadKey(t testing.TB, secret fixtures.Secret) *keys.Key {
 	t.Helper()
 	dir := t.TempDir()
 	if err := secret.Write(dir); err != nil {
@@ -57,7 +58,7 @@ func newKey(t testing.TB) *keys.Key {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return load(t, secret)
+	return loadKey(t, secret)
 }
 
 func newCosignKey(t testing.TB) *keys.Key {
@@ -66,10 +67,10 @@ func newCosignKey(t testing.TB) *keys.Key {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return load(t, secret)
+	return loadKey(t, secret)
 }
 
-// newRSAKey is one as cosign import-key-pair makes it.
+// newRSAKey returns an RSA key as cosign import-key-pair writes it.
 func newRSAKey(t testing.TB) *keys.Key {
 	t.Helper()
 	plain, err := fixtures.RSASecret()
@@ -81,22 +82,22 @@ func newRSAKey(t testing.TB) *keys.Key {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return load(t, fixtures.Secret{fixtures.CosignKey: pair.PrivateBytes, fixtures.CosignPassword: []byte("demo")})
+	return loadKey(t, fixtures.Secret{fixtures.CosignKey: pair.PrivateBytes, fixtures.CosignPassword: []byte("demo")})
 }
 
-func signed(t testing.TB, image digest.Digest, key *keys.Key) []byte {
+func mustSign(t testing.TB, image digest.Digest, key *keys.Key) []byte {
 	t.Helper()
-	made, err := Sign(context.Background(), image, key, Options{})
+	bundle, err := Sign(context.Background(), image, key, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return made
+	return bundle
 }
 
-func only(key *keys.Key) []*keys.Key { return []*keys.Key{key} }
+func onlyKey(key *keys.Key) []*keys.Key { return []*keys.Key{key} }
 
-// byCosign asks cosign's own verifier.
-func byCosign(t testing.TB, made []byte, image digest.Digest, public crypto.PublicKey) error {
+// verifyWithCosign verifies a bundle with cosign's verifier.
+func verifyWithCosign(t testing.TB, content []byte, image digest.Digest, public crypto.PublicKey) error {
 	t.Helper()
 	verifier, err := signature.LoadVerifier(public, crypto.SHA256)
 	if err != nil {
@@ -107,7 +108,7 @@ func byCosign(t testing.TB, made []byte, image digest.Digest, public crypto.Publ
 		t.Fatal(err)
 	}
 	var bundle sgbundle.Bundle
-	if err := bundle.UnmarshalJSON(made); err != nil {
+	if err := bundle.UnmarshalJSON(content); err != nil {
 		return err
 	}
 	options := &cosign.CheckOpts{SigVerifier: verifier, IgnoreTlog: true, NewBundleFormat: true, TrustedMaterial: root.TrustedMaterialCollection{}}
@@ -115,7 +116,7 @@ func byCosign(t testing.TB, made []byte, image digest.Digest, public crypto.Publ
 	return err
 }
 
-// envelope is what we know of the format, from its specification.
+// envelope has the fields of a Sigstore bundle that the tests read.
 type envelope struct {
 	MediaType            string `json:"mediaType"`
 	VerificationMaterial struct {
@@ -133,53 +134,53 @@ type envelope struct {
 	} `json:"dsseEnvelope"`
 }
 
-// byHand verifies what DSSE says (protocol.md in secure-systems-lab/dsse) with
-// the standard library.
-func byHand(t testing.TB, made []byte, public crypto.PublicKey) envelope {
+// verifyEnvelope verifies the signature as the specification of DSSE says
+// (protocol.md in secure-systems-lab/dsse), with the standard library only.
+func verifyEnvelope(t testing.TB, bundle []byte, public crypto.PublicKey) envelope {
 	t.Helper()
 	var e envelope
-	if err := json.Unmarshal(made, &e); err != nil || len(e.DSSE.Signatures) != 1 {
-		t.Fatalf("got %v: %s", err, made)
+	if err := json.Unmarshal(bundle, &e); err != nil || len(e.DSSE.Signatures) != 1 {
+		t.Fatalf("got %v: %s", err, bundle)
 	}
 	sum := sha256.Sum256(fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(e.DSSE.PayloadType), e.DSSE.PayloadType, len(e.DSSE.Payload), e.DSSE.Payload))
-	ok := false
+	valid := false
 	switch public := public.(type) {
 	case *ecdsa.PublicKey:
-		ok = ecdsa.VerifyASN1(public, sum[:], e.DSSE.Signatures[0].Sig)
+		valid = ecdsa.VerifyASN1(public, sum[:], e.DSSE.Signatures[0].Sig)
 	case *rsa.PublicKey:
-		ok = rsa.VerifyPKCS1v15(public, crypto.SHA256, sum[:], e.DSSE.Signatures[0].Sig) == nil
+		valid = rsa.VerifyPKCS1v15(public, crypto.SHA256, sum[:], e.DSSE.Signatures[0].Sig) == nil
 	}
-	if !ok {
-		t.Errorf("the signature by %T does not verify: %s", public, made)
+	if !valid {
+		t.Errorf("the signature by %T does not verify: %s", public, bundle)
 	}
 	return e
 }
 
-func TestASignatureIsWhatCosignMakes(t *testing.T) {
+func TestSign_IsCompatibleWithCosign(t *testing.T) {
 	for name, key := range map[string]*keys.Key{"x509.pem": newKey(t), "cosign.key": newCosignKey(t), "RSA": newRSAKey(t)} {
 		t.Run(name, func(t *testing.T) {
-			made := signed(t, anImage, key)
-			if found, err := Verify(made, anImage, []*keys.Key{newKey(t), key}); err != nil || found != key {
+			bundle := mustSign(t, image, key)
+			if found, err := Verify(bundle, image, []*keys.Key{newKey(t), key}); err != nil || found != key {
 				t.Errorf("got %v and %v", found, err)
 			}
-			if err := byCosign(t, made, anImage, key.PublicKey()); err != nil {
+			if err := verifyWithCosign(t, bundle, image, key.PublicKey()); err != nil {
 				t.Errorf("cosign: %v", err)
 			}
-			if err := byCosign(t, made, another, key.PublicKey()); err == nil {
-				t.Error("cosign takes it for another image")
+			if err := verifyWithCosign(t, bundle, otherImage, key.PublicKey()); err == nil {
+				t.Error("cosign accepts the signature for another image")
 			}
-			e := byHand(t, made, key.PublicKey())
+			e := verifyEnvelope(t, bundle, key.PublicKey())
 			if e.MediaType != "application/vnd.dev.sigstore.bundle.v0.3+json" || e.DSSE.PayloadType != "application/vnd.in-toto+json" ||
 				len(e.VerificationMaterial.TlogEntries) != 0 || len(e.VerificationMaterial.PublicKey.Hint) != 44 {
 				t.Errorf("got %+v", e)
 			}
-			states(t, e.DSSE.Payload)
+			checkStatement(t, e.DSSE.Payload)
 		})
 	}
 }
 
-// states checks what a statement says, and that it says no more.
-func states(t *testing.T, payload []byte) {
+// checkStatement checks all fields of a statement, and that there are no others.
+func checkStatement(t *testing.T, payload []byte) {
 	t.Helper()
 	var statement map[string]any
 	if err := json.Unmarshal(payload, &statement); err != nil {
@@ -187,142 +188,143 @@ func states(t *testing.T, payload []byte) {
 	}
 	want := map[string]any{
 		"_type": "https://in-toto.io/Statement/v1", "predicateType": "https://sigstore.dev/cosign/sign/v1", "predicate": map[string]any{},
-		"subject": []any{map[string]any{"digest": map[string]any{"sha256": anImage.Encoded()}}},
+		"subject": []any{map[string]any{"digest": map[string]any{"sha256": image.Encoded()}}},
 	}
 	if fmt.Sprint(statement) != fmt.Sprint(want) {
 		t.Errorf("got statement %v", statement)
 	}
 }
 
-// statement is one of another kind than ours, signed all the same.
-func statement(t testing.TB, key *keys.Key, content, payloadType string) []byte {
+// signStatement signs any content as the payload of an envelope.
+func signStatement(t testing.TB, key *keys.Key, content, payloadType string) []byte {
 	t.Helper()
-	return wrapped(t, key, &sign.DSSEData{Data: []byte(content), PayloadType: payloadType})
+	return signContent(t, key, &sign.DSSEData{Data: []byte(content), PayloadType: payloadType})
 }
 
-func wrapped(t testing.TB, key *keys.Key, content sign.Content) []byte {
+// signContent signs any content in a Sigstore bundle.
+func signContent(t testing.TB, key *keys.Key, content sign.Content) []byte {
 	t.Helper()
-	made, err := sign.Bundle(content, keypair{key}, sign.BundleOptions{})
+	bundle, err := sign.Bundle(content, keypair{key}, sign.BundleOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	encoded, err := protojson.Marshal(made)
+	encoded, err := protojson.Marshal(bundle)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return encoded
 }
 
-func inToto(predicateType, subject string) string {
+func statementJSON(predicateType, subject string) string {
 	return fmt.Sprintf(`{"_type":"https://in-toto.io/Statement/v1","subject":%s,"predicateType":%q,"predicate":{}}`, subject, predicateType)
 }
 
-// Signed with a key that is trusted, and no signature of this image.
-func TestOtherThingsThatTheKeySigned(t *testing.T) {
+// The trusted key signed each bundle, but none is a signature of this image.
+func TestVerify_RejectsOtherSignedContent(t *testing.T) {
 	key := newKey(t)
 	const inTotoType = "application/vnd.in-toto+json"
-	subject := fmt.Sprintf(`[{"digest":{"sha256":%q}}]`, anImage.Encoded())
-	if _, err := Verify(statement(t, key, inToto(PredicateType, subject), inTotoType), anImage, only(key)); err != nil {
-		t.Fatalf("a signature: %v", err)
+	subject := fmt.Sprintf(`[{"digest":{"sha256":%q}}]`, image.Encoded())
+	if _, err := Verify(signStatement(t, key, statementJSON(PredicateType, subject), inTotoType), image, onlyKey(key)); err != nil {
+		t.Fatalf("the valid signature: %v", err)
 	}
-	provenance := statement(t, key, inToto("https://slsa.dev/provenance/v1", subject), inTotoType)
-	if err := byCosign(t, provenance, anImage, key.PublicKey()); err != nil {
-		t.Fatalf("cosign takes no provenance: %v", err)
+	provenance := signStatement(t, key, statementJSON("https://slsa.dev/provenance/v1", subject), inTotoType)
+	if err := verifyWithCosign(t, provenance, image, key.PublicKey()); err != nil {
+		t.Fatalf("cosign rejects the provenance: %v", err)
 	}
-	for name, made := range map[string][]byte{
-		"an SLSA attestation":     provenance,
-		"no predicate type":       statement(t, key, inToto("", subject), inTotoType),
-		"a longer predicate type": statement(t, key, inToto(PredicateType+"/x", subject), inTotoType),
-		"another payload type":    statement(t, key, inToto(PredicateType, subject), "text/plain"),
-		"no statement":            statement(t, key, `"x"`, inTotoType),
-		"no subject":              statement(t, key, inToto(PredicateType, "[]"), inTotoType),
-		"another subject":         signed(t, another, key),
-		"another digest function": statement(t, key, inToto(PredicateType, fmt.Sprintf(`[{"digest":{"sha512":%q}}]`, anImage.Encoded())), inTotoType),
-		"the digest itself":       wrapped(t, key, &sign.PlainData{Data: []byte(anImage)}),
-		"a message":               wrapped(t, key, &sign.PlainData{Data: []byte("foo")}), // of which anImage is the digest
+	for name, bundle := range map[string][]byte{
+		"SLSA provenance":              provenance,
+		"no predicate type":            signStatement(t, key, statementJSON("", subject), inTotoType),
+		"longer predicate type":        signStatement(t, key, statementJSON(PredicateType+"/x", subject), inTotoType),
+		"other payload type":           signStatement(t, key, statementJSON(PredicateType, subject), "text/plain"),
+		"payload is not a statement":   signStatement(t, key, `"x"`, inTotoType),
+		"no subject":                   signStatement(t, key, statementJSON(PredicateType, "[]"), inTotoType),
+		"other subject":                mustSign(t, otherImage, key),
+		"other digest function":        signStatement(t, key, statementJSON(PredicateType, fmt.Sprintf(`[{"digest":{"sha512":%q}}]`, image.Encoded())), inTotoType),
+		"digest as plain message":      signContent(t, key, &sign.PlainData{Data: []byte(image)}),
+		"message with digest of image": signContent(t, key, &sign.PlainData{Data: []byte("foo")}), // image is the digest of "foo"
 	} {
-		if found, err := Verify(made, anImage, only(key)); !errors.Is(err, ErrNotVerified) || found != nil {
+		if found, err := Verify(bundle, image, onlyKey(key)); !errors.Is(err, ErrNotVerified) || found != nil {
 			t.Errorf("%s: got %v and %v", name, found, err)
 		}
 	}
 }
 
-func TestWhatIsNoSignature(t *testing.T) {
+func TestVerify_RejectsInvalidBundles(t *testing.T) {
 	key := newKey(t)
-	made := signed(t, anImage, key)
+	bundle := mustSign(t, image, key)
 	for name, tc := range map[string]struct {
 		bundle []byte
 		keys   []*keys.Key
 	}{
-		"another key":   {made, only(newKey(t))},
-		"no key":        {made, nil},
-		"nothing":       {nil, only(key)},
-		"garbage":       {[]byte("\x00"), only(key)},
-		"no bundle":     {[]byte("{}"), only(key)},
-		"null":          {[]byte("null"), only(key)},
-		"an array":      {[]byte("[]"), only(key)},
-		"no content":    {fmt.Appendf(nil, `{"mediaType":%q}`, MediaType), only(key)},
-		"half of it":    {made[:len(made)/2], only(key)},
-		"another type":  {bytes.Replace(made, []byte("v0.3"), []byte("v0.9"), 1), only(key)},
-		"two of it":     {append(bytes.Clone(made), made...), only(key)},
-		"too long":      {append(bytes.Clone(made), bytes.Repeat([]byte(" "), MaxBundle)...), only(key)},
-		"deeply nested": {[]byte(strings.Repeat("[", 100_000)), only(key)},
+		"other key":        {bundle, onlyKey(newKey(t))},
+		"no trusted key":   {bundle, nil},
+		"empty":            {nil, onlyKey(key)},
+		"zero byte":        {[]byte("\x00"), onlyKey(key)},
+		"empty object":     {[]byte("{}"), onlyKey(key)},
+		"null":             {[]byte("null"), onlyKey(key)},
+		"array":            {[]byte("[]"), onlyKey(key)},
+		"media type only":  {fmt.Appendf(nil, `{"mediaType":%q}`, MediaType), onlyKey(key)},
+		"truncated":        {bundle[:len(bundle)/2], onlyKey(key)},
+		"other media type": {bytes.Replace(bundle, []byte("v0.3"), []byte("v0.9"), 1), onlyKey(key)},
+		"two bundles":      {append(bytes.Clone(bundle), bundle...), onlyKey(key)},
+		"too long":         {append(bytes.Clone(bundle), bytes.Repeat([]byte(" "), MaxBundle)...), onlyKey(key)},
+		"deeply nested":    {[]byte(strings.Repeat("[", 100_000)), onlyKey(key)},
 	} {
-		if found, err := Verify(tc.bundle, anImage, tc.keys); !errors.Is(err, ErrNotVerified) || found != nil {
+		if found, err := Verify(tc.bundle, image, tc.keys); !errors.Is(err, ErrNotVerified) || found != nil {
 			t.Errorf("%s: got %v and %v", name, found, err)
 		}
 	}
-	if _, err := Verify(append(bytes.Clone(made), bytes.Repeat([]byte(" "), MaxBundle-len(made))...), anImage, only(key)); err != nil {
-		t.Errorf("the longest that is read: %v", err)
+	if _, err := Verify(append(bytes.Clone(bundle), bytes.Repeat([]byte(" "), MaxBundle-len(bundle))...), image, onlyKey(key)); err != nil {
+		t.Errorf("a bundle of the maximum length: %v", err)
 	}
-	for _, image := range []digest.Digest{another, "sha256:", "sha256:zz", "sha512:" + digest.Digest(anImage.Encoded()), anImage[:len(anImage)-2]} {
-		if found, err := Verify(made, image, only(key)); !errors.Is(err, ErrNotVerified) || found != nil {
-			t.Errorf("%s: got %v and %v", image, found, err)
+	for _, other := range []digest.Digest{otherImage, "sha256:", "sha256:zz", "sha512:" + digest.Digest(image.Encoded()), image[:len(image)-2]} {
+		if found, err := Verify(bundle, other, onlyKey(key)); !errors.Is(err, ErrNotVerified) || found != nil {
+			t.Errorf("%s: got %v and %v", other, found, err)
 		}
 	}
 }
 
-// A byte may change what nobody signs, as the hint; never what is signed, or
-// the signature.
-func TestEveryByteThatIsSignedCounts(t *testing.T) {
+// A change of unsigned fields, such as the hint, may be accepted. A change of the
+// payload or the signature must not.
+func TestVerify_RejectsChangeOfSignedBytes(t *testing.T) {
 	key := newKey(t)
-	made := signed(t, anImage, key)
-	want := byHand(t, made, key.PublicKey())
+	bundle := mustSign(t, image, key)
+	want := verifyEnvelope(t, bundle, key.PublicKey())
 	accepted := 0
-	for i := range made {
+	for i := range bundle {
 		for _, change := range []byte{1, 2, 0x20} {
-			changed := bytes.Clone(made)
+			changed := bytes.Clone(bundle)
 			changed[i] ^= change
-			if _, err := Verify(changed, anImage, only(key)); err != nil {
+			if _, err := Verify(changed, image, onlyKey(key)); err != nil {
 				continue
 			}
 			accepted++
 			var got envelope
-			if err := protojsonEnvelope(changed, &got); err != nil || !bytes.Equal(got.DSSE.Payload, want.DSSE.Payload) || got.DSSE.PayloadType != want.DSSE.PayloadType {
-				t.Errorf("byte %d: took %s (%v)", i, changed, err)
+			if err := parseEnvelope(changed, &got); err != nil || !bytes.Equal(got.DSSE.Payload, want.DSSE.Payload) || got.DSSE.PayloadType != want.DSSE.PayloadType {
+				t.Errorf("byte %d: Verify accepted %s (%v)", i, changed, err)
 			}
 		}
 	}
-	if accepted > len(made)/2 {
-		t.Errorf("took %d of %d changed bundles", accepted, 3*len(made))
+	if accepted > len(bundle)/2 {
+		t.Errorf("Verify accepted %d of %d changed bundles", accepted, 3*len(bundle))
 	}
 }
 
-// protojsonEnvelope reads a bundle as the library does, which knows other
-// spellings of the same fields.
-func protojsonEnvelope(made []byte, e *envelope) error {
+// parseEnvelope parses a bundle with sigstore-go, which accepts other spellings of
+// the JSON fields than encoding/json.
+func parseEnvelope(content []byte, e *envelope) error {
 	var bundle sgbundle.Bundle
-	if err := bundle.UnmarshalJSON(made); err != nil {
+	if err := bundle.UnmarshalJSON(content); err != nil {
 		return err
 	}
 	e.DSSE.Payload, e.DSSE.PayloadType = bundle.GetDsseEnvelope().GetPayload(), bundle.GetDsseEnvelope().GetPayloadType()
 	return nil
 }
 
-func TestNobodyWaitsForASignatureThatIsNotWanted(t *testing.T) {
+func TestSign_ReturnsErrorOfCancelledContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if made, err := Sign(ctx, anImage, newKey(t), Options{}); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %s and %v", made, err)
+	if bundle, err := Sign(ctx, image, newKey(t), Options{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %s and %v", bundle, err)
 	}
 }

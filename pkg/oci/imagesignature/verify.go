@@ -14,17 +14,18 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/keys"
 )
 
-// MaxBundle bounds the bundles that are read, in bytes of JSON. One with a
-// certificate and an entry of a transparency log takes about 10 kB.
+// MaxBundle bounds the Sigstore bundles that Verify accepts, in bytes of JSON. A
+// bundle with a certificate and a log entry has about 10 kB.
 const MaxBundle = 1 << 20
 
-// ErrNotVerified says that a bundle is no signature of an image by a key that
-// is trusted.
+// ErrNotVerified means that a Sigstore bundle is not a signature of the image by
+// one of the keys.
 var ErrNotVerified = errors.New("the signature of the image does not verify")
 
-// Verify finds the key whose signature of the image a bundle is, with
-// sigstore-go's verifier. Unlike cosign, it wants a statement made to sign an
-// image: an attestation about it is none. The error wraps ErrNotVerified.
+// Verify verifies a Sigstore bundle with sigstore-go and returns the key that made
+// the signature. Unlike cosign, Verify accepts only statements with
+// PredicateType: an attestation about the image is not a signature of the image.
+// The error wraps ErrNotVerified.
 func Verify(bundle []byte, image digest.Digest, keys []*keys.Key) (*keys.Key, error) {
 	if len(bundle) > MaxBundle {
 		return nil, fmt.Errorf("%w: a bundle of %d bytes, expected at most %d", ErrNotVerified, len(bundle), MaxBundle)
@@ -53,9 +54,10 @@ func Verify(bundle []byte, image digest.Digest, keys []*keys.Key) (*keys.Key, er
 	return nil, errors.Join(failures...)
 }
 
+// verifyWith verifies a Sigstore bundle with one key.
 func verifyWith(entity verify.SignedEntity, key *keys.Key, policy verify.PolicyBuilder) (*verify.VerificationResult, error) {
-	always := root.NewExpiringKey(key.Verifier(), time.Time{}, time.Time{})
-	trusted := root.NewTrustedPublicKeyMaterial(func(string) (root.TimeConstrainedVerifier, error) { return always, nil })
+	neverExpires := root.NewExpiringKey(key.Verifier(), time.Time{}, time.Time{})
+	trusted := root.NewTrustedPublicKeyMaterial(func(string) (root.TimeConstrainedVerifier, error) { return neverExpires, nil })
 	verifier, err := verify.NewVerifier(trusted, verify.WithNoObserverTimestamps())
 	if err != nil {
 		return nil, err

@@ -18,62 +18,62 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/oci/registry/registrytest"
 )
 
-func TestARegistryThatCannotBeReached(t *testing.T) {
+func TestRepository_UnreachableRegistryIsUnavailable(t *testing.T) {
 	closed := httptest.NewServer(nil)
 	closed.Close()
 	client := NewClient(Options{})
 	if _, err := client.Repository(t.Context(), strings.TrimPrefix(closed.URL, "http://")+"/prod"); !Unavailable(err) {
-		t.Errorf("down: got %v", err)
+		t.Errorf("connection refused: got %v", err)
 	}
 	server := registrytest.New(t)
 	for _, status := range []int{403, 404, 500, 503} {
-		server.Fail(registrytest.Status(status, "UNKNOWN"))
+		server.Set(registrytest.Always(registrytest.Answer(status, "UNKNOWN")))
 		if _, err := client.Repository(t.Context(), server.Host+"/prod"); !Unavailable(err) || IsNotFound(err) {
 			t.Errorf("status %d: got %v", status, err)
 		}
 	}
-	server.Fail(registrytest.Status(429, "TOOMANYREQUESTS", "Retry-After", "9"))
+	server.Set(registrytest.Always(registrytest.Answer(429, "TOOMANYREQUESTS", "Retry-After", "9")))
 	_, err := client.Repository(t.Context(), server.Host+"/prod")
 	if busy, ok := errors.AsType[*BusyError](err); !ok || busy.After != 9*time.Second || busy.Status != 429 {
-		t.Errorf("busy: got %v", err)
+		t.Errorf("status 429: got %v", err)
 	}
-	server.Fail(nil)
+	server.Set(nil)
 	if _, err := client.Repository(t.Context(), server.Host+"/prod"); err != nil {
-		t.Errorf("once it can: %v", err)
+		t.Errorf("after the fault: %v", err)
 	}
-	if n := len(server.During(func() { _, _ = client.Repository(t.Context(), server.Host+"/other") })); n != 0 {
-		t.Errorf("the second repository took %d requests", n)
+	if n := len(server.RequestsDuring(func() { _, _ = client.Repository(t.Context(), server.Host+"/other") })); n != 0 {
+		t.Errorf("the second repository of the registry took %d requests", n)
 	}
 }
 
-func TestARegistryThatAsksForPatience(t *testing.T) {
-	w := newWorld(t)
+func TestRepository_RetryAfterBecomesBusyError(t *testing.T) {
+	f := newFixture(t)
 	for name, tc := range map[string]struct {
 		status int
 		after  string
-		want   time.Duration // zero: not busy
+		want   time.Duration // zero: no BusyError
 	}{
-		"429":           {429, "7", 7 * time.Second},
-		"503":           {503, "7", 7 * time.Second},
-		"for a year":    {429, "31536000", maxRetryAfter},
-		"not saying":    {429, "", 0},
-		"in words":      {429, "soon", 0},
-		"another error": {500, "7", 0},
-		"forbidden":     {403, "7", 0},
+		"status 429":               {429, "7", 7 * time.Second},
+		"status 503":               {503, "7", 7 * time.Second},
+		"delay above the maximum":  {429, "31536000", maxRetryAfter},
+		"no Retry-After":           {429, "", 0},
+		"Retry-After without time": {429, "soon", 0},
+		"status 500":               {500, "7", 0},
+		"status 403":               {403, "7", 0},
 	} {
-		w.Fail(registrytest.Status(tc.status, "TOOMANYREQUESTS", "Retry-After", tc.after))
-		for what, do := range map[string]func() error{
-			"reading":     func() error { _, err := w.Manifest(t.Context(), "tag"); return err },
-			"listing":     func() error { _, err := w.Referrers(t.Context(), nobody); return err },
-			"uploading":   func() error { return w.PushBlob(t.Context(), blob("x")) },
-			"writing":     func() error { return w.PushManifest(t.Context(), manifest(t, "x", nil), "tag") },
-			"a referrer":  func() error { return w.PushReferrer(t.Context(), manifest(t, "x", nil), nobody) },
-			"downloading": func() error { _, err := w.Blob(t.Context(), blob("x").Descriptor, 10); return err },
+		f.server.Set(registrytest.Always(registrytest.Answer(tc.status, "TOOMANYREQUESTS", "Retry-After", tc.after)))
+		for operation, do := range map[string]func() error{
+			"Manifest":     func() error { _, err := f.repo.Manifest(t.Context(), "tag"); return err },
+			"Referrers":    func() error { _, err := f.repo.Referrers(t.Context(), placeholderDigest); return err },
+			"PushBlob":     func() error { return f.repo.PushBlob(t.Context(), newBlob("x")) },
+			"PushManifest": func() error { return f.repo.PushManifest(t.Context(), newManifest(t, "x", nil), "tag") },
+			"PushReferrer": func() error { return f.repo.PushReferrer(t.Context(), newManifest(t, "x", nil), placeholderDigest) },
+			"Blob":         func() error { _, err := f.repo.Blob(t.Context(), newBlob("x").Descriptor, 10); return err },
 		} {
 			err := do()
-			busy, is := errors.AsType[*BusyError](err)
-			if !Unavailable(err) || is != (tc.want > 0) || is && (busy.After != tc.want || busy.Status != tc.status) {
-				t.Errorf("%s, %s: got %v", name, what, err)
+			busy, isBusy := errors.AsType[*BusyError](err)
+			if !Unavailable(err) || isBusy != (tc.want > 0) || isBusy && (busy.After != tc.want || busy.Status != tc.status) {
+				t.Errorf("%s, %s: got %v", name, operation, err)
 			}
 		}
 	}
@@ -106,97 +106,97 @@ func FuzzRetryAfter(f *testing.F) {
 	})
 }
 
-// keychain has the credentials of the moment.
+// keychain is a Keychains with one credential, which tests replace.
 type keychain struct {
 	authn.Authenticator
-	err   error
-	asked []string
+	err     error
+	targets []string // for which credentials were resolved
 }
 
 func (k *keychain) Keychain(context.Context) (authn.Keychain, error) { return k, k.err }
 
 func (k *keychain) Resolve(target authn.Resource) (authn.Authenticator, error) {
-	k.asked = append(k.asked, target.String())
+	k.targets = append(k.targets, target.String())
 	return k.Authenticator, nil
 }
 
-// private lets one user in.
-func private(user, password string) registrytest.Fault {
-	return func(_ int, w http.ResponseWriter, r *http.Request, registry http.Handler) {
+// requireBasicAuth rejects requests without this user and password.
+func requireBasicAuth(user, password string) registrytest.Fault {
+	return func(w http.ResponseWriter, r *http.Request, registry http.Handler) {
 		if u, p, _ := r.BasicAuth(); u != user || p != password {
 			w.Header().Set("Www-Authenticate", `Basic realm="registry"`)
-			registrytest.Status(http.StatusUnauthorized, "UNAUTHORIZED")(0, w, r, registry)
+			registrytest.Answer(http.StatusUnauthorized, "UNAUTHORIZED")(w, r, registry)
 			return
 		}
 		registry.ServeHTTP(w, r)
 	}
 }
 
-func TestCredentialsThatChange(t *testing.T) {
+func TestRepository_UsesCurrentCredentials(t *testing.T) {
 	server := registrytest.New(t)
-	server.Fail(private("a", "1"))
+	server.Set(registrytest.Always(requireBasicAuth("a", "1")))
 	keys := &keychain{Authenticator: &authn.Basic{Username: "a", Password: "1"}}
-	w := in(t, server, NewClient(Options{Keychains: keys}))
-	built := manifest(t, "x", nil)
-	w.count(2, "the first request, of which the registry tells how to authenticate it,", func() error {
-		return w.PushManifest(t.Context(), built, "tag")
+	f := newFixtureOn(t, server, NewClient(Options{Keychains: keys}))
+	built := newManifest(t, "x", nil)
+	f.wantRequests(2, "the first request, with its authentication challenge,", func() error {
+		return f.repo.PushManifest(t.Context(), built, "tag")
 	})
-	w.count(1, "the next", func() error { _, err := w.Manifest(t.Context(), "tag"); return err })
-	if len(keys.asked) != 1 || keys.asked[0] != server.Host+"/prod" {
-		t.Errorf("asked for credentials of %q", keys.asked)
+	f.wantRequests(1, "the second request", func() error { _, err := f.repo.Manifest(t.Context(), "tag"); return err })
+	if len(keys.targets) != 1 || keys.targets[0] != server.Host+"/prod" {
+		t.Errorf("resolved credentials for %q", keys.targets)
 	}
-	server.Fail(private("a", "2"))
-	if _, err := w.Manifest(t.Context(), "tag"); !Unavailable(err) || strings.Contains(err.Error(), "MTox") {
-		t.Errorf("with the old password: got %v", err)
+	server.Set(registrytest.Always(requireBasicAuth("a", "2")))
+	if _, err := f.repo.Manifest(t.Context(), "tag"); !Unavailable(err) || strings.Contains(err.Error(), "MTox") {
+		t.Errorf("with the previous password: got %v", err)
 	}
 	keys.Authenticator = &authn.Basic{Username: "a", Password: "2"}
-	if err := w.PushBlob(t.Context(), blob("content that is sent twice")); err != nil {
-		t.Errorf("with the new one: %v", err)
+	if err := f.repo.PushBlob(t.Context(), newBlob("content")); err != nil {
+		t.Errorf("with the current password: %v", err)
 	}
-	server.Fail(private("a", "3"))
+	server.Set(registrytest.Always(requireBasicAuth("a", "3")))
 	keys.err = errors.New("no such Secret")
-	if _, err := w.Manifest(t.Context(), "tag"); !errors.Is(err, keys.err) || !Unavailable(err) {
+	if _, err := f.repo.Manifest(t.Context(), "tag"); !errors.Is(err, keys.err) || !Unavailable(err) {
 		t.Errorf("without credentials: got %v", err)
 	}
 }
 
-func TestTokensForTheRegistry(t *testing.T) {
+func TestRepository_RequestsTokenWithPushScope(t *testing.T) {
 	server := registrytest.New(t)
 	var scopes []string
-	server.Fail(func(_ int, w http.ResponseWriter, r *http.Request, registry http.Handler) {
+	server.Set(registrytest.Always(func(w http.ResponseWriter, r *http.Request, registry http.Handler) {
 		switch {
 		case r.URL.Path == "/token":
 			if u, p, _ := r.BasicAuth(); u != "a" || p != "1" {
-				registrytest.Status(http.StatusUnauthorized, "UNAUTHORIZED")(0, w, r, registry)
+				registrytest.Answer(http.StatusUnauthorized, "UNAUTHORIZED")(w, r, registry)
 				return
 			}
 			scopes = append(scopes, r.URL.Query()["scope"]...)
 			_, _ = fmt.Fprint(w, `{"token": "t"}`)
 		case r.Header.Get("Authorization") != "Bearer t":
 			w.Header().Set("Www-Authenticate", `Bearer realm="http://`+server.Host+`/token",service="x"`)
-			registrytest.Status(http.StatusUnauthorized, "UNAUTHORIZED")(0, w, r, registry)
+			registrytest.Answer(http.StatusUnauthorized, "UNAUTHORIZED")(w, r, registry)
 		default:
 			registry.ServeHTTP(w, r)
 		}
-	})
+	}))
 	keys := &keychain{Authenticator: &authn.Basic{Username: "a", Password: "1"}}
-	w := in(t, server, NewClient(Options{Keychains: keys}))
-	if err := w.PushBlob(t.Context(), blob("x")); err != nil {
+	f := newFixtureOn(t, server, NewClient(Options{Keychains: keys}))
+	if err := f.repo.PushBlob(t.Context(), newBlob("x")); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.PushReferrer(t.Context(), attachment(t, manifest(t, "subject", nil), 0), manifest(t, "subject", nil).Descriptor.Digest); err != nil {
+	if err := f.repo.PushReferrer(t.Context(), newReferrer(t, newManifest(t, "subject", nil), 0), newManifest(t, "subject", nil).Descriptor.Digest); err != nil {
 		t.Error(err)
 	}
 	if !strings.Contains(fmt.Sprint(scopes), "repository:prod:pull,push") {
 		t.Errorf("got scopes %q", scopes)
 	}
 	keys.Authenticator = &authn.Basic{Username: "a", Password: "2"}
-	if _, err := in(t, server, NewClient(Options{Keychains: keys})).Manifest(t.Context(), "tag"); !Unavailable(err) {
-		t.Errorf("with another password: got %v", err)
+	if _, err := newFixtureOn(t, server, NewClient(Options{Keychains: keys})).repo.Manifest(t.Context(), "tag"); !Unavailable(err) {
+		t.Errorf("with a wrong password: got %v", err)
 	}
 }
 
-func TestCertificatesAreVerifiedUnlessToldNotTo(t *testing.T) {
+func TestNewClient_VerifiesCertificatesUnlessInsecure(t *testing.T) {
 	server := httptest.NewUnstartedServer(ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0))))
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	server.StartTLS()
@@ -209,12 +209,12 @@ func TestCertificatesAreVerifiedUnlessToldNotTo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := repository.PushBlob(t.Context(), blob("x")); err != nil {
+	if err := repository.PushBlob(t.Context(), newBlob("x")); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestNamesOfRepositoriesAndReferences(t *testing.T) {
+func TestParseReferenceAndParseRepository(t *testing.T) {
 	const sum = "sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"
 	for reference, want := range map[string]string{
 		"registry.example/a/b:tag":                        "registry.example/a/b tag",
@@ -245,7 +245,7 @@ func TestNamesOfRepositoriesAndReferences(t *testing.T) {
 			t.Errorf("%q: got %v and %v", name, parsed, err)
 		}
 	}
-	// What one library takes, the other refuses before anything is asked for.
+	// go-containerregistry accepts these names; oras-go rejects them.
 	server := registrytest.New(t)
 	client := NewClient(Options{})
 	for _, path := range []string{"a//b", "../a", "a/../b", "a/.", "-a", "a/_b", "a/", "."} {
@@ -255,7 +255,7 @@ func TestNamesOfRepositoriesAndReferences(t *testing.T) {
 	}
 }
 
-func TestARepositoryIsTheSameForAll(t *testing.T) {
+func TestRepository_ConcurrentCallersGetSameValue(t *testing.T) {
 	server, client := registrytest.New(t), NewClient(Options{})
 	got := make(chan *Repository)
 	for range 8 {
@@ -267,25 +267,24 @@ func TestARepositoryIsTheSameForAll(t *testing.T) {
 			got <- repository
 		}()
 	}
-	one := <-got
+	first := <-got
 	for range 7 {
-		if another := <-got; another != one {
-			t.Error("got two")
+		if other := <-got; other != first {
+			t.Error("got two different values")
 		}
 	}
 }
 
-type roundTrip func(*http.Request) (*http.Response, error)
+type roundTripFunc func(*http.Request) (*http.Response, error)
 
-func (f roundTrip) RoundTrip(request *http.Request) (*http.Response, error) { return f(request) }
+func (f roundTripFunc) RoundTrip(request *http.Request) (*http.Response, error) { return f(request) }
 
-// Of a registry that is not on this machine, nothing but HTTPS is asked.
-func TestARegistryElsewhereThatDoesNotLetAnybodyIn(t *testing.T) {
+func TestRepository_DoesNotFallBackToPlainHTTPForRemoteHost(t *testing.T) {
 	for _, status := range []int{403, 404, 500, 503} {
 		client := NewClient(Options{})
-		client.transport = roundTrip(func(request *http.Request) (*http.Response, error) {
+		client.transport = roundTripFunc(func(request *http.Request) (*http.Response, error) {
 			if request.URL.Scheme != "https" {
-				t.Errorf("asked %s", request.URL)
+				t.Errorf("sent a request to %s", request.URL)
 			}
 			return &http.Response{StatusCode: status, Request: request, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("no"))}, nil
 		})
@@ -295,9 +294,9 @@ func TestARegistryElsewhereThatDoesNotLetAnybodyIn(t *testing.T) {
 	}
 }
 
-func TestAnAnswerWithoutEndIsNotReadToTheEnd(t *testing.T) {
+func TestRepository_DoesNotReadEndlessPingResponse(t *testing.T) {
 	server := registrytest.New(t)
-	server.Fail(registrytest.Endless)
+	server.Set(registrytest.Always(registrytest.Endless))
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	if _, err := NewClient(Options{}).Repository(ctx, server.Host+"/prod"); err != nil || ctx.Err() != nil {

@@ -10,8 +10,7 @@ import (
 	"testing"
 )
 
-// What is not there is asked for without a new connection each time.
-func TestAConnectionIsUsedAgainAfterAnError(t *testing.T) {
+func TestManifest_ReusesConnectionAfterNotFound(t *testing.T) {
 	var connections atomic.Int64
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/v2/" {
@@ -30,14 +29,14 @@ func TestAConnectionIsUsedAgainAfterAnError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	contact := connections.Load()
-	const asked = 10
-	for range asked {
+	before := connections.Load()
+	const requests = 10
+	for range requests {
 		if _, err := repository.Manifest(t.Context(), "none"); !IsNotFound(err) {
 			t.Fatal(err)
 		}
 	}
-	if more := connections.Load() - contact; more > 1 {
-		t.Errorf("%d more connections for %d requests", more, asked)
+	if opened := connections.Load() - before; opened > 1 {
+		t.Errorf("opened %d connections for %d requests", opened, requests)
 	}
 }

@@ -1,4 +1,3 @@
-// Package image has the pieces that OCI images are made of, in memory.
 package registry
 
 import (
@@ -10,27 +9,27 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Blob is content by its digest: a layer, a configuration, a manifest.
+// Blob is content with its descriptor: a layer, a configuration or a manifest.
 type Blob struct {
 	Descriptor ocispec.Descriptor
 	Content    []byte
 }
 
-// NewBlob describes content.
+// NewBlob returns content with its descriptor.
 func NewBlob(mediaType string, content []byte) Blob {
 	return Blob{ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(content), Size: int64(len(content))}, content}
 }
 
-// Empty is the configuration of images that have none, the same for all
-// (image specification 1.1, "Guidance for an Empty Descriptor").
-var Empty = Blob{ocispec.DescriptorEmptyJSON, ocispec.DescriptorEmptyJSON.Data}
+// EmptyConfig is the configuration of all images that NewManifest builds (image
+// specification 1.1, "Guidance for an Empty Descriptor").
+var EmptyConfig = Blob{ocispec.DescriptorEmptyJSON, ocispec.DescriptorEmptyJSON.Data}
 
-// maxInline bounds the layers that a manifest carries itself, in bytes: who
-// reads the manifest then has the content, too.
+// maxInline bounds the layers that NewManifest puts into the manifest, in bytes.
+// Reading such a layer takes no further request.
 const maxInline = 32 << 10
 
-// NewManifest is the manifest of an image with one layer, and with a subject if
-// it is a referrer. The same arguments make the same manifest.
+// NewManifest builds the manifest of an image with one layer. A referrer has a
+// subject, other images have none. The same arguments give the same digest.
 func NewManifest(artifactType string, layer Blob, subject *ocispec.Descriptor, annotations map[string]string) (Blob, error) {
 	const schemaVersion = 2
 	descriptor := layer.Descriptor
@@ -41,7 +40,7 @@ func NewManifest(artifactType string, layer Blob, subject *ocispec.Descriptor, a
 		Versioned:    specs.Versioned{SchemaVersion: schemaVersion},
 		MediaType:    ocispec.MediaTypeImageManifest,
 		ArtifactType: artifactType,
-		Config:       Empty.Descriptor,
+		Config:       EmptyConfig.Descriptor,
 		Layers:       []ocispec.Descriptor{descriptor},
 		Subject:      subject,
 		Annotations:  annotations,
@@ -49,14 +48,14 @@ func NewManifest(artifactType string, layer Blob, subject *ocispec.Descriptor, a
 	return NewBlob(ocispec.MediaTypeImageManifest, manifest), err
 }
 
-// Inline is the content that a descriptor carries, verified; nil if it carries
-// none.
+// Inline returns the content that a descriptor carries in its field data, after
+// it has verified the digest. It returns nil if the field is empty.
 func Inline(descriptor ocispec.Descriptor) ([]byte, error) {
 	if len(descriptor.Data) == 0 {
 		return nil, nil
 	}
-	if digest.FromBytes(descriptor.Data) != descriptor.Digest {
-		return nil, fmt.Errorf("the manifest carries other data for %s than the digest says", descriptor.Digest)
+	if found := digest.FromBytes(descriptor.Data); found != descriptor.Digest {
+		return nil, fmt.Errorf("the inline data of a descriptor has digest %s, expected %.100q", found, descriptor.Digest)
 	}
 	return descriptor.Data, nil
 }

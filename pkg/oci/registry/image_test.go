@@ -15,8 +15,9 @@ func layerOf(size int) Blob {
 	return NewBlob("application/octet-stream", bytes.Repeat([]byte("a"), size))
 }
 
-// go-containerregistry reads what is built here, as Tekton and cosign do.
-func TestAManifestReadsAsItWasWritten(t *testing.T) {
+// Tekton and cosign read manifests with go-containerregistry, so this test does,
+// too.
+func TestNewManifest_IsReadByGoContainerRegistry(t *testing.T) {
 	subject := NewBlob(ocispec.MediaTypeImageManifest, []byte("subject")).Descriptor
 	layer := layerOf(10)
 	layer.Descriptor.Annotations = map[string]string{"a": "b"}
@@ -42,7 +43,7 @@ func TestAManifestReadsAsItWasWritten(t *testing.T) {
 	}
 }
 
-func TestTheSameArgumentsMakeTheSameManifest(t *testing.T) {
+func TestNewManifest_IsReproducible(t *testing.T) {
 	annotations := map[string]string{}
 	for key := range strings.SplitSeq("abcdefghijklmnop", "") {
 		annotations[key] = key
@@ -58,9 +59,8 @@ func TestTheSameArgumentsMakeTheSameManifest(t *testing.T) {
 	}
 }
 
-// The layer that the caller has keeps its descriptor as it was.
-func TestAManifestCarriesSmallLayersItself(t *testing.T) {
-	for size, carried := range map[int]bool{1: true, maxInline: true, maxInline + 1: false} {
+func TestNewManifest_InlinesSmallLayers(t *testing.T) {
+	for size, inlined := range map[int]bool{1: true, maxInline: true, maxInline + 1: false} {
 		layer := layerOf(size)
 		built, err := NewManifest("application/x", layer, nil, nil)
 		if err != nil {
@@ -71,23 +71,23 @@ func TestAManifestCarriesSmallLayersItself(t *testing.T) {
 			t.Fatal(err)
 		}
 		content, err := Inline(read.Layers[0])
-		if err != nil || carried != bytes.Equal(content, layer.Content) || !carried && content != nil {
+		if err != nil || inlined != bytes.Equal(content, layer.Content) || !inlined && content != nil {
 			t.Errorf("%d bytes: got %d bytes and %v", size, len(content), err)
 		}
 		if layer.Descriptor.Data != nil {
-			t.Errorf("%d bytes: the layer was changed", size)
+			t.Errorf("%d bytes: the caller's layer was changed", size)
 		}
 	}
 }
 
-func TestDataThatTheDigestDoesNotSayIsRefused(t *testing.T) {
+func TestInline_RejectsDigestMismatch(t *testing.T) {
 	for name, change := range map[string]func(*ocispec.Descriptor){
-		"other data":       func(d *ocispec.Descriptor) { d.Data = []byte("other") },
-		"a byte less":      func(d *ocispec.Descriptor) { d.Data = d.Data[1:] },
-		"another digest":   func(d *ocispec.Descriptor) { d.Digest = digest.FromString("other") },
-		"no digest":        func(d *ocispec.Descriptor) { d.Digest = "" },
-		"no such digest":   func(d *ocispec.Descriptor) { d.Digest = "sha256" },
-		"another function": func(d *ocispec.Descriptor) { d.Digest = digest.Digest("sha512:" + strings.Repeat("0", 128)) },
+		"other data":            func(d *ocispec.Descriptor) { d.Data = []byte("other") },
+		"data one byte short":   func(d *ocispec.Descriptor) { d.Data = d.Data[1:] },
+		"digest of other data":  func(d *ocispec.Descriptor) { d.Digest = digest.FromString("other") },
+		"no digest":             func(d *ocispec.Descriptor) { d.Digest = "" },
+		"digest without value":  func(d *ocispec.Descriptor) { d.Digest = "sha256" },
+		"other digest function": func(d *ocispec.Descriptor) { d.Digest = digest.Digest("sha512:" + strings.Repeat("0", 128)) },
 	} {
 		layer := layerOf(10)
 		layer.Descriptor.Data = layer.Content

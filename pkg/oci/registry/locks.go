@@ -6,40 +6,43 @@ import (
 	"hash/fnv"
 )
 
-// Locks has one process at a time do something. The context that it gives ends
-// when that is not certain any more.
+// Locks is mutual exclusion between processes. Do calls critical while this
+// process holds the named lock, and cancels the context of critical when the
+// lock is no longer certain.
 type Locks interface {
-	Do(ctx context.Context, lock string, do func(context.Context) error) error
+	Do(ctx context.Context, lock string, critical func(context.Context) error) error
 }
 
-// locks lets one goroutine of this process through at a time, and one process.
-// There is a fixed number of locks, so that none is left behind anywhere: what
-// shares one only waits a little longer.
-type locks struct {
-	mine   [16]chan struct{} // each holds one token
-	others Locks
+// referrerLocks is mutual exclusion between the goroutines of this process, and
+// between processes if there are Locks. The number of locks is fixed, so that no
+// lock object is left behind for each subject. Two subjects with the same lock
+// only wait longer.
+type referrerLocks struct {
+	slots     [16]chan struct{} // full while a goroutine holds the lock
+	processes Locks             // may be nil
 }
 
-func newLocks(others Locks) *locks {
-	l := &locks{others: others}
-	for i := range l.mine {
-		l.mine[i] = make(chan struct{}, 1)
+func newReferrerLocks(processes Locks) *referrerLocks {
+	l := &referrerLocks{processes: processes}
+	for i := range l.slots {
+		l.slots[i] = make(chan struct{}, 1)
 	}
 	return l
 }
 
-func (l *locks) do(ctx context.Context, key string, do func(context.Context) error) error {
+// do calls critical while this goroutine holds the lock of the key.
+func (l *referrerLocks) do(ctx context.Context, key string, critical func(context.Context) error) error {
 	hash := fnv.New32a()
 	_, _ = hash.Write([]byte(key))
-	slot := hash.Sum32() % uint32(len(l.mine))
+	slot := hash.Sum32() % uint32(len(l.slots))
 	select {
-	case l.mine[slot] <- struct{}{}:
+	case l.slots[slot] <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	defer func() { <-l.mine[slot] }()
-	if l.others == nil {
-		return do(ctx)
+	defer func() { <-l.slots[slot] }()
+	if l.processes == nil {
+		return critical(ctx)
 	}
-	return l.others.Do(ctx, fmt.Sprintf("referrers-%d", slot), do)
+	return l.processes.Do(ctx, fmt.Sprintf("referrers-%d", slot), critical)
 }

@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,181 +18,169 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/oci/registry/registrytest"
 )
 
-func (w *world) holds(b Blob) bool {
-	got := w.Do(http.MethodGet, "/v2/prod/blobs/"+b.Descriptor.Digest.String(), nil, nil)
-	return got.Code == http.StatusOK && bytes.Equal(got.Body.Bytes(), b.Content)
-}
-
-func isPost(_ int, r *http.Request) bool {
-	return r.Method == http.MethodPost && r.URL.Query().Get("digest") != ""
-}
-
-// begins is how registries answer that want a blob in two requests.
-func begins(_ int, w http.ResponseWriter, r *http.Request, registry http.Handler) {
-	r.URL.RawQuery = ""
-	registry.ServeHTTP(w, r)
-}
-
-func TestABlobTakesOneRequestWhereTheRegistryLetsIt(t *testing.T) {
-	w := newWorld(t)
-	a, b := blob("a"), blob("b")
-	w.count(1, "a blob", func() error { return w.PushBlob(t.Context(), a) })
-	w.Fail(registrytest.Where(isPost, begins))
-	w.count(3, "the first blob in two requests", func() error { return w.PushBlob(t.Context(), b) })
-	w.count(2, "the second", func() error { return w.PushBlob(t.Context(), blob("c")) })
-	if !w.holds(a) || !w.holds(b) || !w.holds(blob("c")) {
-		t.Error("they are not there")
+func TestPushBlob_TakesTwoRequests(t *testing.T) {
+	f := newFixture(t)
+	blob := newBlob("a")
+	f.wantRequests(2, "a blob", func() error { return f.repo.PushBlob(t.Context(), blob) })
+	if !f.hasBlob(blob) {
+		t.Error("the registry does not have the blob")
 	}
-	shared := in(t, w.Server, NewClient(Options{}))
-	shared.Fail(nil)
-	shared.count(1, "a shared blob", func() error { return shared.PushSharedBlob(t.Context(), Empty) })
-	shared.count(0, "it again", func() error { return shared.PushSharedBlob(t.Context(), Empty) })
-	shared.ForgetSharedBlobs()
-	shared.count(1, "it, forgotten", func() error { return shared.PushSharedBlob(t.Context(), Empty) })
 }
 
-// What goes wrong once is no reason to take two requests for ever.
-func TestABlobThatIsRefused(t *testing.T) {
+func TestPushSharedBlob_WritesOnceUntilForgotten(t *testing.T) {
+	f := newFixture(t)
+	push := func() error { return f.repo.PushSharedBlob(t.Context(), EmptyConfig) }
+	f.wantRequests(2, "a shared blob", push)
+	f.wantRequests(0, "the same blob again", push)
+	f.repo.ForgetSharedBlobs()
+	f.wantRequests(2, "the same blob after ForgetSharedBlobs", push)
+	if !f.hasBlob(EmptyConfig) {
+		t.Error("the registry does not have the blob")
+	}
+}
+
+// One failed upload does not prevent the next one.
+func TestPushBlob_ReturnsFaultAndSucceedsAfterwards(t *testing.T) {
 	for name, fault := range map[string]registrytest.Fault{
-		"not allowed":  registrytest.Status(403, "DENIED"),
-		"quota":        registrytest.Status(413, "DENIED"),
-		"full":         registrytest.Status(507, "UNKNOWN"),
-		"broken":       registrytest.Status(500, "UNKNOWN"),
-		"cut off":      registrytest.HangupDuring,
-		"hung up":      registrytest.Hangup,
-		"busy":         registrytest.Status(429, "TOOMANYREQUESTS", "Retry-After", "3"),
-		"wrong digest": registrytest.Status(400, "DIGEST_INVALID"),
+		"status 403":              registrytest.Answer(403, "DENIED"),
+		"status 413, quota":       registrytest.Answer(413, "DENIED"),
+		"status 507, disk full":   registrytest.Answer(507, "UNKNOWN"),
+		"status 500":              registrytest.Answer(500, "UNKNOWN"),
+		"upload cut off":          registrytest.CutOff,
+		"no response":             registrytest.Drop,
+		"status 429, Retry-After": registrytest.Answer(429, "TOOMANYREQUESTS", "Retry-After", "3"),
+		"status 400, digest":      registrytest.Answer(400, "DIGEST_INVALID"),
 	} {
-		w, b := newWorld(t), blob("a")
-		w.Fail(fault)
-		if err := w.PushBlob(t.Context(), b); err == nil || name != "wrong digest" && !Unavailable(err) {
+		f, blob := newFixture(t), newBlob("a")
+		f.server.Set(registrytest.Always(fault))
+		if err := f.repo.PushBlob(t.Context(), blob); err == nil || name != "status 400, digest" && !Unavailable(err) {
 			t.Errorf("%s: got %v", name, err)
 		}
-		if err := w.PushSharedBlob(t.Context(), b); err == nil {
-			t.Errorf("%s: it is shared", name)
+		if err := f.repo.PushSharedBlob(t.Context(), blob); err == nil {
+			t.Errorf("%s: PushSharedBlob returned no error", name)
 		}
-		w.Fail(nil)
-		w.count(1, name+", and then not", func() error { return w.PushSharedBlob(t.Context(), b) })
+		f.server.Set(nil)
+		f.wantRequests(2, "a blob after the fault "+name, func() error { return f.repo.PushSharedBlob(t.Context(), blob) })
 	}
-	w := newWorld(t)
-	w.Fail(registrytest.Status(403, "DENIED"))
-	if err := w.PushBlob(t.Context(), blob("a")); !strings.Contains(fmt.Sprint(err), "as told") {
-		t.Errorf("what the registry says of it is not in %v", err)
+	f := newFixture(t)
+	f.server.Set(registrytest.Always(registrytest.Answer(403, "DENIED")))
+	if err := f.repo.PushBlob(t.Context(), newBlob("a")); !strings.Contains(fmt.Sprint(err), registrytest.Message) {
+		t.Errorf("the error lacks the message of the registry: %v", err)
 	}
 }
 
-func TestAManifestThatIsRefused(t *testing.T) {
-	for name, status := range map[string]int{"not allowed": 403, "broken": 500, "a tag that stays": 409, "accepted, not stored": 202} {
-		w := newWorld(t)
-		w.Fail(registrytest.Where(registrytest.Asks(http.MethodPut, "/manifests/"), registrytest.Status(status, "DENIED")))
-		if err := w.PushManifest(t.Context(), manifest(t, "x", nil), "tag"); err == nil {
+func TestPushManifest_ReturnsRejection(t *testing.T) {
+	for name, status := range map[string]int{"forbidden": 403, "server error": 500, "immutable tag": 409, "202 instead of 201": 202} {
+		f := newFixture(t)
+		f.server.Set(registrytest.When(registrytest.Request(http.MethodPut, "/manifests/"), registrytest.Answer(status, "DENIED")))
+		if err := f.repo.PushManifest(t.Context(), newManifest(t, "x", nil), "tag"); err == nil {
 			t.Errorf("%s: got no error", name)
 		}
-		subject := manifest(t, "subject", nil)
-		if err := w.PushReferrer(t.Context(), attachment(t, subject, 0), subject.Descriptor.Digest); !Unavailable(err) || IsNotFound(err) || !strings.Contains(err.Error(), "as told") {
-			t.Errorf("%s: of a referrer, got %v", name, err)
+		subject := newManifest(t, "subject", nil)
+		if err := f.repo.PushReferrer(t.Context(), newReferrer(t, subject, 0), subject.Descriptor.Digest); !Unavailable(err) || IsNotFound(err) || !strings.Contains(err.Error(), registrytest.Message) {
+			t.Errorf("%s: PushReferrer returned %v", name, err)
 		}
 	}
 }
 
-func TestAReferrerIsFoundByItsSubject(t *testing.T) {
-	for name, w := range map[string]*world{"with referrers": newWorld(t), "without": newWorldWithoutReferrers(t)} {
+func TestPushReferrer_ListsManifestUnderSubject(t *testing.T) {
+	for name, f := range map[string]*fixture{"with referrers API": newFixture(t), "without referrers API": newFixtureWithoutReferrers(t)} {
 		t.Run(name, func(t *testing.T) {
-			w.T = t
-			subject := manifest(t, "subject", nil)
-			for n := range 3 { // the first makes the repository
-				one := attachment(t, subject, n)
-				if err := w.PushReferrer(t.Context(), one, subject.Descriptor.Digest); err != nil {
+			f.t = t
+			subject := newManifest(t, "subject", nil)
+			for n := range 3 { // the first referrer creates the repository
+				referrer := newReferrer(t, subject, n)
+				if err := f.repo.PushReferrer(t.Context(), referrer, subject.Descriptor.Digest); err != nil {
 					t.Fatal(err)
 				}
-				if found := w.referrersOf(subject.Descriptor.Digest); len(found) != n+1 || !slices.Contains(found, one.Descriptor.Digest) {
+				if found := f.referrersOf(subject.Descriptor.Digest); len(found) != n+1 || !slices.Contains(found, referrer.Descriptor.Digest) {
 					t.Errorf("got %v", found)
 				}
 			}
-			fallback := w.Do(http.MethodGet, "/v2/prod/manifests/sha256-"+subject.Descriptor.Digest.Encoded(), nil, nil).Code
-			if (fallback == http.StatusOK) != (name == "without") {
-				t.Errorf("asked for the fallback tag, got status %d", fallback)
+			if status, _ := f.fallbackTag(subject); (status == http.StatusOK) != (name == "without referrers API") {
+				t.Errorf("the fallback tag has status %d", status)
 			}
 		})
 	}
 }
 
-// A registry that lists referrers, is not asked to by any fault of a moment.
-func TestAFaultDoesNotLookLikeARegistryWithoutReferrers(t *testing.T) {
-	subject := manifest(t, "subject", nil)
+// A single failed request must not make the client write the fallback tag for
+// the lifetime of the process.
+func TestPushReferrer_FaultDoesNotDisableReferrersAPI(t *testing.T) {
+	subject := newManifest(t, "subject", nil)
 	for name, fault := range map[string]registrytest.Fault{
-		"broken":      registrytest.Status(500, "UNKNOWN"),
-		"not allowed": registrytest.Status(403, "DENIED"),
-		"hung up":     registrytest.Hangup,
-		"no answer":   registrytest.HangupAfter,
-		"swallowed":   registrytest.Swallow,
+		"status 500":         registrytest.Answer(500, "UNKNOWN"),
+		"status 403":         registrytest.Answer(403, "DENIED"),
+		"no response":        registrytest.Drop,
+		"response dropped":   registrytest.DropResponse,
+		"write not executed": registrytest.Swallow,
 	} {
 		for n := 1; ; n++ {
-			w, failed := newWorld(t), new(atomic.Bool)
-			w.Fail(registrytest.Nth(n, func(i int, rw http.ResponseWriter, r *http.Request, registry http.Handler) {
+			f, failed := newFixture(t), new(atomic.Bool)
+			f.server.Set(registrytest.Nth(n, func(rw http.ResponseWriter, r *http.Request, registry http.Handler) {
 				failed.Store(true)
-				fault(i, rw, r, registry)
+				fault(rw, r, registry)
 			}))
-			err := w.PushReferrer(t.Context(), attachment(t, subject, 0), subject.Descriptor.Digest)
+			err := f.repo.PushReferrer(t.Context(), newReferrer(t, subject, 0), subject.Descriptor.Digest)
 			if !failed.Load() {
 				break
 			}
-			if found := w.referrersOf(subject.Descriptor.Digest); err == nil && len(found) != 1 {
-				t.Errorf("%s, request %d: it is said to be there, and is not", name, n)
+			if found := f.referrersOf(subject.Descriptor.Digest); err == nil && len(found) != 1 {
+				t.Errorf("%s, request %d: PushReferrer succeeded and the referrer is not listed", name, n)
 			}
-			w.Fail(nil)
-			if err := w.PushReferrer(t.Context(), attachment(t, subject, 1), subject.Descriptor.Digest); err != nil {
-				t.Errorf("%s, request %d: and then %v", name, n, err)
+			f.server.Set(nil)
+			if err := f.repo.PushReferrer(t.Context(), newReferrer(t, subject, 1), subject.Descriptor.Digest); err != nil {
+				t.Errorf("%s, request %d: the next PushReferrer returned %v", name, n, err)
 			}
-			if got := w.Do(http.MethodGet, "/v2/prod/manifests/sha256-"+subject.Descriptor.Digest.Encoded(), nil, nil).Code; got == http.StatusOK {
-				t.Errorf("%s, request %d: it wrote the fallback tag", name, n)
+			if status, _ := f.fallbackTag(subject); status == http.StatusOK {
+				t.Errorf("%s, request %d: the client wrote the fallback tag", name, n)
 			}
 		}
 	}
 }
 
-// Whatever the way in which it says so.
-func TestARegistryThatDoesNotKnowTheRepositoryWhenAskedForReferrers(t *testing.T) {
-	w := newWorldWithoutReferrers(t)
-	w.Fail(registrytest.Where(registrytest.Asks(http.MethodGet, "/referrers/"), registrytest.Status(404, "NAME_UNKNOWN")))
-	subject := w.pushed("subject")
-	one := attachment(t, subject, 0)
-	if err := w.PushReferrer(t.Context(), one, subject.Descriptor.Digest); err != nil {
+// Some registries answer NAME_UNKNOWN if they lack the referrers API.
+func TestPushReferrer_UsesFallbackTagAfterNameUnknown(t *testing.T) {
+	f := newFixtureWithoutReferrers(t)
+	f.server.Set(registrytest.When(registrytest.Request(http.MethodGet, "/referrers/"), registrytest.Answer(404, "NAME_UNKNOWN")))
+	subject := f.addManifest("subject")
+	referrer := newReferrer(t, subject, 0)
+	if err := f.repo.PushReferrer(t.Context(), referrer, subject.Descriptor.Digest); err != nil {
 		t.Fatal(err)
 	}
-	if got := w.Do(http.MethodGet, "/v2/prod/manifests/sha256-"+subject.Descriptor.Digest.Encoded(), nil, nil); !strings.Contains(got.Body.String(), one.Descriptor.Digest.Encoded()) {
-		t.Errorf("got %s", got.Body)
+	if _, index := f.fallbackTag(subject); !strings.Contains(string(index), referrer.Descriptor.Digest.Encoded()) {
+		t.Errorf("the fallback tag is %s", index)
 	}
 }
 
-func TestAReferrerThatTheRegistryDoesNotListIsAnError(t *testing.T) {
-	for name, w := range map[string]*world{"with referrers": newWorld(t), "without": newWorldWithoutReferrers(t)} {
-		subject := manifest(t, "subject", nil)
-		w.pushed("other")
-		w.Fail(registrytest.Swallow)
-		if err := w.PushReferrer(t.Context(), attachment(t, subject, 0), subject.Descriptor.Digest); err == nil || !strings.Contains(err.Error(), "does not list") {
+func TestPushReferrer_FailsIfReferrerIsNotListed(t *testing.T) {
+	for name, f := range map[string]*fixture{"with referrers API": newFixture(t), "without referrers API": newFixtureWithoutReferrers(t)} {
+		subject := newManifest(t, "subject", nil)
+		f.addManifest("other")
+		f.server.Set(registrytest.Always(registrytest.Swallow))
+		if err := f.repo.PushReferrer(t.Context(), newReferrer(t, subject, 0), subject.Descriptor.Digest); err == nil || !strings.Contains(err.Error(), "does not list") {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
 }
 
-// The index under the fallback tag is read, changed and written: two who do that
-// at a time lose something.
-func TestWritersOfOneFallbackTagLoseNothing(t *testing.T) {
+// Adding to the fallback tag means to read, change and write an index. Without
+// locks, concurrent writers would lose referrers.
+func TestPushReferrer_ConcurrentWritersLoseNoReferrer(t *testing.T) {
 	const processes, each = 3, 4
 	server := registrytest.NewWithoutReferrers(t)
-	shared := &mutex{}
-	first := in(t, server, NewClient(Options{}))
-	subject := first.pushed("subject")
+	shared := &sharedLocks{}
+	first := newFixtureOn(t, server, NewClient(Options{}))
+	subject := first.addManifest("subject")
 	var group sync.WaitGroup
-	made := make([]digest.Digest, 0, processes*each)
+	pushed := make([]digest.Digest, 0, processes*each)
 	for process := range processes {
-		repository := first.by(NewClient(Options{Locks: shared}))
+		repository := first.repositoryOf(NewClient(Options{Locks: shared}))
 		for i := range each {
-			one := attachment(t, subject, process*each+i)
-			made = append(made, one.Descriptor.Digest)
+			referrer := newReferrer(t, subject, process*each+i)
+			pushed = append(pushed, referrer.Descriptor.Digest)
 			group.Go(func() {
-				if err := repository.PushReferrer(t.Context(), one, subject.Descriptor.Digest); err != nil {
+				if err := repository.PushReferrer(t.Context(), referrer, subject.Descriptor.Digest); err != nil {
 					t.Error(err)
 				}
 			})
@@ -201,17 +188,17 @@ func TestWritersOfOneFallbackTagLoseNothing(t *testing.T) {
 	}
 	group.Wait()
 	var index ocispec.Index
-	body := server.Do(http.MethodGet, "/v2/prod/manifests/sha256-"+subject.Descriptor.Digest.Encoded(), nil, nil).Body
-	if err := json.Unmarshal(body.Bytes(), &index); err != nil {
+	_, body := first.fallbackTag(subject)
+	if err := json.Unmarshal(body, &index); err != nil {
 		t.Fatal(err)
 	}
-	for _, one := range made {
-		if !slices.ContainsFunc(index.Manifests, func(d ocispec.Descriptor) bool { return d.Digest == one && d.ArtifactType == "application/x" }) {
-			t.Errorf("%s is lost", one)
+	for _, referrer := range pushed {
+		if !slices.ContainsFunc(index.Manifests, func(d ocispec.Descriptor) bool { return d.Digest == referrer && d.ArtifactType == "application/x" }) {
+			t.Errorf("referrer %s is lost", referrer)
 		}
 	}
-	if len(shared.names) != processes*each || len(slices.Compact(shared.names)) != 1 || len(index.Manifests) != len(made) {
-		t.Errorf("%d referrers under locks %v", len(index.Manifests), shared.names)
+	if len(shared.names) != processes*each || len(slices.Compact(shared.names)) != 1 || len(index.Manifests) != len(pushed) {
+		t.Errorf("got %d referrers and locks %v", len(index.Manifests), shared.names)
 	}
 }
 
@@ -221,54 +208,53 @@ func (f locksFunc) Do(ctx context.Context, lock string, do func(context.Context)
 	return f(ctx, lock, do)
 }
 
-func TestNothingIsWrittenWithoutTheLock(t *testing.T) {
-	refused := errors.New("somebody else has it")
+func TestPushReferrer_WritesNothingWithoutLock(t *testing.T) {
+	refused := errors.New("another process holds the lock")
 	for name, tc := range map[string]struct {
 		locks Locks
 		want  error
 	}{
-		"refused": {locksFunc(func(context.Context, string, func(context.Context) error) error { return refused }), refused},
-		"lost": {locksFunc(func(ctx context.Context, _ string, do func(context.Context) error) error {
+		"lock not acquired": {locksFunc(func(context.Context, string, func(context.Context) error) error { return refused }), refused},
+		"lock lost": {locksFunc(func(ctx context.Context, _ string, do func(context.Context) error) error {
 			ctx, cancel := context.WithCancel(ctx)
 			cancel()
 			return do(ctx)
 		}), context.Canceled},
 	} {
-		w := in(t, registrytest.NewWithoutReferrers(t), NewClient(Options{Locks: tc.locks}))
-		subject := w.pushed("subject")
-		if err := w.PushReferrer(t.Context(), attachment(t, subject, 0), subject.Descriptor.Digest); !errors.Is(err, tc.want) {
+		f := newFixtureOn(t, registrytest.NewWithoutReferrers(t), NewClient(Options{Locks: tc.locks}))
+		subject := f.addManifest("subject")
+		if err := f.repo.PushReferrer(t.Context(), newReferrer(t, subject, 0), subject.Descriptor.Digest); !errors.Is(err, tc.want) {
 			t.Errorf("%s: got %v", name, err)
 		}
-		if found := w.referrersOf(subject.Descriptor.Digest); len(found) != 0 {
-			t.Errorf("%s: wrote %v", name, found)
+		if found := f.referrersOf(subject.Descriptor.Digest); len(found) != 0 {
+			t.Errorf("%s: the client wrote %v", name, found)
 		}
 	}
-	// A registry that lists referrers needs none.
-	w := in(t, registrytest.New(t), NewClient(Options{Locks: locksFunc(func(context.Context, string, func(context.Context) error) error { return refused })}))
-	subject := w.pushed("subject")
-	if err := w.PushReferrer(t.Context(), attachment(t, subject, 0), subject.Descriptor.Digest); err != nil {
+	// With the referrers API, no lock is needed.
+	f := newFixtureOn(t, registrytest.New(t), NewClient(Options{Locks: locksFunc(func(context.Context, string, func(context.Context) error) error { return refused })}))
+	subject := f.addManifest("subject")
+	if err := f.repo.PushReferrer(t.Context(), newReferrer(t, subject, 0), subject.Descriptor.Digest); err != nil {
 		t.Error(err)
 	}
 }
 
-// A goroutine that waits for one of this process gives up when it is told to.
-func TestALockIsNotWaitedForLongerThanTheContext(t *testing.T) {
-	l := newLocks(nil)
-	has, done, finished := make(chan struct{}), make(chan struct{}), make(chan error)
+func TestReferrerLocks_WaitingEndsWithContext(t *testing.T) {
+	l := newReferrerLocks(nil)
+	held, release, finished := make(chan struct{}), make(chan struct{}), make(chan error)
 	go func() {
-		finished <- l.do(context.Background(), "a", func(context.Context) error { close(has); <-done; return nil })
+		finished <- l.do(context.Background(), "a", func(context.Context) error { close(held); <-release; return nil })
 	}()
-	<-has
+	<-held
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := l.do(ctx, "a", func(context.Context) error { t.Error("two have it"); return nil }); !errors.Is(err, context.Canceled) {
+	if err := l.do(ctx, "a", func(context.Context) error { t.Error("two goroutines hold one lock"); return nil }); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	close(done)
+	close(release)
 	if err := <-finished; err != nil {
 		t.Error(err)
 	}
 	if err := l.do(t.Context(), "a", func(context.Context) error { return nil }); err != nil {
-		t.Errorf("it was not given back: %v", err)
+		t.Errorf("the lock was not released: %v", err)
 	}
 }

@@ -16,20 +16,20 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/oci/registry/registrytest"
 )
 
-func TestWhatIsReadIsWhatWasPushed(t *testing.T) {
-	w := newWorld(t)
-	want, layer := w.pushed("x"), w.uploaded("x")
+func TestManifestAndBlob_ReturnWrittenContent(t *testing.T) {
+	f := newFixture(t)
+	want, layer := f.addManifest("x"), f.addBlob("x")
 	for _, reference := range []string{"tag", want.Descriptor.Digest.String()} {
-		w.count(1, "reading "+reference, func() error {
-			got, err := w.Manifest(t.Context(), reference)
+		f.wantRequests(1, "reading "+reference, func() error {
+			got, err := f.repo.Manifest(t.Context(), reference)
 			if !bytes.Equal(got.Content, want.Content) || got.Descriptor.Digest != want.Descriptor.Digest || got.Descriptor.MediaType != want.Descriptor.MediaType {
 				t.Errorf("got %+v", got)
 			}
 			return err
 		})
 	}
-	w.count(1, "reading a blob", func() error {
-		got, err := w.Blob(t.Context(), layer.Descriptor, layer.Descriptor.Size)
+	f.wantRequests(1, "reading a blob", func() error {
+		got, err := f.repo.Blob(t.Context(), layer.Descriptor, layer.Descriptor.Size)
 		if !bytes.Equal(got, layer.Content) {
 			t.Errorf("got %q", got)
 		}
@@ -37,123 +37,124 @@ func TestWhatIsReadIsWhatWasPushed(t *testing.T) {
 	})
 }
 
-func TestWhatIsNotThereIsNotFound(t *testing.T) {
-	w := newWorld(t)
-	missing := blob("missing").Descriptor
+func TestManifestAndBlob_MissingContentIsNotFound(t *testing.T) {
+	f := newFixture(t)
+	missing := newBlob("missing").Descriptor
 	for name, read := range map[string]func() error{
-		"a tag":    func() error { _, err := w.Manifest(t.Context(), "missing"); return err },
-		"a digest": func() error { _, err := w.Manifest(t.Context(), missing.Digest.String()); return err },
-		"a blob":   func() error { _, err := w.Blob(t.Context(), missing, 100); return err },
+		"tag":    func() error { _, err := f.repo.Manifest(t.Context(), "missing"); return err },
+		"digest": func() error { _, err := f.repo.Manifest(t.Context(), missing.Digest.String()); return err },
+		"blob":   func() error { _, err := f.repo.Blob(t.Context(), missing, 100); return err },
 	} {
-		for range 2 { // the repository is not there either, at first
+		for range 2 { // at first, the repository does not exist either
 			if err := read(); !IsNotFound(err) || Unavailable(err) {
 				t.Errorf("%s: got %v", name, err)
 			}
 		}
-		w.pushed("x")
+		f.addManifest("x")
 	}
-	if found, err := w.Referrers(t.Context(), missing.Digest); err != nil || len(found) != 0 {
+	if found, err := f.repo.Referrers(t.Context(), missing.Digest); err != nil || len(found) != 0 {
 		t.Errorf("referrers: got %v and %v", found, err)
 	}
 }
 
-func grown(_ http.Header, body []byte) []byte { return append(bytes.Clone(body), ' ') }
-func other(_ http.Header, body []byte) []byte {
+func appendSpace(_ http.Header, body []byte) []byte { return append(bytes.Clone(body), ' ') }
+func changeFirstByte(_ http.Header, body []byte) []byte {
 	return bytes.Replace(body, body[:1], []byte("\x01"), 1)
 }
 
-// short does not say how long it is, and is shorter than it should be.
-func short(_ int, w http.ResponseWriter, r *http.Request, registry http.Handler) {
+// sendFirstByte sends a chunked response with only the first byte of the body.
+func sendFirstByte(w http.ResponseWriter, r *http.Request, registry http.Handler) {
 	if r.Method == http.MethodHead {
 		registry.ServeHTTP(w, r)
 		return
 	}
-	answer := httptest.NewRecorder()
-	registry.ServeHTTP(answer, r)
-	for name, values := range answer.Header() {
+	response := httptest.NewRecorder()
+	registry.ServeHTTP(response, r)
+	for name, values := range response.Header() {
 		if name != "Content-Length" {
 			w.Header()[name] = values
 		}
 	}
-	_, _ = w.Write(answer.Body.Bytes()[:1])
+	_, _ = w.Write(response.Body.Bytes()[:1])
 	w.(http.Flusher).Flush()
 }
 
-// Neither the registry nor what is between is trusted with content.
-func TestWhatIsNotWhatTheDigestSaysIsRefused(t *testing.T) {
-	w := newWorld(t)
-	m, layer := w.pushed("content"), w.uploaded("content")
+// The client trusts neither the registry nor a proxy with content.
+func TestManifestAndBlob_RejectDigestMismatch(t *testing.T) {
+	f := newFixture(t)
+	m, layer := f.addManifest("content"), f.addBlob("content")
 	for name, fault := range map[string]registrytest.Fault{
-		"other content":      registrytest.Changed(other),
-		"more content":       registrytest.Changed(grown),
-		"no content":         registrytest.Changed(func(http.Header, []byte) []byte { return nil }),
-		"chunked, too short": short,
-		"another digest": registrytest.Changed(func(h http.Header, b []byte) []byte {
-			h.Set("Docker-Content-Digest", blob("y").Descriptor.Digest.String())
+		"changed content":   registrytest.Tamper(changeFirstByte),
+		"longer content":    registrytest.Tamper(appendSpace),
+		"empty content":     registrytest.Tamper(func(http.Header, []byte) []byte { return nil }),
+		"chunked, one byte": sendFirstByte,
+		"other digest in header": registrytest.Tamper(func(h http.Header, b []byte) []byte {
+			h.Set("Docker-Content-Digest", newBlob("y").Descriptor.Digest.String())
 			return b
 		}),
-		"a digest of no kind": registrytest.Changed(func(h http.Header, b []byte) []byte { h.Set("Docker-Content-Digest", "sha1:abc"); return b }),
-		"half":                registrytest.Half,
-		"no end":              registrytest.Endless,
-		"hidden, and other":   registrytest.Changed(func(h http.Header, b []byte) []byte { h.Del("Docker-Content-Digest"); return other(h, b) }),
+		"invalid digest in header":  registrytest.Tamper(func(h http.Header, b []byte) []byte { h.Set("Docker-Content-Digest", "sha1:abc"); return b }),
+		"truncated response":        registrytest.TruncateResponse,
+		"endless response":          registrytest.Endless,
+		"changed, no digest header": registrytest.Tamper(func(h http.Header, b []byte) []byte { h.Del("Docker-Content-Digest"); return changeFirstByte(h, b) }),
 	} {
-		w.Fail(fault)
-		for what, read := range map[string]func() ([]byte, error){
-			"by digest": func() ([]byte, error) {
-				got, err := w.Manifest(t.Context(), m.Descriptor.Digest.String())
+		f.server.Set(registrytest.Always(fault))
+		for operation, read := range map[string]func() ([]byte, error){
+			"manifest by digest": func() ([]byte, error) {
+				got, err := f.repo.Manifest(t.Context(), m.Descriptor.Digest.String())
 				return got.Content, err
 			},
-			"by tag": func() ([]byte, error) { got, err := w.Manifest(t.Context(), "tag"); return got.Content, err },
-			"a blob": func() ([]byte, error) { return w.Blob(t.Context(), layer.Descriptor, 100) },
+			"manifest by tag": func() ([]byte, error) { got, err := f.repo.Manifest(t.Context(), "tag"); return got.Content, err },
+			"blob":            func() ([]byte, error) { return f.repo.Blob(t.Context(), layer.Descriptor, 100) },
 		} {
-			if name == "hidden, and other" && what == "by tag" {
-				continue // a tag says nothing of content
+			if name == "changed, no digest header" && operation == "manifest by tag" {
+				continue // without the header, nothing says which content a tag has
 			}
 			got, err := read()
 			if err == nil || got != nil || IsNotFound(err) {
-				t.Errorf("%s, %s: got %q and %v", what, name, got, err)
+				t.Errorf("%s, %s: got %q and %v", operation, name, got, err)
 			}
-			if interrupted := name == "half" || name == "chunked, too short"; err != nil && interrupted != Unavailable(err) {
-				t.Errorf("%s, %s: unavailable is %t: %v", what, name, !interrupted, err)
+			if interrupted := name == "truncated response" || name == "chunked, one byte"; err != nil && interrupted != Unavailable(err) {
+				t.Errorf("%s, %s: unavailable is %t: %v", operation, name, !interrupted, err)
 			}
 		}
 	}
 }
 
-func TestWhatIsLongerThanItMayBeIsNotRead(t *testing.T) {
-	w := newWorld(t)
-	layer := w.uploaded("0123456789")
-	w.count(0, "reading what is too long", func() error {
-		if got, err := w.Blob(t.Context(), layer.Descriptor, 9); err == nil {
+func TestManifestAndBlob_RejectTooLongContent(t *testing.T) {
+	f := newFixture(t)
+	layer := f.addBlob("0123456789")
+	f.wantRequests(0, "a blob above the limit", func() error {
+		if got, err := f.repo.Blob(t.Context(), layer.Descriptor, 9); err == nil {
 			t.Errorf("got %q", got)
 		}
 		return nil
 	})
-	w.pushed(strings.Repeat("x", 10))
-	w.Fail(registrytest.Changed(func(h http.Header, _ []byte) []byte {
+	f.addManifest(strings.Repeat("x", 10))
+	f.server.Set(registrytest.Always(registrytest.Tamper(func(h http.Header, _ []byte) []byte {
 		body := bytes.Repeat([]byte(" "), maxMetadata+1)
 		h.Set("Docker-Content-Digest", digest.FromBytes(body).String())
 		return body
-	}))
-	if got, err := w.Manifest(t.Context(), "tag"); err == nil || Unavailable(err) {
+	})))
+	if got, err := f.repo.Manifest(t.Context(), "tag"); err == nil || Unavailable(err) {
 		t.Errorf("got %d bytes and %v", len(got.Content), err)
 	}
 }
 
-// A descriptor is anybody's, and its digest becomes a part of the URL.
-func TestADigestThatIsNoneIsNotAskedFor(t *testing.T) {
-	w := newWorld(t)
+// Descriptors come from untrusted manifests, and the digest becomes a part of the
+// URL.
+func TestManifestAndBlob_SendNoRequestForInvalidReference(t *testing.T) {
+	f := newFixture(t)
 	for _, digest := range []digest.Digest{"", "x", "sha256", "sha256:abc", "../manifests/tag", "sha256:../../../v2/other/blobs/x", "sha1:0000000000000000000000000000000000000000"} {
-		w.count(0, string(digest), func() error {
-			if got, err := w.Blob(t.Context(), ocispec.Descriptor{Digest: digest, Size: 1}, 100); err == nil {
+		f.wantRequests(0, string(digest), func() error {
+			if got, err := f.repo.Blob(t.Context(), ocispec.Descriptor{Digest: digest, Size: 1}, 100); err == nil {
 				t.Errorf("%q: got %q", digest, got)
 			}
 			return nil
 		})
 	}
 	for _, reference := range []string{"", "..", "a/b", "a b", "@", "@x", "a:b:c", "other.example/x:y", strings.Repeat("a", 129)} {
-		w.count(0, reference, func() error {
-			if got, err := w.Manifest(t.Context(), reference); err == nil {
+		f.wantRequests(0, reference, func() error {
+			if got, err := f.repo.Manifest(t.Context(), reference); err == nil {
 				t.Errorf("%q: got %q", reference, got.Content)
 			}
 			return nil
@@ -161,63 +162,61 @@ func TestADigestThatIsNoneIsNotAskedFor(t *testing.T) {
 	}
 }
 
-// What an error says of the thing that was asked for decides what is done next.
-func TestErrorsThatTellNothingOfWhatWasAskedFor(t *testing.T) {
-	w := newWorld(t)
-	w.pushed("x")
+func TestManifest_ClassifiesErrors(t *testing.T) {
+	f := newFixture(t)
+	f.addManifest("x")
 	for name, tc := range map[string]struct {
 		fault                 registrytest.Fault
 		unavailable, notFound bool
 	}{
-		"not found":           {registrytest.Status(404, "MANIFEST_UNKNOWN"), false, true},
-		"no such repository":  {registrytest.Status(404, "NAME_UNKNOWN"), false, true},
-		"not authenticated":   {registrytest.Status(401, "UNAUTHORIZED"), true, false},
-		"basic, and no user":  {registrytest.Status(401, "UNAUTHORIZED", "Www-Authenticate", `Basic realm="x"`), true, false},
-		"not allowed":         {registrytest.Status(403, "DENIED"), true, false},
-		"too many":            {registrytest.Status(429, "TOOMANYREQUESTS"), true, false},
-		"too many, wait":      {registrytest.Status(429, "TOOMANYREQUESTS", "Retry-After", "7"), true, false},
-		"broken":              {registrytest.Status(500, "UNKNOWN"), true, false},
-		"no upstream":         {registrytest.Status(502, "UNKNOWN"), true, false},
-		"busy":                {registrytest.Status(503, "UNAVAILABLE", "Retry-After", "7"), true, false},
-		"full":                {registrytest.Status(507, "DENIED"), true, false},
-		"hung up":             {registrytest.Hangup, true, false},
-		"hung up in between":  {registrytest.Half, true, false},
-		"other content":       {registrytest.Changed(other), false, false},
-		"a response too long": {registrytest.Endless, false, false},
+		"manifest unknown":         {registrytest.Answer(404, "MANIFEST_UNKNOWN"), false, true},
+		"repository unknown":       {registrytest.Answer(404, "NAME_UNKNOWN"), false, true},
+		"status 401":               {registrytest.Answer(401, "UNAUTHORIZED"), true, false},
+		"Basic challenge, no user": {registrytest.Answer(401, "UNAUTHORIZED", "Www-Authenticate", `Basic realm="x"`), true, false},
+		"status 403":               {registrytest.Answer(403, "DENIED"), true, false},
+		"status 429":               {registrytest.Answer(429, "TOOMANYREQUESTS"), true, false},
+		"status 429, Retry-After":  {registrytest.Answer(429, "TOOMANYREQUESTS", "Retry-After", "7"), true, false},
+		"status 500":               {registrytest.Answer(500, "UNKNOWN"), true, false},
+		"status 502":               {registrytest.Answer(502, "UNKNOWN"), true, false},
+		"status 503, Retry-After":  {registrytest.Answer(503, "UNAVAILABLE", "Retry-After", "7"), true, false},
+		"status 507":               {registrytest.Answer(507, "DENIED"), true, false},
+		"no response":              {registrytest.Drop, true, false},
+		"truncated response":       {registrytest.TruncateResponse, true, false},
+		"changed content":          {registrytest.Tamper(changeFirstByte), false, false},
+		"endless response":         {registrytest.Endless, false, false},
 	} {
-		w.Fail(nil)
-		w := in(t, w.Server, NewClient(Options{}))
-		w.Fail(tc.fault)
-		_, err := w.Manifest(t.Context(), "tag")
+		f.server.Set(nil)
+		f := newFixtureOn(t, f.server, NewClient(Options{}))
+		f.server.Set(registrytest.Always(tc.fault))
+		_, err := f.repo.Manifest(t.Context(), "tag")
 		if err == nil || Unavailable(err) != tc.unavailable || IsNotFound(err) != tc.notFound {
-			t.Errorf("%s: unavailable is %t, not found is %t: %v", name, Unavailable(err), IsNotFound(err), err)
+			t.Errorf("%s: Unavailable is %t, IsNotFound is %t: %v", name, Unavailable(err), IsNotFound(err), err)
 		}
-		found, err := w.Referrers(t.Context(), nobody)
-		if (err == nil) != tc.notFound && name != "other content" || len(found) != 0 {
+		found, err := f.repo.Referrers(t.Context(), placeholderDigest)
+		if (err == nil) != tc.notFound && name != "changed content" || len(found) != 0 {
 			t.Errorf("%s: got referrers %v and %v", name, found, err)
 		}
 	}
 	if Unavailable(nil) || IsNotFound(nil) || Unavailable(errors.New("x")) {
-		t.Error("what is no such error is one")
+		t.Error("nil or an unknown error is classified")
 	}
 }
 
-// Nobody waits for longer than they want to.
-func TestARegistryThatDoesNotAnswer(t *testing.T) {
-	w := newWorld(t)
-	asked, ctx := make(chan struct{}), t.Context()
-	w.Fail(func(_ int, _ http.ResponseWriter, r *http.Request, _ http.Handler) {
-		asked <- struct{}{}
+func TestManifest_WaitsNoLongerThanContext(t *testing.T) {
+	f := newFixture(t)
+	received, ctx := make(chan struct{}), t.Context()
+	f.server.Set(registrytest.Always(func(_ http.ResponseWriter, r *http.Request, _ http.Handler) {
+		received <- struct{}{}
 		<-r.Context().Done()
-	})
+	}))
 	ctx, cancel := context.WithCancel(ctx)
-	go func() { <-asked; cancel() }()
-	if _, err := w.Manifest(ctx, "tag"); !errors.Is(err, context.Canceled) || !Unavailable(err) {
+	go func() { <-received; cancel() }()
+	if _, err := f.repo.Manifest(ctx, "tag"); !errors.Is(err, context.Canceled) || !Unavailable(err) {
 		t.Errorf("got %v", err)
 	}
 	ctx, cancel = context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
 	defer cancel()
-	if _, err := w.Manifest(ctx, "tag"); !errors.Is(err, context.DeadlineExceeded) || !Unavailable(err) {
+	if _, err := f.repo.Manifest(ctx, "tag"); !errors.Is(err, context.DeadlineExceeded) || !Unavailable(err) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -13,9 +13,10 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/oci/registry/registrytest"
 )
 
-// list answers with referrers, one page after the other.
-func list(pages, each int, link func(page int) string) registrytest.Fault {
-	return registrytest.Where(registrytest.Asks(http.MethodGet, "/referrers/"), func(_ int, w http.ResponseWriter, r *http.Request, _ http.Handler) {
+// servePages answers requests for referrers with pages of a list. link returns
+// the URL of a page.
+func servePages(pages, each int, link func(page int) string) registrytest.Rule {
+	return registrytest.When(registrytest.Request(http.MethodGet, "/referrers/"), func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
 		page := 0
 		_, _ = fmt.Sscan(r.URL.Query().Get("page"), &page)
 		index := ocispec.Index{Manifests: []ocispec.Descriptor{}}
@@ -32,61 +33,62 @@ func list(pages, each int, link func(page int) string) registrytest.Fault {
 	})
 }
 
-func next(page int) string { return fmt.Sprintf("?page=%d", page) }
+func nextPage(page int) string { return fmt.Sprintf("?page=%d", page) }
 
-func TestReferrersOnManyPages(t *testing.T) {
+func TestReferrers_ReadsBoundedNumberOfPages(t *testing.T) {
 	for name, tc := range map[string]struct {
 		pages, each, want int
 		link              func(int) string
 	}{
-		"one page":           {1, 3, 3, next},
-		"three pages":        {3, 2, 6, next},
-		"as many as we take": {10, maxReferrers / 10, maxReferrers, next},
-		"one too many":       {1, maxReferrers + 1, -1, next},
-		"too many pages":     {maxPages + 1, 1, -1, next},
-		"pages without end":  {1 << 30, 0, -1, next},
-		"pages elsewhere":    {2, 1, -1, func(int) string { return "http://other.example/" }},
-		"no page":            {2, 1, -1, func(int) string { return "%" }},
+		"one page":                     {1, 3, 3, nextPage},
+		"three pages":                  {3, 2, 6, nextPage},
+		"as many referrers as allowed": {10, maxReferrers / 10, maxReferrers, nextPage},
+		"one referrer too many":        {1, maxReferrers + 1, -1, nextPage},
+		"one page too many":            {maxPages + 1, 1, -1, nextPage},
+		"endless empty pages":          {1 << 30, 0, -1, nextPage},
+		"link to another host":         {2, 1, -1, func(int) string { return "http://other.example/" }},
+		"invalid link":                 {2, 1, -1, func(int) string { return "%" }},
 	} {
-		w := newWorld(t)
-		w.pushed("x")
-		w.Fail(list(tc.pages, tc.each, tc.link))
-		found, err := w.Referrers(t.Context(), nobody)
+		f := newFixture(t)
+		f.addManifest("x")
+		f.server.Set(servePages(tc.pages, tc.each, tc.link))
+		found, err := f.repo.Referrers(t.Context(), placeholderDigest)
 		if (err != nil) != (tc.want < 0) || err == nil && len(found) != tc.want {
 			t.Errorf("%s: got %d and %v", name, len(found), err)
 		}
 	}
 }
 
-func TestListsOfReferrersThatAreNone(t *testing.T) {
-	w := newWorld(t)
-	w.pushed("x")
+func TestReferrers_RejectsMalformedLists(t *testing.T) {
+	f := newFixture(t)
+	f.addManifest("x")
 	for name, body := range map[string]string{
-		"no JSON":    "x",
-		"half of it": `{"manifests": [`,
-		"too long":   `{"manifests": []` + strings.Repeat(" ", maxMetadata),
+		"not JSON":       "x",
+		"truncated JSON": `{"manifests": [`,
+		"too long":       `{"manifests": []` + strings.Repeat(" ", maxMetadata),
 	} {
-		w.Fail(registrytest.Changed(func(http.Header, []byte) []byte { return []byte(body) }))
-		if found, err := w.Referrers(t.Context(), nobody); err == nil {
+		f.server.Set(registrytest.Always(registrytest.Tamper(func(http.Header, []byte) []byte { return []byte(body) })))
+		if found, err := f.repo.Referrers(t.Context(), placeholderDigest); err == nil {
 			t.Errorf("%s: got %v", name, found)
 		}
 	}
 }
 
-// Some that do not know the repository say so where others say that they do not
-// list referrers.
-func TestARegistryThatIsAskedBeforeTheRepositoryIsThere(t *testing.T) {
-	w := newWorld(t)
-	if found, err := w.Referrers(t.Context(), nobody); err != nil || len(found) != 0 {
+// For a repository that does not exist, a registry may answer as if it had no
+// referrers API.
+func TestPushReferrer_CreatesRepositoryBeforeProbe(t *testing.T) {
+	f := newFixture(t)
+	if found, err := f.repo.Referrers(t.Context(), placeholderDigest); err != nil || len(found) != 0 {
 		t.Fatalf("got %v and %v", found, err)
 	}
-	subject := manifest(t, "subject", nil)
-	one := attachment(t, subject, 0)
-	w.count(5, "the first referrer", func() error { return w.PushReferrer(t.Context(), one, subject.Descriptor.Digest) })
-	w.count(2, "the second", func() error {
-		return w.PushReferrer(t.Context(), attachment(t, subject, 1), subject.Descriptor.Digest)
+	subject := newManifest(t, "subject", nil)
+	f.wantRequests(5, "the first referrer", func() error {
+		return f.repo.PushReferrer(t.Context(), newReferrer(t, subject, 0), subject.Descriptor.Digest)
 	})
-	if found := w.referrersOf(subject.Descriptor.Digest); len(found) != 2 {
+	f.wantRequests(2, "the second referrer", func() error {
+		return f.repo.PushReferrer(t.Context(), newReferrer(t, subject, 1), subject.Descriptor.Digest)
+	})
+	if found := f.referrersOf(subject.Descriptor.Digest); len(found) != 2 {
 		t.Errorf("got %v", found)
 	}
 }

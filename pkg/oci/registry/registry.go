@@ -1,6 +1,6 @@
-// Package registry reads and writes an OCI registry: as few requests as the
-// distribution specification allows, everything bounded, everything verified
-// against its digest.
+// Package registry reads and writes manifests, blobs and referrers of OCI
+// registries through oras-go. The size of every response is bounded, and all
+// content is verified against its digest.
 package registry
 
 import (
@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -23,54 +22,53 @@ import (
 	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
-// ErrNotFound says that there is no such manifest or blob.
+// ErrNotFound means that the registry has no such manifest or blob.
 var ErrNotFound = errdef.ErrNotFound
 
-// Keychains gives the credentials that hold now.
+// Keychains returns the current credentials of registries. The client asks
+// again whenever a registry rejects its credentials, so that credentials can be
+// rotated without a restart.
 type Keychains interface {
 	Keychain(ctx context.Context) (authn.Keychain, error)
 }
 
-// Options say how to reach registries.
+// Options configure a Client.
 type Options struct {
-	// Insecure accepts any certificate, and plain HTTP, like Chains'
-	// storage.oci.repository.insecure.
+	// Insecure accepts any TLS certificate, and registries without TLS. It has
+	// the meaning of Chains' setting storage.oci.repository.insecure.
 	Insecure bool
-	// Keychains may be nil: no credentials.
+	// Keychains returns credentials; nil: requests are anonymous.
 	Keychains Keychains
-	// Locks keeps the writers of other processes away; nil: there are none.
+	// Locks serializes the writers of all processes; nil: this process is the
+	// only writer.
 	Locks Locks
 }
 
-// Client reaches registries. It remembers what each can do.
+// Client connects to registries. It caches which registries speak TLS and which
+// repositories list referrers.
 type Client struct {
 	options   Options
 	transport http.RoundTripper
-	locks     *locks
-	contacts  singleflight.Group // with hosts, the first of each
+	locks     *referrerLocks
+	pings     singleflight.Group // one first request for each registry at a time
 
-	mu           sync.Mutex
-	hosts        map[string]*host
-	repositories map[string]*Repository
-}
-
-// host is what is known of a registry.
-type host struct {
-	plainHTTP bool
-	// refusesSinglePost: it wants blobs in two requests.
-	refusesSinglePost atomic.Bool
+	mu           sync.Mutex             // guards the fields below
+	plainHTTP    map[string]bool        // by registry
+	repositories map[string]*Repository // by name
 }
 
 const (
-	// responseHeaderTimeout bounds how long a registry may think.
+	// responseHeaderTimeout bounds the time until a response starts.
 	responseHeaderTimeout = 20 * time.Second
-	// contactTimeout bounds the first contact with a registry.
-	contactTimeout = 30 * time.Second
+	// pingTimeout bounds the first request to a registry.
+	pingTimeout    = 30 * time.Second
 	maxIdlePerHost = 64
+	// maxRepositories bounds the cache of repositories.
+	maxRepositories = 10_000
 )
 
-// NewClient makes a client. Certificates are verified with those of the system, or
-// of SSL_CERT_FILE and SSL_CERT_DIR.
+// NewClient returns a client. It verifies TLS certificates with the root
+// certificates of the system, or with those of SSL_CERT_FILE and SSL_CERT_DIR.
 func NewClient(options Options) *Client {
 	base, ok := http.DefaultTransport.(*http.Transport)
 	if !ok {
@@ -83,51 +81,51 @@ func NewClient(options Options) *Client {
 		base.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // what Chains' setting says
 	}
 	return &Client{
-		options: options, transport: bounded{base}, locks: newLocks(options.Locks),
-		hosts: map[string]*host{}, repositories: map[string]*Repository{},
+		options: options, transport: limitingTransport{base}, locks: newReferrerLocks(options.Locks),
+		plainHTTP: map[string]bool{}, repositories: map[string]*Repository{},
 	}
 }
 
-// Repository is one repository of a registry, "registry.example/a/b".
+// Repository returns a repository by its name with the registry, such as
+// "registry.example/a/b". It sends a request only for the first repository of a
+// registry.
 func (c *Client) Repository(ctx context.Context, repository string) (*Repository, error) {
 	c.mu.Lock()
-	known := c.repositories[repository]
+	cached := c.repositories[repository]
 	c.mu.Unlock()
-	if known != nil {
-		return known, nil
+	if cached != nil {
+		return cached, nil
 	}
 	parsed, err := ParseRepository(repository)
 	if err != nil {
 		return nil, err
 	}
-	h, err := c.host(ctx, parsed.Registry)
+	plainHTTP, err := c.usesPlainHTTP(ctx, parsed.Registry)
 	if err != nil {
 		return nil, err
 	}
-	r, err := c.newRepository(parsed, h)
+	created, err := c.newRepository(parsed, plainHTTP)
 	if err != nil {
 		return nil, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if known := c.repositories[repository]; known != nil {
-		return known, nil // somebody was faster
+	if cached := c.repositories[repository]; cached != nil {
+		return cached, nil // another goroutine was faster
 	}
 	if len(c.repositories) >= maxRepositories {
-		clear(c.repositories) // what is known of them is soon found out again
+		clear(c.repositories) // the cached facts cost one request each to find again
 	}
-	c.repositories[repository] = r
-	return r, nil
+	c.repositories[repository] = created
+	return created, nil
 }
 
-// maxRepositories bounds what is remembered.
-const maxRepositories = 10_000
-
-// ParseRepository reads the name of a repository, which must name its registry.
+// ParseRepository parses the name of a repository. The name must contain the
+// registry.
 func ParseRepository(repository string) (name.Repository, error) {
 	parsed, err := name.NewRepository(repository, name.StrictValidation)
 	if err == nil {
-		_, err = registry.ParseReference(repository) // which knows that ".." is no component
+		_, err = registry.ParseReference(repository) // rejects the path component "..", which name accepts
 	}
 	if err != nil {
 		return parsed, fmt.Errorf("repository %.300q: %w", repository, err)
@@ -135,7 +133,8 @@ func ParseRepository(repository string) (name.Repository, error) {
 	return parsed, nil
 }
 
-// ParseReference takes "registry/repository:tag" or "…@digest" apart.
+// ParseReference splits "registry/repository:tag" or
+// "registry/repository@digest" into the repository and the tag or digest.
 func ParseReference(reference string) (repository, version string, err error) {
 	parsed, err := name.ParseReference(reference, name.StrictValidation)
 	if err != nil {
@@ -144,78 +143,83 @@ func ParseReference(reference string) (repository, version string, err error) {
 	return parsed.Context().Name(), parsed.Identifier(), nil
 }
 
-// host finds out whether a registry speaks HTTPS, in the way of
-// go-containerregistry: with plain HTTP only on this machine and in private
-// networks, or where Insecure says so.
-func (c *Client) host(ctx context.Context, registry name.Registry) (*host, error) {
+// usesPlainHTTP reports whether a registry speaks HTTP without TLS. As
+// go-containerregistry does, it tries plain HTTP only for registries on this
+// machine and in private networks, or if Options.Insecure is set.
+func (c *Client) usesPlainHTTP(ctx context.Context, registry name.Registry) (bool, error) {
 	c.mu.Lock()
-	known := c.hosts[registry.RegistryStr()]
+	plainHTTP, cached := c.plainHTTP[registry.RegistryStr()]
 	c.mu.Unlock()
-	if known != nil {
-		return known, nil
+	if cached {
+		return plainHTTP, nil
 	}
 	if c.options.Insecure {
 		var err error
 		if registry, err = name.NewRegistry(registry.RegistryStr(), name.Insecure); err != nil {
-			return nil, err
+			return false, err
 		}
 	}
-	contact := c.contacts.DoChan(registry.RegistryStr(), func() (any, error) { // for all who wait
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), contactTimeout)
+	ping := c.pings.DoChan(registry.RegistryStr(), func() (any, error) {
+		// Other goroutines may wait for this request, so it outlives ctx.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), pingTimeout)
 		defer cancel()
 		challenge, err := transport.Ping(ctx, registry, c.transport)
 		if err != nil {
-			return nil, unanswered{fmt.Errorf("registry %s: %w", registry, err)}
+			return false, unavailableError{fmt.Errorf("registry %s: %w", registry, err)}
 		}
-		found := &host{plainHTTP: challenge.Insecure}
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.hosts[registry.RegistryStr()] = found
-		return found, nil
+		c.plainHTTP[registry.RegistryStr()] = challenge.Insecure
+		return challenge.Insecure, nil
 	})
 	select {
-	case result := <-contact:
-		if result.Err != nil {
-			return nil, result.Err
-		}
-		return result.Val.(*host), nil //nolint:forcetypeassert // see above
+	case result := <-ping:
+		plainHTTP, _ := result.Val.(bool)
+		return plainHTTP, result.Err
 	case <-ctx.Done():
-		return nil, fmt.Errorf("registry %s: %w", registry, ctx.Err())
+		return false, fmt.Errorf("registry %s: %w", registry, ctx.Err())
 	}
 }
 
-func (c *Client) newRepository(parsed name.Repository, h *host) (*Repository, error) {
-	r, err := remote.NewRepository(parsed.Name())
-	if err != nil {
-		return nil, err
-	}
-	r.Client = &auth.Client{
+func (c *Client) newRepository(parsed name.Repository, plainHTTP bool) (*Repository, error) {
+	client := &auth.Client{
 		Client:     &http.Client{Transport: c.transport},
 		Cache:      auth.NewCache(),
 		Credential: func(ctx context.Context, _ string) (auth.Credential, error) { return c.credential(ctx, parsed) },
 	}
-	r.PlainHTTP = h.plainHTTP
-	r.MaxMetadataBytes = maxMetadata
-	r.ReferrerListMaxPages = maxPages
-	r.SkipReferrersGC = true // somebody may be reading the index that was
-	return &Repository{name: parsed, remote: r, host: h, locks: c.locks}, nil
+	newRemote := func() (*remote.Repository, error) {
+		r, err := remote.NewRepository(parsed.Name())
+		if err != nil {
+			return nil, err
+		}
+		r.Client = client
+		r.PlainHTTP = plainHTTP
+		r.MaxMetadataBytes = maxMetadata
+		r.ReferrerListMaxPages = maxPages
+		r.SkipReferrersGC = true // another process may still read the previous index
+		return r, nil
+	}
+	indexing, err := newRemote()
+	if err != nil {
+		return nil, err
+	}
+	plain, err := newRemote()
+	if err != nil {
+		return nil, err
+	}
+	if err := plain.SetReferrersCapability(true); err != nil {
+		return nil, err
+	}
+	return &Repository{name: parsed, remote: indexing, withoutIndexing: plain, locks: c.locks}, nil
 }
 
 func (c *Client) credential(ctx context.Context, repository name.Repository) (auth.Credential, error) {
 	if c.options.Keychains == nil {
 		return auth.EmptyCredential, nil
 	}
-	keychain, err := c.options.Keychains.Keychain(ctx)
+	config, err := c.authConfig(ctx, repository)
 	if err != nil {
-		return auth.EmptyCredential, unanswered{fmt.Errorf("credentials for %s: %w", repository, err)}
-	}
-	authenticator, err := authn.Resolve(ctx, keychain, repository)
-	if err != nil {
-		return auth.EmptyCredential, unanswered{fmt.Errorf("credentials for %s: %w", repository, err)}
-	}
-	config, err := authn.Authorization(ctx, authenticator)
-	if err != nil {
-		return auth.EmptyCredential, unanswered{fmt.Errorf("credentials for %s: %w", repository, err)}
+		return auth.EmptyCredential, unavailableError{fmt.Errorf("credentials for %s: %w", repository, err)}
 	}
 	return auth.Credential{
 		Username: config.Username, Password: config.Password,
@@ -223,5 +227,18 @@ func (c *Client) credential(ctx context.Context, repository name.Repository) (au
 	}, nil
 }
 
-// IsNotFound says whether an error means that there is no such thing.
-func IsNotFound(err error) bool { return errors.Is(err, ErrNotFound) || nameUnknown(err) }
+func (c *Client) authConfig(ctx context.Context, repository name.Repository) (*authn.AuthConfig, error) {
+	keychain, err := c.options.Keychains.Keychain(ctx)
+	if err != nil {
+		return nil, err
+	}
+	authenticator, err := authn.Resolve(ctx, keychain, repository)
+	if err != nil {
+		return nil, err
+	}
+	return authn.Authorization(ctx, authenticator)
+}
+
+// IsNotFound reports whether an error means that the registry has no such
+// manifest, blob or repository.
+func IsNotFound(err error) bool { return errors.Is(err, ErrNotFound) || isStatusNotFound(err) }

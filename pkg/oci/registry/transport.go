@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,72 +15,65 @@ import (
 )
 
 const (
-	// maxMetadata bounds manifests and lists, in bytes: the distribution
-	// specification asks registries for no more.
+	// maxMetadata bounds manifests and lists, in bytes. The distribution
+	// specification requires registries to accept manifests of this size.
 	maxMetadata = 4 << 20
-	// maxResponse bounds all that a registry may send in one response.
+	// maxResponse bounds the body of every response, in bytes.
 	maxResponse = 8 << 20
-	// maxPages bounds the lists that a registry cuts up.
+	// maxUnreadError bounds the unread rest of an error response that Close reads,
+	// in bytes.
+	maxUnreadError = 8 << 10
+	// maxPages bounds the pages of a list.
 	maxPages = 100
-	// maxRetryAfter bounds how long a registry can put us off.
+	// maxRetryAfter bounds the delay that a registry can ask for.
 	maxRetryAfter = 10 * time.Minute
 )
 
-// BusyError says that a registry has asked to be left alone for a while.
+// BusyError means that the registry asks the client to wait (HTTP header
+// Retry-After).
 type BusyError struct {
+	// Status is the HTTP status.
 	Status int
-	After  time.Duration
+	// After is the time to wait.
+	After time.Duration
 }
 
 func (e *BusyError) Error() string {
 	return fmt.Sprintf("the registry is busy (HTTP status %d) and asks to try again in %s", e.Status, e.After)
 }
 
-// Unavailable says whether an error tells nothing about what was asked for: the
-// registry did not answer, or not to us.
+// Unavailable reports whether an error is a transport, authentication or server
+// error. Such an error does not say whether the requested content exists or is
+// valid.
 func Unavailable(err error) bool {
 	if response, ok := errors.AsType[*errcode.ErrorResponse](err); ok {
 		return response.StatusCode != http.StatusNotFound
 	}
 	var network net.Error
 	var busy *BusyError
-	var none unanswered
-	return errors.As(err, &network) || errors.As(err, &busy) || errors.As(err, &none) ||
+	var unavailable unavailableError
+	return errors.As(err, &network) || errors.As(err, &busy) || errors.As(err, &unavailable) ||
 		errors.Is(err, auth.ErrBasicCredentialNotFound) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }
 
-// unanswered marks the errors that are Unavailable for where they come from: no
-// connection, no credentials, half a response.
-type unanswered struct{ error }
+// unavailableError marks errors of other packages for Unavailable, which cannot
+// tell them by their type: no connection, no credentials, a partial response.
+type unavailableError struct{ error }
 
-func (u unanswered) Unwrap() error { return u.error }
+func (e unavailableError) Unwrap() error { return e.error }
 
-// maxRefusal bounds what is read of an error, in bytes.
-const maxRefusal = 8 << 10
-
-// refusal is the error in a response, as the library tells it.
-func refusal(response *http.Response) error {
-	var body struct {
-		Errors errcode.Errors `json:"errors"`
-	}
-	_ = json.NewDecoder(io.LimitReader(response.Body, maxRefusal)).Decode(&body) // the status says enough
-	return &errcode.ErrorResponse{
-		Method: response.Request.Method, URL: response.Request.URL, StatusCode: response.StatusCode, Errors: body.Errors,
-	}
-}
-
-func nameUnknown(err error) bool {
+func isStatusNotFound(err error) bool {
 	response, ok := errors.AsType[*errcode.ErrorResponse](err)
 	return ok && response.StatusCode == http.StatusNotFound
 }
 
-// bounded ends responses that are longer than any that we ask for, and heeds
-// Retry-After.
-type bounded struct{ http.RoundTripper }
+// limitingTransport limits the size of responses, and turns a response with
+// Retry-After into a BusyError.
+type limitingTransport struct{ http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper.
-func (b bounded) RoundTrip(request *http.Request) (*http.Response, error) {
-	response, err := b.RoundTripper.RoundTrip(request)
+func (t limitingTransport) RoundTrip(request *http.Request) (*http.Response, error) {
+	response, err := t.RoundTripper.RoundTrip(request)
 	if err != nil {
 		return nil, err
 	}
@@ -91,12 +83,12 @@ func (b bounded) RoundTrip(request *http.Request) (*http.Response, error) {
 			return nil, &BusyError{Status: response.StatusCode, After: after}
 		}
 	}
-	response.Body = &boundedBody{ReadCloser: response.Body, left: maxResponse}
+	response.Body = &limitedBody{ReadCloser: response.Body, remaining: maxResponse}
 	return response, nil
 }
 
-// retryAfter reads a Retry-After header (RFC 9110, section 10.2.3); zero if
-// there is none that makes sense.
+// retryAfter parses a Retry-After header (RFC 9110, section 10.2.3). It returns
+// zero for an invalid value, and at most maxRetryAfter.
 func retryAfter(value string) time.Duration {
 	var after time.Duration
 	if seconds, err := strconv.Atoi(value); err == nil {
@@ -107,27 +99,28 @@ func retryAfter(value string) time.Duration {
 	return min(max(after, 0), maxRetryAfter)
 }
 
-type boundedBody struct {
+// limitedBody is the body of a response. Reading more than the limit is an error.
+type limitedBody struct {
 	io.ReadCloser
-	left int64
+	remaining int64
 }
 
 // Read implements io.Reader.
-func (b *boundedBody) Read(p []byte) (int, error) {
-	if b.left <= 0 {
+func (b *limitedBody) Read(p []byte) (int, error) {
+	if b.remaining <= 0 {
 		return 0, fmt.Errorf("the registry sent more than %d bytes", maxResponse)
 	}
-	if int64(len(p)) > b.left {
-		p = p[:b.left]
+	if int64(len(p)) > b.remaining {
+		p = p[:b.remaining]
 	}
 	n, err := b.ReadCloser.Read(p)
-	b.left -= int64(n)
+	b.remaining -= int64(n)
 	return n, err
 }
 
-// Close reads what is left of an error that was not read to its end: net/http
-// uses the connection again only then.
-func (b *boundedBody) Close() error {
-	_, _ = io.CopyN(io.Discard, b, maxRefusal)
+// Close reads the unread rest of a short body first, because net/http reuses a
+// connection only after the whole body was read.
+func (b *limitedBody) Close() error {
+	_, _ = io.CopyN(io.Discard, b, maxUnreadError)
 	return b.ReadCloser.Close()
 }

@@ -24,10 +24,10 @@ func must[T any](value T, err error) T {
 	return value
 }
 
-func meta(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Namespace: "prod", Name: name} }
+func newMeta(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Namespace: "prod", Name: name} }
 
 func task(name string) *v1.Task {
-	t := &v1.Task{ObjectMeta: meta(name)}
+	t := &v1.Task{ObjectMeta: newMeta(name)}
 	t.Labels = map[string]string{"a": "b"}
 	t.Spec.Params = v1.ParamSpecs{{Name: "p"}}
 	t.Spec.Steps = []v1.Step{{Name: "run", Image: "busybox", Script: "make <all> && make test"}}
@@ -37,8 +37,8 @@ func task(name string) *v1.Task {
 func objects() []resource.Object {
 	return []resource.Object{
 		task("build"),
-		&v1.Pipeline{ObjectMeta: meta("build"), Spec: v1.PipelineSpec{Tasks: []v1.PipelineTask{{Name: "a", TaskRef: &v1.TaskRef{Name: "build"}}}}},
-		&v1beta1.StepAction{ObjectMeta: meta("build"), Spec: v1beta1.StepActionSpec{Image: "busybox", Script: "make"}},
+		&v1.Pipeline{ObjectMeta: newMeta("build"), Spec: v1.PipelineSpec{Tasks: []v1.PipelineTask{{Name: "a", TaskRef: &v1.TaskRef{Name: "build"}}}}},
+		&v1beta1.StepAction{ObjectMeta: newMeta("build"), Spec: v1beta1.StepActionSpec{Image: "busybox", Script: "make"}},
 	}
 }
 
@@ -51,6 +51,7 @@ func build(t *testing.T, object resource.Object, signature string) *Bundle {
 	return built
 }
 
+// tarOf returns a tar archive with one file.
 func tarOf(content []byte) []byte {
 	var archive bytes.Buffer
 	w := tar.NewWriter(&archive)
@@ -78,10 +79,10 @@ func gzipped(content []byte) []byte {
 	return archive.Bytes()
 }
 
-// yamlTask is a Task as people write it.
+// yamlTask is a Task in YAML.
 const yamlTask = "apiVersion: tekton.dev/v1\nkind: Task\nmetadata: {name: build}\nspec: {steps: [{name: a, image: busybox}]}\n"
 
-// layerOf describes the layer of a Task as tkn bundle push does.
+// layerOf returns the descriptor of a Task's layer as tkn bundle push writes it.
 func layerOf(name string) ocispec.Descriptor {
 	return ocispec.Descriptor{
 		MediaType: "application/vnd.docker.image.rootfs.diff.tar.gzip", Digest: digest.FromString(name), Size: 100,
@@ -89,6 +90,7 @@ func layerOf(name string) ocispec.Descriptor {
 	}
 }
 
+// manifestOf returns a manifest with these layers.
 func manifestOf(layers ...ocispec.Descriptor) []byte {
 	return must(json.Marshal(ocispec.Manifest{Layers: layers}))
 }

@@ -1,5 +1,6 @@
-// Package tektonbundle builds and reads Tekton bundles: OCI images with one resource
-// in each layer (https://tekton.dev/docs/pipelines/tekton-bundle-contracts/).
+// Package tektonbundle builds and reads Tekton bundles: OCI images with one
+// resource in each layer
+// (https://tekton.dev/docs/pipelines/tekton-bundle-contracts/).
 package tektonbundle
 
 import (
@@ -18,31 +19,33 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
-// ArtifactType is the type of the bundles built here. Those of others have none,
-// and say by their configuration that they are container images.
+// ArtifactType is the artifact type of the bundles that New builds. Bundles of
+// other tools have no artifact type and the configuration of a container image.
 const ArtifactType = "application/vnd.dev.tekton.bundle.v1"
 
-// What we write on a layer besides Tekton's annotations, so that the manifest
-// alone tells what is in it.
+// Annotations of a layer that New writes in addition to Tekton's annotations. With
+// them, the manifest alone identifies the resource.
 const (
+	// NamespaceAnnotation is the namespace of the resource.
 	NamespaceAnnotation = "trustedresources.tekton.dev/namespace"
-	// ChecksumAnnotation is Tekton's checksum of the resource, lower-case hex.
+	// ChecksumAnnotation is Tekton's checksum of the resource in lower-case
+	// hexadecimal.
 	ChecksumAnnotation = "trustedresources.tekton.dev/checksum"
 )
 
-// Bundle is a Tekton bundle of one signed resource.
+// Bundle is a Tekton bundle with one signed resource.
 type Bundle struct {
-	// Manifest has the media type of an OCI image.
+	// Manifest is an OCI image manifest.
 	Manifest registry.Blob
 	// Layer holds the resource.
 	Layer registry.Blob
-	// Checksum is Tekton's, of the resource.
+	// Checksum is Tekton's checksum of the resource.
 	Checksum []byte
 }
 
-// New builds the bundle of a resource that carries this signature. It is
-// reproducible: the digest depends on nothing but what the checksum covers, and
-// the signature.
+// New builds a bundle of the resource with this signature. The bundle is
+// reproducible: its digest depends only on the signature and on the fields that
+// the checksum covers.
 func New(ctx context.Context, obj resource.Object, signature []byte) (*Bundle, error) {
 	signed, err := resource.Signed(ctx, obj, signature)
 	if err != nil {
@@ -63,10 +66,10 @@ func New(ctx context.Context, obj resource.Object, signature []byte) (*Bundle, e
 	return &Bundle{Manifest: manifest, Layer: layer, Checksum: checksum}, nil
 }
 
-// newLayer is a tar with a single file and no times in it. It is not compressed:
-// other releases of a compressor write other bytes.
+// newLayer returns a tar archive with one file and without timestamps. The archive
+// is not compressed, because the output of a compressor changes between releases.
 func newLayer(obj resource.Object, checksum []byte) (registry.Blob, error) {
-	content, err := json.Marshal(obj) // indented, it could be longer than MaxLayer
+	content, err := json.Marshal(obj) // not indented: indentation could exceed MaxLayer
 	if err != nil {
 		return registry.Blob{}, err
 	}
@@ -84,7 +87,7 @@ func newLayer(obj resource.Object, checksum []byte) (registry.Blob, error) {
 		return registry.Blob{}, err
 	}
 	if archive.Len() > MaxLayer {
-		return registry.Blob{}, fmt.Errorf("%s %s/%s takes %d bytes, expected at most %d", kind, obj.GetNamespace(), obj.GetName(), archive.Len(), MaxLayer)
+		return registry.Blob{}, fmt.Errorf("%s %s/%s needs a layer of %d bytes, expected at most %d", kind, obj.GetNamespace(), obj.GetName(), archive.Len(), MaxLayer)
 	}
 	layer := registry.NewBlob(ocispec.MediaTypeImageLayer, archive.Bytes())
 	layer.Descriptor.Annotations = map[string]string{

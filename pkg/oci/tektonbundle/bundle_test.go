@@ -24,38 +24,38 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
-// A change of this digest has all that is stored uploaded again.
-func TestTheDigestIsTheSameOnEveryMachine(t *testing.T) {
+// If this digest changes, a new release uploads every bundle again.
+func TestNew_HasSameDigestOnAllMachines(t *testing.T) {
 	const want = "sha256:04a4d591fb2d643a56e9e54830404795ab563e940da498a5d60d7e0a2b43cafa"
 	if got := build(t, task("build"), "sig").Manifest.Descriptor.Digest.String(); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
 
-func TestTheDigestDependsOnNothingThatTheChecksumDoesNotCover(t *testing.T) {
+func TestNew_DigestDependsOnlyOnChecksumAndSignature(t *testing.T) {
 	want := build(t, task("build"), "sig").Manifest.Descriptor.Digest
 	for name, change := range map[string]func(*v1.Task){
-		"nothing":          func(*v1.Task) {},
-		"defaults":         func(task *v1.Task) { task.SetDefaults(t.Context()) },
-		"the type":         func(task *v1.Task) { task.TypeMeta = metav1.TypeMeta{Kind: "Task", APIVersion: "tekton.dev/v1"} },
-		"uid":              func(task *v1.Task) { task.UID = "uid" },
-		"resource version": func(task *v1.Task) { task.ResourceVersion, task.Generation = "7", 7 },
-		"creation":         func(task *v1.Task) { task.CreationTimestamp = metav1.Now() },
-		"deletion":         func(task *v1.Task) { now := metav1.Now(); task.DeletionTimestamp = &now },
-		"grace period":     func(task *v1.Task) { task.DeletionGracePeriodSeconds = new(int64) },
-		"finalizers":       func(task *v1.Task) { task.Finalizers = []string{"a"} },
-		"self link":        func(task *v1.Task) { task.SetSelfLink("/x") },
-		"managed fields":   func(task *v1.Task) { task.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "a"}} },
-		"owners":           func(task *v1.Task) { task.OwnerReferences = []metav1.OwnerReference{{Name: "a"}} },
-		"another signature": func(task *v1.Task) {
+		"no change":          func(*v1.Task) {},
+		"defaults":           func(task *v1.Task) { task.SetDefaults(t.Context()) },
+		"type meta":          func(task *v1.Task) { task.TypeMeta = metav1.TypeMeta{Kind: "Task", APIVersion: "tekton.dev/v1"} },
+		"uid":                func(task *v1.Task) { task.UID = "uid" },
+		"resource version":   func(task *v1.Task) { task.ResourceVersion, task.Generation = "7", 7 },
+		"creation timestamp": func(task *v1.Task) { task.CreationTimestamp = metav1.Now() },
+		"deletion timestamp": func(task *v1.Task) { now := metav1.Now(); task.DeletionTimestamp = &now },
+		"grace period":       func(task *v1.Task) { task.DeletionGracePeriodSeconds = new(int64) },
+		"finalizers":         func(task *v1.Task) { task.Finalizers = []string{"a"} },
+		"self link":          func(task *v1.Task) { task.SetSelfLink("/x") },
+		"managed fields":     func(task *v1.Task) { task.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "a"}} },
+		"owner references":   func(task *v1.Task) { task.OwnerReferences = []metav1.OwnerReference{{Name: "a"}} },
+		"previous signature": func(task *v1.Task) {
 			task.Annotations = map[string]string{trustedresources.SignatureAnnotation: "b2xk"}
 		},
-		"kubectl apply": func(task *v1.Task) {
+		"kubectl annotations": func(task *v1.Task) {
 			task.Annotations = map[string]string{"kubectl.kubernetes.io/last-applied-configuration": "{}", "kubectl-client-side-apply": "x"}
 		},
-		"no annotations":  func(task *v1.Task) { task.Annotations = map[string]string{} },
-		"no volumes":      func(task *v1.Task) { task.Spec.Volumes = v1.Volumes{} },
-		"no step results": func(task *v1.Task) { task.Spec.Steps[0].Results = []v1.StepResult{} },
+		"empty annotations":  func(task *v1.Task) { task.Annotations = map[string]string{} },
+		"empty volumes":      func(task *v1.Task) { task.Spec.Volumes = v1.Volumes{} },
+		"empty step results": func(task *v1.Task) { task.Spec.Steps[0].Results = []v1.StepResult{} },
 	} {
 		changed := task("build")
 		change(changed)
@@ -64,19 +64,20 @@ func TestTheDigestDependsOnNothingThatTheChecksumDoesNotCover(t *testing.T) {
 		}
 	}
 	for name, built := range map[string]*Bundle{
-		"another name":      build(t, task("other"), "sig"),
-		"another signature": build(t, task("build"), "other"),
-		"another label":     build(t, func() *v1.Task { o := task("build"); o.Labels["a"] = "c"; return o }(), "sig"),
-		"another script":    build(t, func() *v1.Task { o := task("build"); o.Spec.Steps[0].Script = "x"; return o }(), "sig"),
+		"other name":      build(t, task("other"), "sig"),
+		"other signature": build(t, task("build"), "other"),
+		"other label":     build(t, func() *v1.Task { o := task("build"); o.Labels["a"] = "c"; return o }(), "sig"),
+		"other script":    build(t, func() *v1.Task { o := task("build"); o.Spec.Steps[0].Script = "x"; return o }(), "sig"),
 	} {
 		if built.Manifest.Descriptor.Digest == want {
-			t.Errorf("%s makes the same bundle", name)
+			t.Errorf("%s: the digest is the same", name)
 		}
 	}
 }
 
-// pushed puts a bundle into a registry, by hand, and returns its reference.
-func pushed(t *testing.T, layer, manifest registry.Blob) string {
+// push writes a bundle to a new registry with plain HTTP requests, and returns the
+// reference.
+func push(t *testing.T, layer, manifest registry.Blob) string {
 	t.Helper()
 	server := httptest.NewServer(ggcrregistry.New(ggcrregistry.Logger(log.New(io.Discard, "", 0))))
 	t.Cleanup(server.Close)
@@ -93,12 +94,13 @@ func pushed(t *testing.T, layer, manifest registry.Blob) string {
 		}
 	}
 	send(http.MethodPost, "blobs/uploads/?digest="+layer.Descriptor.Digest.String(), "application/octet-stream", layer.Content)
-	send(http.MethodPost, "blobs/uploads/?digest="+registry.Empty.Descriptor.Digest.String(), "application/octet-stream", registry.Empty.Content)
-	send(http.MethodPut, "manifests/it", manifest.Descriptor.MediaType, manifest.Content)
+	send(http.MethodPost, "blobs/uploads/?digest="+registry.EmptyConfig.Descriptor.Digest.String(), "application/octet-stream", registry.EmptyConfig.Content)
+	send(http.MethodPut, "manifests/tag", manifest.Descriptor.MediaType, manifest.Content)
 	return strings.TrimPrefix(server.URL, "http://") + "/prod@" + manifest.Descriptor.Digest.String()
 }
 
-func resolved(ctx context.Context, t *testing.T, reference, kind, name string) resource.Object {
+// resolve resolves a resource with Tekton's bundle resolver.
+func resolve(ctx context.Context, t *testing.T, reference, kind, name string) resource.Object {
 	t.Helper()
 	entry, err := bundle.GetEntry(ctx, authn.DefaultKeychain, bundle.RequestOptions{Bundle: reference, Kind: kind, EntryName: name})
 	if err != nil {
@@ -111,8 +113,7 @@ func resolved(ctx context.Context, t *testing.T, reference, kind, name string) r
 	return decoded.(resource.Object)
 }
 
-// The judge of what a bundle holds is Tekton's resolver.
-func TestTektonResolvesWhatIsBuilt(t *testing.T) {
+func TestNew_IsResolvedByTekton(t *testing.T) {
 	long := task("long")
 	long.Spec.Steps[0].Script = strings.Repeat("long ", 100_000)
 	nested := task("n" + strings.Repeat(".n", 126))
@@ -120,11 +121,11 @@ func TestTektonResolvesWhatIsBuilt(t *testing.T) {
 		kind := resource.KindOf(object).ConfigName()
 		t.Run(kind, func(t *testing.T) {
 			built := build(t, object, "sig")
-			reference := pushed(t, built.Layer, built.Manifest)
-			got := resolved(t.Context(), t, reference, kind, object.GetName())
+			reference := push(t, built.Layer, built.Manifest)
+			got := resolve(t.Context(), t, reference, kind, object.GetName())
 			checksum := must(resource.Checksum(t.Context(), object))
-			if want := must(resource.Checksum(t.Context(), got)); !bytes.Equal(want, checksum) || !bytes.Equal(built.Checksum, checksum) {
-				t.Errorf("got checksum %x, want %x", want, checksum)
+			if resolved := must(resource.Checksum(t.Context(), got)); !bytes.Equal(resolved, checksum) || !bytes.Equal(built.Checksum, checksum) {
+				t.Errorf("got checksums %x and %x, want %x", resolved, built.Checksum, checksum)
 			}
 			if signature, err := resource.Signature(got); err != nil || string(signature) != "sig" {
 				t.Errorf("got signature %q and %v", signature, err)
@@ -133,7 +134,7 @@ func TestTektonResolvesWhatIsBuilt(t *testing.T) {
 	}
 }
 
-func TestTheManifestTellsWhatIsInTheBundle(t *testing.T) {
+func TestEntries_ReturnsAnnotationsOfNew(t *testing.T) {
 	for _, object := range objects() {
 		built := build(t, object, "sig")
 		entries, err := Entries(built.Manifest.Content)
@@ -155,12 +156,12 @@ func TestTheManifestTellsWhatIsInTheBundle(t *testing.T) {
 	}
 }
 
-// The API server takes 1.5 MiB of JSON, of whatever shape.
-func TestTheLongestResourcesFit(t *testing.T) {
-	const takes = 3 << 19
+// The API server accepts 1.5 MiB of JSON.
+func TestNew_AcceptsLongestResources(t *testing.T) {
+	const maxResource = 3 << 19
 	long, many := task("build"), task("build")
-	long.Spec.Steps[0].Script = strings.Repeat("x", takes-2000)
-	for range takes / len(`"x",`) {
+	long.Spec.Steps[0].Script = strings.Repeat("x", maxResource-2000)
+	for range maxResource / len(`"x",`) {
 		many.Spec.Steps[0].Args = append(many.Spec.Steps[0].Args, "x")
 	}
 	for name, object := range map[string]*v1.Task{"one long script": long, "many short arguments": many} {
@@ -175,6 +176,6 @@ func TestTheLongestResourcesFit(t *testing.T) {
 	}
 	long.Spec.Steps[0].Script = strings.Repeat("x", MaxLayer)
 	if _, err := New(t.Context(), long, []byte("sig")); err == nil || !strings.Contains(err.Error(), fmt.Sprint(MaxLayer)) {
-		t.Errorf("a resource that could not be read: %v", err)
+		t.Errorf("a resource above MaxLayer: %v", err)
 	}
 }

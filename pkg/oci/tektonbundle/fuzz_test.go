@@ -13,8 +13,9 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
-// What is taken for a bundle, go-containerregistry takes, too, and reads the
-// same names, digests and sizes in it: Tekton would resolve the same.
+// Tekton parses manifests with go-containerregistry. For each manifest that
+// Entries accepts, go-containerregistry must return the same names, digests and
+// sizes.
 func FuzzEntries(f *testing.F) {
 	for _, object := range objects() {
 		built, err := New(f.Context(), object, []byte("sig"))
@@ -35,24 +36,24 @@ func FuzzEntries(f *testing.F) {
 		}
 		var upstream v1.Manifest
 		if err := json.Unmarshal(manifest, &upstream); err != nil || len(upstream.Layers) != len(entries) || len(entries) > oci.MaximumBundleObjects {
-			t.Fatalf("got %d entries of %d: %v", len(entries), len(upstream.Layers), err)
+			t.Fatalf("got %d entries for %d layers: %v", len(entries), len(upstream.Layers), err)
 		}
 		for i, entry := range entries {
-			if layer := upstream.Layers[i]; !same(entry, layer) {
-				t.Fatalf("got %+v of %+v", entry, layer)
+			if layer := upstream.Layers[i]; !sameLayer(entry, layer) {
+				t.Fatalf("got %+v for %+v", entry, layer)
 			}
 		}
 	})
 }
 
-func same(entry Entry, layer v1.Descriptor) bool {
+func sameLayer(entry Entry, layer v1.Descriptor) bool {
 	return layer.Annotations[oci.KindAnnotation] == entry.Kind && layer.Annotations[oci.TitleAnnotation] == entry.Name &&
 		entry.Kind != "" && entry.Name != "" && entry.Layer.Digest.Algorithm() == digest.SHA256 &&
 		layer.Digest.String() == entry.Layer.Digest.String() && layer.Size == entry.Layer.Size && layer.Size <= MaxLayer
 }
 
-// What is in a layer is anybody's. It is a resource of the kind and name that
-// the manifest says, or none.
+// Layers are untrusted. Resource returns a resource with the kind and name of the
+// entry, or ErrMalformed.
 func FuzzEntryResource(f *testing.F) {
 	for _, seed := range [][]byte{[]byte(yamlTask), tarOf([]byte(yamlTask)), gzipped(tarOf([]byte(yamlTask))), sparse()} {
 		f.Add(seed)

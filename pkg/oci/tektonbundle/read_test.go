@@ -20,12 +20,14 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
+// without returns a descriptor without one of its annotations.
 func without(annotation string) ocispec.Descriptor {
 	layer := layerOf("build")
 	delete(layer.Annotations, annotation)
 	return layer
 }
 
+// with returns a descriptor with one annotation set.
 func with(annotation, value string) ocispec.Descriptor {
 	layer := layerOf("build")
 	layer.Annotations[annotation] = value
@@ -46,7 +48,7 @@ func layers(n int) []ocispec.Descriptor {
 	return all
 }
 
-func TestEntriesOfBundlesThatOthersPushed(t *testing.T) {
+func TestEntries_AcceptsBundlesOfTkn(t *testing.T) {
 	for _, n := range []int{1, oci.MaximumBundleObjects} {
 		entries, err := Entries(manifestOf(layers(n)...))
 		if err != nil || len(entries) != n {
@@ -57,37 +59,37 @@ func TestEntriesOfBundlesThatOthersPushed(t *testing.T) {
 		}
 	}
 	if entries, err := Entries(manifestOf(changed(func(d *ocispec.Descriptor) { d.Size = MaxLayer }))); err != nil {
-		t.Errorf("the longest layer: got %+v and %v", entries, err)
+		t.Errorf("a layer of the maximum size: got %+v and %v", entries, err)
 	}
 }
 
-func TestManifestsThatAreNoBundles(t *testing.T) {
+func TestEntries_RejectsMalformedManifests(t *testing.T) {
 	for name, manifest := range map[string][]byte{
-		"nothing":                  nil,
-		"no JSON":                  []byte("{"),
-		"an array":                 []byte("[]"),
+		"empty":                    nil,
+		"truncated JSON":           []byte("{"),
+		"array":                    []byte("[]"),
 		"null":                     []byte("null"),
-		"layers of another type":   []byte(`{"layers": {}}`),
-		"an index":                 []byte(`{"manifests": []}`),
+		"layers not a list":        []byte(`{"layers": {}}`),
+		"image index":              []byte(`{"manifests": []}`),
 		"no layers":                manifestOf(),
 		"one layer too many":       manifestOf(layers(oci.MaximumBundleObjects + 1)...),
 		"no kind":                  manifestOf(without(oci.KindAnnotation)),
 		"no name":                  manifestOf(without(oci.TitleAnnotation)),
 		"no version":               manifestOf(without(oci.APIVersionAnnotation)),
 		"no name in the second":    manifestOf(layerOf("a"), without(oci.TitleAnnotation)),
-		"an empty kind":            manifestOf(with(oci.KindAnnotation, "")),
+		"empty kind":               manifestOf(with(oci.KindAnnotation, "")),
 		"no digest":                manifestOf(changed(func(d *ocispec.Descriptor) { d.Digest = "" })),
-		"a short digest":           manifestOf(changed(func(d *ocispec.Descriptor) { d.Digest = "sha256:abc" })),
-		"an upper-case digest":     manifestOf(changed(func(d *ocispec.Descriptor) { d.Digest = "sha256:" + "A" + d.Digest[8:] })),
-		"a digest that is a path":  manifestOf(changed(func(d *ocispec.Descriptor) { d.Digest = "../../manifests/latest" })),
-		"another digest function":  []byte(strings.ReplaceAll(string(manifestOf(layerOf("build"))), "sha256:", "sha512:"+strings.Repeat("0", 64))),
-		"an old digest function":   manifestOf(changed(func(d *ocispec.Descriptor) { d.Digest = "md5:" + d.Digest[7:39] })),
-		"a negative size":          manifestOf(changed(func(d *ocispec.Descriptor) { d.Size = -1 })),
-		"a size too big":           manifestOf(changed(func(d *ocispec.Descriptor) { d.Size = MaxLayer + 1 })),
-		"a size that overflows":    []byte(strings.Replace(string(manifestOf(layerOf("build"))), `"size":100`, `"size":1e30`, 1)),
-		"a checksum that is none":  manifestOf(with(ChecksumAnnotation, "xyz")),
-		"a signature that is none": manifestOf(with(trustedresources.SignatureAnnotation, "!")),
-		"a signature too long":     manifestOf(with(trustedresources.SignatureAnnotation, strings.Repeat("A", resource.MaxSignatureLength+4))),
+		"short digest":             manifestOf(changed(func(d *ocispec.Descriptor) { d.Digest = "sha256:abc" })),
+		"upper-case digest":        manifestOf(changed(func(d *ocispec.Descriptor) { d.Digest = "sha256:" + "A" + d.Digest[8:] })),
+		"digest is a path":         manifestOf(changed(func(d *ocispec.Descriptor) { d.Digest = "../../manifests/latest" })),
+		"SHA-512 digest":           []byte(strings.ReplaceAll(string(manifestOf(layerOf("build"))), "sha256:", "sha512:"+strings.Repeat("0", 64))),
+		"MD5 digest":               manifestOf(changed(func(d *ocispec.Descriptor) { d.Digest = "md5:" + d.Digest[7:39] })),
+		"negative size":            manifestOf(changed(func(d *ocispec.Descriptor) { d.Size = -1 })),
+		"size above MaxLayer":      manifestOf(changed(func(d *ocispec.Descriptor) { d.Size = MaxLayer + 1 })),
+		"size overflows":           []byte(strings.Replace(string(manifestOf(layerOf("build"))), `"size":100`, `"size":1e30`, 1)),
+		"checksum not hexadecimal": manifestOf(with(ChecksumAnnotation, "xyz")),
+		"signature not base64":     manifestOf(with(trustedresources.SignatureAnnotation, "!")),
+		"signature too long":       manifestOf(with(trustedresources.SignatureAnnotation, strings.Repeat("A", resource.MaxSignatureLength+4))),
 	} {
 		if entries, err := Entries(manifest); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s: got %+v and %v", name, entries, err)
@@ -95,7 +97,7 @@ func TestManifestsThatAreNoBundles(t *testing.T) {
 	}
 }
 
-func TestOnlyImageManifestsCanBeBundles(t *testing.T) {
+func TestIsManifest_AcceptsOnlyImageManifests(t *testing.T) {
 	for mediaType, want := range map[string]bool{
 		"application/vnd.oci.image.manifest.v1+json":                true,
 		"application/vnd.docker.distribution.manifest.v2+json":      true,
@@ -110,22 +112,22 @@ func TestOnlyImageManifestsCanBeBundles(t *testing.T) {
 	}
 }
 
-// tknLayer is a layer as tkn bundle push makes it.
+// tknLayer returns a layer as tkn bundle push writes it.
 func tknLayer(content []byte) []byte {
 	layer := must(tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(tarOf(content))), nil }))
 	return must(io.ReadAll(must(layer.Compressed())))
 }
 
-func TestResourcesInLayersAsOthersMakeThem(t *testing.T) {
+func TestResource_ReadsLayersOfOtherTools(t *testing.T) {
 	asJSON := must(json.Marshal(must(resource.Signed(t.Context(), task("build"), nil))))
 	for name, layer := range map[string][]byte{
-		"tkn":               tknLayer([]byte(yamlTask)),
-		"a tar":             tarOf([]byte(yamlTask)),
-		"a tar of JSON":     tarOf(asJSON),
-		"the resource":      []byte(yamlTask),
-		"the resource, zip": gzipped(asJSON),
-		"one of v1beta1":    []byte(strings.Replace(yamlTask, "/v1", "/v1beta1", 1)),
-		"more files":        append(bytes.TrimRight(tarOf([]byte(yamlTask)), "\x00"), append(make([]byte, 512-len(yamlTask)%512), tarOf([]byte("another"))...)...),
+		"tkn bundle push":      tknLayer([]byte(yamlTask)),
+		"tar with YAML":        tarOf([]byte(yamlTask)),
+		"tar with JSON":        tarOf(asJSON),
+		"YAML without tar":     []byte(yamlTask),
+		"gzipped JSON, no tar": gzipped(asJSON),
+		"v1beta1 Task":         []byte(strings.Replace(yamlTask, "/v1", "/v1beta1", 1)),
+		"tar with two files":   append(bytes.TrimRight(tarOf([]byte(yamlTask)), "\x00"), append(make([]byte, 512-len(yamlTask)%512), tarOf([]byte("another"))...)...),
 	} {
 		got, err := Entry{Kind: "task", Name: "build"}.Resource(layer)
 		if err != nil || resource.KindOf(got) != resource.Task || got.GetName() != "build" {
@@ -134,8 +136,9 @@ func TestResourcesInLayersAsOthersMakeThem(t *testing.T) {
 	}
 }
 
-// sparse is a tar whose file is a terabyte of holes: a format that archive/tar
-// reads and does not write.
+// sparse returns a short tar archive with a sparse file of one terabyte.
+// archive/tar reads this format but does not write it, so the test renames PAX
+// records.
 func sparse() []byte {
 	const sparseMap = "1\n0\n3\n"
 	content := append([]byte(sparseMap), make([]byte, 512-len(sparseMap)+3)...)
@@ -150,39 +153,39 @@ func sparse() []byte {
 	return bytes.ReplaceAll(archive.Bytes(), []byte("XYZ.sparse"), []byte("GNU.sparse"))
 }
 
-func TestLayersThatHoldNoResource(t *testing.T) {
+func TestResource_RejectsMalformedLayers(t *testing.T) {
 	if r := tar.NewReader(bytes.NewReader(sparse())); must(r.Next()).Size != 1<<40 {
-		t.Fatal("that is no sparse file")
+		t.Fatal("archive/tar does not read a sparse file")
 	}
 	tkn := tknLayer([]byte(yamlTask))
-	zip := must(zstd.NewWriter(nil)).EncodeAll([]byte(yamlTask), nil)
-	of := func(from, to string) []byte { return []byte(strings.Replace(yamlTask, from, to, 1)) }
+	zstdLayer := must(zstd.NewWriter(nil)).EncodeAll([]byte(yamlTask), nil)
+	replaced := func(from, to string) []byte { return []byte(strings.Replace(yamlTask, from, to, 1)) }
 	for name, layer := range map[string][]byte{
-		"nothing":               nil,
-		"garbage":               []byte("\x00\x01\x02"),
-		"an empty tar":          must(io.ReadAll(io.LimitReader(bytes.NewReader(make([]byte, 1024)), 1024))),
-		"a tar of nothing":      tarOf(nil),
-		"a tar of garbage":      tarOf([]byte("garbage")),
-		"a tar in a tar":        tarOf(tarOf([]byte(yamlTask))),
-		"zip in zip":            gzipped(gzipped([]byte(yamlTask))),
-		"zstd":                  zip,
-		"a truncated zip":       tkn[:len(tkn)-10],
-		"the start of a zip":    tkn[:5],
-		"a zip with a tail":     append(bytes.Clone(tkn), "tail"...),
-		"a truncated tar":       tarOf([]byte(yamlTask))[:600],
-		"a bomb":                gzipped(make([]byte, 64<<20)),
-		"a bomb of a resource":  gzipped(of("busybox", strings.Repeat("x", MaxLayer))),
-		"a sparse file":         sparse(),
-		"a zipped sparse file":  gzipped(sparse()),
-		"another kind":          of("kind: Task", "kind: Pipeline"),
-		"another name":          of("name: build", "name: other"),
-		"no name":               of("name: build", ""),
-		"a Pod":                 []byte("apiVersion: v1\nkind: Pod\nmetadata: {name: build}\n"),
-		"a TaskRun":             []byte("apiVersion: tekton.dev/v1\nkind: TaskRun\nmetadata: {name: build}\n"),
-		"a kind that is none":   of("kind: Task", "kind: Nonsense"),
-		"a version of tomorrow": of("tekton.dev/v1", "tekton.dev/v3"),
-		"no kind":               of("kind: Task", ""),
-		"a list":                []byte("apiVersion: v1\nkind: List\nitems: []\n"),
+		"empty":                   nil,
+		"not a resource":          []byte("\x00\x01\x02"),
+		"tar without files":       must(io.ReadAll(io.LimitReader(bytes.NewReader(make([]byte, 1024)), 1024))),
+		"tar with empty file":     tarOf(nil),
+		"tar with text file":      tarOf([]byte("garbage")),
+		"tar in tar":              tarOf(tarOf([]byte(yamlTask))),
+		"gzip in gzip":            gzipped(gzipped([]byte(yamlTask))),
+		"zstd":                    zstdLayer,
+		"truncated gzip":          tkn[:len(tkn)-10],
+		"truncated gzip header":   tkn[:5],
+		"data after gzip":         append(bytes.Clone(tkn), "tail"...),
+		"truncated tar":           tarOf([]byte(yamlTask))[:600],
+		"gzip bomb":               gzipped(make([]byte, 64<<20)),
+		"resource above MaxLayer": gzipped(replaced("busybox", strings.Repeat("x", MaxLayer))),
+		"sparse file":             sparse(),
+		"gzipped sparse file":     gzipped(sparse()),
+		"other kind":              replaced("kind: Task", "kind: Pipeline"),
+		"other name":              replaced("name: build", "name: other"),
+		"no name":                 replaced("name: build", ""),
+		"Pod":                     []byte("apiVersion: v1\nkind: Pod\nmetadata: {name: build}\n"),
+		"TaskRun":                 []byte("apiVersion: tekton.dev/v1\nkind: TaskRun\nmetadata: {name: build}\n"),
+		"unknown kind":            replaced("kind: Task", "kind: Nonsense"),
+		"unknown version":         replaced("tekton.dev/v1", "tekton.dev/v3"),
+		"no kind":                 replaced("kind: Task", ""),
+		"List":                    []byte("apiVersion: v1\nkind: List\nitems: []\n"),
 	} {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
@@ -192,13 +195,13 @@ func TestLayersThatHoldNoResource(t *testing.T) {
 			t.Errorf("%s: got %+v and %v", name, got, err)
 		}
 		if used := after.TotalAlloc - before.TotalAlloc; used > 20*MaxLayer {
-			t.Errorf("%s took %d bytes of memory", name, used)
+			t.Errorf("%s: reading allocated %d bytes", name, used)
 		}
 	}
 }
 
-// An entry without a kind cannot be of Entries; nor may it match what has none.
-func TestAPodIsNoResourceWhateverTheAnnotationsSay(t *testing.T) {
+// Entries returns no entry with an empty kind, but Resource must not rely on that.
+func TestResource_RejectsPodForAllKinds(t *testing.T) {
 	for _, kind := range []string{"pod", "Pod", "task", ""} {
 		got, err := Entry{Kind: kind, Name: "build"}.Resource([]byte("apiVersion: v1\nkind: Pod\nmetadata: {name: build}\n"))
 		if !errors.Is(err, ErrMalformed) {

@@ -11,7 +11,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/oci/registry"
 )
 
-// What cosign writes on its referrers (pkg/oci/remote/write.go in
+// Annotations that cosign writes on its referrers (pkg/oci/remote/write.go in
 // sigstore/cosign).
 const (
 	contentAnnotation       = "dev.sigstore.bundle.content"
@@ -19,15 +19,15 @@ const (
 	predicateTypeAnnotation = "dev.sigstore.bundle.predicateType"
 )
 
-// attach signs an image and attaches the signature to it. It is there for
-// readers when attach returns.
-func attach(ctx context.Context, repository *registry.Repository, subject ocispec.Descriptor, key *keys.Key, log imagesignature.Options) error {
-	signature, err := imagesignature.Sign(ctx, subject.Digest, key, log)
+// attachSignature signs an image and writes the signature as a referrer of the
+// image. When attachSignature returns, the registry lists the signature.
+func attachSignature(ctx context.Context, repository *registry.Repository, image ocispec.Descriptor, key *keys.Key, options imagesignature.Options) error {
+	signature, err := imagesignature.Sign(ctx, image.Digest, key, options)
 	if err != nil {
 		return err
 	}
 	layer := registry.NewBlob(imagesignature.MediaType, signature)
-	subject = ocispec.Descriptor{MediaType: subject.MediaType, Digest: subject.Digest, Size: subject.Size}
+	subject := ocispec.Descriptor{MediaType: image.MediaType, Digest: image.Digest, Size: image.Size} // without annotations
 	referrer, err := registry.NewManifest(imagesignature.MediaType, layer, &subject, map[string]string{
 		ocispec.AnnotationCreated: time.Now().UTC().Format(time.RFC3339),
 		contentAnnotation:         contentDSSE,
@@ -36,14 +36,14 @@ func attach(ctx context.Context, repository *registry.Repository, subject ocispe
 	if err != nil {
 		return err
 	}
-	if err := repository.PushSharedBlob(ctx, registry.Empty); err != nil {
+	if err := repository.PushSharedBlob(ctx, registry.EmptyConfig); err != nil {
 		return err
 	}
 	if err := repository.PushBlob(ctx, layer); err != nil {
 		return err
 	}
 	if err := repository.PushReferrer(ctx, referrer, subject.Digest); err != nil {
-		repository.ForgetSharedBlobs() // the registry may have lost what it once took
+		repository.ForgetSharedBlobs() // the registry may have lost a blob and reject the manifest
 		return err
 	}
 	return nil

@@ -18,258 +18,261 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
-// faults are what can happen to one request.
-var faults = map[string]registrytest.Fault{
-	"refused":        registrytest.Status(403, "DENIED"),
-	"broken":         registrytest.Status(500, "UNKNOWN"),
-	"cut off":        registrytest.HangupDuring,
-	"no answer":      registrytest.HangupAfter,
-	"half an answer": registrytest.Half,
+// requestFaults are the faults that the tests inject into each request.
+var requestFaults = map[string]registrytest.Fault{
+	"status 403":         registrytest.Answer(403, "DENIED"),
+	"status 500":         registrytest.Answer(500, "UNKNOWN"),
+	"request cut off":    registrytest.CutOff,
+	"response dropped":   registrytest.DropResponse,
+	"response truncated": registrytest.TruncateResponse,
 }
 
-// before are what the registry has when a resource is stored.
-var before = map[string]func(w *world, task *v1.Task){
-	"nothing":          func(*world, *v1.Task) {},
-	"another resource": func(w *world, _ *v1.Task) { w.put(newTask("other", "make")) },
-	"another state":    func(w *world, task *v1.Task) { w.put(newTask(task.Name, "before")) },
-	"this, not newest": func(w *world, task *v1.Task) { w.put(task); w.put(newTask(task.Name, "before")) },
-	"that of another key": func(w *world, task *v1.Task) {
-		key, public := newKey(w.T)
-		w.putBy(task, key)
-		w.ring = trusting(w.T, public, w.key.PublicKey())
+// initialStates prepare the content of the registry before the tested Put.
+var initialStates = map[string]func(f *fixture, task *v1.Task){
+	"empty registry":         func(*fixture, *v1.Task) {},
+	"another resource":       func(f *fixture, _ *v1.Task) { f.put(newTask("other", "make")) },
+	"another state":          func(f *fixture, task *v1.Task) { f.put(newTask(task.Name, "other")) },
+	"same state, not newest": func(f *fixture, task *v1.Task) { f.put(task); f.put(newTask(task.Name, "other")) },
+	"same state, another key": func(f *fixture, task *v1.Task) {
+		key, public := newKey(f.t)
+		f.putBy(task, key)
+		f.ring = trusting(f.t, public, f.key.PublicKey())
 	},
 }
 
-// eachRequest has a resource stored while one request after the other fails,
-// until none is left to fail.
-func eachRequest(t *testing.T, start func(*testing.T) *world, prepare func(*world, *v1.Task), task *v1.Task, fault registrytest.Fault, check func(w *world, n int, err error)) {
+// forEachFailingRequest calls Put again and again, each time on a new registry.
+// In the n-th round the n-th request and all later ones get the fault. It ends
+// when Put sends fewer than n requests.
+func forEachFailingRequest(t *testing.T, start func(*testing.T) *fixture, prepare func(*fixture, *v1.Task), task *v1.Task, fault registrytest.Fault, check func(f *fixture, n int, err error)) {
 	t.Helper()
 	for n := 1; ; n++ {
-		w, failed := start(t), new(atomic.Bool)
-		prepare(w, task)
-		if _, err := w.Registry.Repository(t.Context(), w.Prefix+"/prod"); err != nil {
+		f, failed := start(t), new(atomic.Bool)
+		prepare(f, task)
+		if _, err := f.store.Registry.Repository(t.Context(), f.store.Prefix+"/prod"); err != nil {
 			t.Fatal(err)
 		}
-		w.Fail(registrytest.From(n, func(i int, rw http.ResponseWriter, r *http.Request, next http.Handler) {
+		f.server.Set(registrytest.From(n, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 			failed.Store(true)
-			fault(i, rw, r, next)
+			fault(w, r, next)
 		}))
-		_, err := w.Put(t.Context(), task, nil, w.key)
-		w.Fail(nil)
+		_, err := f.store.Put(t.Context(), task, nil, f.key)
+		f.server.Set(nil)
 		if !failed.Load() {
 			if err != nil || n < 3 {
-				t.Fatalf("%d requests, and then %v", n, err)
+				t.Fatalf("Put took %d requests and returned %v", n, err)
 			}
 			return
 		}
-		check(w, n, err)
+		check(f, n, err)
 	}
 }
 
-func starts() map[string]func(*testing.T) *world {
-	return map[string]func(*testing.T) *world{"with referrers": newWorld, "without": newWorldWithoutReferrers}
+// registryKinds are constructors of fixtures.
+func registryKinds() map[string]func(*testing.T) *fixture {
+	return map[string]func(*testing.T) *fixture{"with referrers API": newFixture, "without referrers API": newFixtureWithoutReferrers}
 }
 
-// situation is a registry, what it has, and what goes wrong.
-type situation struct {
-	name, fault string
-	start       func(*testing.T) *world
-	prepare     func(*world, *v1.Task)
-	fail        registrytest.Fault
+// scenario is a kind of registry, its initial content and a fault.
+type scenario struct {
+	name, faultName string
+	start           func(*testing.T) *fixture
+	prepare         func(*fixture, *v1.Task)
+	fault           registrytest.Fault
 }
 
-func situations() []situation {
-	all := make([]situation, 0, len(starts())*len(before)*len(faults))
-	for registryName, start := range starts() {
-		for there, prepare := range before {
-			for name, fault := range faults {
-				all = append(all, situation{registryName + ", " + there + ", " + name, name, start, prepare, fault})
+// scenarios returns all combinations.
+func scenarios() []scenario {
+	all := make([]scenario, 0, len(registryKinds())*len(initialStates)*len(requestFaults))
+	for registryKind, start := range registryKinds() {
+		for initial, prepare := range initialStates {
+			for faultName, fault := range requestFaults {
+				all = append(all, scenario{registryKind + ", " + initial + ", " + faultName, faultName, start, prepare, fault})
 			}
 		}
 	}
 	return all
 }
 
-// The process may be killed, or the network go, before any request.
-func TestNoTagIsEverOnABundleWithoutASignature(t *testing.T) {
+// The process may be killed, or the network may fail, before any request.
+func TestPut_NeverTagsUnsignedBundle(t *testing.T) {
 	t.Parallel()
-	for _, s := range situations() {
-		eachRequest(t, s.start, s.prepare, newTask("build", "make"), s.fail, func(w *world, n int, err error) {
+	for _, s := range scenarios() {
+		forEachFailingRequest(t, s.start, s.prepare, newTask("build", "make"), s.fault, func(f *fixture, n int, err error) {
 			if err == nil {
-				t.Errorf("%s, request %d: stored all the same", s.name, n)
+				t.Errorf("%s, request %d: Put returned no error", s.name, n)
 			}
-			for tag := range w.tags() {
-				if !w.signed(w.Prefix+"/prod:"+tag, w.ring) {
-					t.Errorf("%s, request %d: nobody signed %s", s.name, n, tag)
+			for tag := range f.tags() {
+				if !f.signed(f.store.Prefix+"/prod:"+tag, f.ring) {
+					t.Errorf("%s, request %d: tag %s refers to an unsigned bundle", s.name, n, tag)
 				}
 			}
 		})
 	}
 }
 
-func TestStoringAgainHealsWhatFailed(t *testing.T) {
+func TestPut_RetryRepairsFailedPut(t *testing.T) {
 	t.Parallel()
-	for _, s := range situations() {
+	for _, s := range scenarios() {
 		task := newTask("build", "make")
-		eachRequest(t, s.start, s.prepare, task, s.fail, func(w *world, n int, _ error) {
-			if s.fault == "cut off" || s.fault == "no answer" { // the process was killed
-				w.restart()
+		forEachFailingRequest(t, s.start, s.prepare, task, s.fault, func(f *fixture, n int, _ error) {
+			if s.faultName == "request cut off" || s.faultName == "response dropped" { // as if the process had been killed
+				f.restart()
 			}
-			stored, err := w.Put(t.Context(), task, nil, w.key)
+			result, err := f.store.Put(t.Context(), task, nil, f.key)
 			if err != nil {
 				t.Fatalf("%s, request %d: %v", s.name, n, err)
 			}
-			newest, err := w.Find(t.Context(), IDOf(task), nil, w.ring)
-			if err != nil || newest.Reference != stored.Reference || w.put(task).Uploaded {
+			newest, err := f.store.Find(t.Context(), IDOf(task), nil, f.ring)
+			if err != nil || newest.Reference != result.Reference || f.put(task).Uploaded {
 				t.Errorf("%s, request %d: the newest is %+v (%v)", s.name, n, newest, err)
 			}
-			w.find(task)
+			f.find(task)
 		})
 	}
 }
 
-// What was said to be stored is, and nothing that was is lost on the way.
-func TestAFaultOfOneRequestLosesNothing(t *testing.T) {
+// If Put succeeds, the bundle is complete. No earlier bundle loses its last tag.
+func TestPut_SingleFaultLosesNoBundle(t *testing.T) {
 	t.Parallel()
-	for _, s := range situations() {
+	for _, s := range scenarios() {
 		for n, last := 1, false; !last; n++ {
-			w, task, failed := s.start(t), newTask("build", "make"), new(atomic.Bool)
-			s.prepare(w, task)
-			earlier := w.tags()
-			w.Fail(registrytest.Nth(n, func(i int, rw http.ResponseWriter, r *http.Request, next http.Handler) {
+			f, task, failed := s.start(t), newTask("build", "make"), new(atomic.Bool)
+			s.prepare(f, task)
+			earlier := f.tags()
+			f.server.Set(registrytest.Nth(n, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 				failed.Store(true)
-				s.fail(i, rw, r, next)
+				s.fault(w, r, next)
 			}))
-			_, err := w.Put(t.Context(), task, nil, w.key)
-			w.Fail(nil)
+			_, err := f.store.Put(t.Context(), task, nil, f.key)
+			f.server.Set(nil)
 			if err == nil {
-				w.find(task)
+				f.find(task)
 			}
 			last = !failed.Load()
-			now := slices.Collect(maps.Values(w.tags()))
+			now := slices.Collect(maps.Values(f.tags()))
 			for tag, digest := range earlier {
 				if !slices.Contains(now, digest) {
-					t.Errorf("%s, request %d: %s at %s has no tag any more", s.name, n, digest, tag)
+					t.Errorf("%s, request %d: manifest %s, before at tag %s, has no tag any more", s.name, n, digest, tag)
 				}
 			}
 		}
 	}
 }
 
-// The registry says that it took something, and did not.
-func TestAWriteThatIsSwallowedIsNoticed(t *testing.T) {
+// The registry reports success for a write and does not execute it.
+func TestPut_DetectsWriteThatWasNotExecuted(t *testing.T) {
 	task, long := newTask("build", "make"), newLongTask("build")
 	for name, tc := range map[string]struct {
 		task  *v1.Task
-		which func(int, *http.Request) bool
+		match func(*http.Request) bool
 	}{
-		"everything":     {task, func(int, *http.Request) bool { return true }},
-		"every manifest": {task, registrytest.Asks(http.MethodPut, "/manifests/")},
-		"every tag": {task, func(_ int, r *http.Request) bool {
-			return r.Method == http.MethodPut && !strings.Contains(r.URL.Path, "sha256:")
+		"every write":    {task, func(*http.Request) bool { return true }},
+		"every manifest": {task, registrytest.Request(http.MethodPut, "/manifests/")},
+		"every tag": {task, func(r *http.Request) bool {
+			return r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/manifests/") && !strings.Contains(r.URL.Path, "sha256:")
 		}},
-		"the signature": {task, registrytest.Asks(http.MethodPut, "/manifests/sha256:")},
-		"the newest":    {task, registrytest.Asks(http.MethodPut, "/manifests/task.build")},
-		"every blob":    {long, registrytest.Asks(http.MethodPost, "/blobs/")},
-		"the layer":     {long, func(_ int, r *http.Request) bool { return r.Method == http.MethodPost && r.ContentLength > 40_000 }},
+		"the signature":  {task, registrytest.Request(http.MethodPut, "/manifests/sha256:")},
+		"the newest tag": {task, registrytest.Request(http.MethodPut, "/manifests/task.build")},
+		"every blob":     {long, registrytest.Request(http.MethodPut, "/blobs/")},
+		"the layer":      {long, func(r *http.Request) bool { return r.Method == http.MethodPut && r.ContentLength > 40_000 }},
 	} {
-		for registryName, start := range starts() {
-			for _, there := range []string{"nothing", "another state", "that of another key"} {
-				w := start(t)
-				before[there](w, tc.task)
-				w.Fail(registrytest.Where(tc.which, registrytest.Swallow))
-				if stored, err := w.Put(t.Context(), tc.task, nil, w.key); err == nil {
-					t.Errorf("%s, %s, %s: got %+v", registryName, there, name, stored)
+		for registryKind, start := range registryKinds() {
+			for _, initial := range []string{"empty registry", "another state", "same state, another key"} {
+				f := start(t)
+				initialStates[initial](f, tc.task)
+				f.server.Set(registrytest.When(tc.match, registrytest.Swallow))
+				if result, err := f.store.Put(t.Context(), tc.task, nil, f.key); err == nil {
+					t.Errorf("%s, %s, %s: got %+v", registryKind, initial, name, result)
 				}
-				w.Fail(nil)
-				w.restart()
+				f.server.Set(nil)
+				f.restart()
 				if tc.task == long {
-					continue // a registry that has a manifest and not its layer does not heal
+					continue // Put does not upload a missing layer if the manifest exists
 				}
-				w.put(tc.task)
-				w.find(tc.task)
+				f.put(tc.task)
+				f.find(tc.task)
 			}
 		}
 	}
 }
 
-// Registries are set up anew, and clean up too much.
-func TestARegistryThatLostEverythingGetsItAgain(t *testing.T) {
-	for registryName, start := range starts() {
-		w := start(t)
-		w.Fail(w.Strict)
+// A registry may be replaced, or delete too much in a cleanup.
+func TestPut_UploadsAgainAfterRegistryLostContent(t *testing.T) {
+	for registryKind, start := range registryKinds() {
+		f := start(t)
+		f.server.Set(registrytest.Always(registrytest.RejectIncomplete))
 		task := newTask("build", "make")
-		w.put(task)
-		w.Wipe(registryName == "with referrers")
+		f.put(task)
+		f.server.Wipe()
 		var err error
-		for range 2 { // what it has lost is noticed once
-			if _, err = w.Put(t.Context(), task, nil, w.key); err == nil {
+		for range 2 { // the first Put may fail and then forgets what the registry had
+			if _, err = f.store.Put(t.Context(), task, nil, f.key); err == nil {
 				break
 			}
 		}
 		if err != nil {
-			t.Fatalf("%s: %v", registryName, err)
+			t.Fatalf("%s: %v", registryKind, err)
 		}
-		w.find(task)
+		f.find(task)
 	}
 }
 
-func TestABusyRegistryIsLeftAlone(t *testing.T) {
-	eachRequest(t, newWorld, before["nothing"], newTask("build", "make"), registrytest.Status(429, "TOOMANYREQUESTS", "Retry-After", "17"), func(_ *world, n int, err error) {
-		busy, is := errors.AsType[*registry.BusyError](err)
-		if !is || busy.After != 17*time.Second {
+func TestPut_ReturnsBusyErrorForRetryAfter(t *testing.T) {
+	forEachFailingRequest(t, newFixture, initialStates["empty registry"], newTask("build", "make"), registrytest.Answer(429, "TOOMANYREQUESTS", "Retry-After", "17"), func(_ *fixture, n int, err error) {
+		busy, isBusy := errors.AsType[*registry.BusyError](err)
+		if !isBusy || busy.After != 17*time.Second {
 			t.Errorf("request %d: got %v", n, err)
 		}
 	})
 }
 
-func TestAQuotaIsTold(t *testing.T) {
+func TestPut_ReturnsMessageOfRegistry(t *testing.T) {
 	for _, status := range []int{403, 413, 507} {
-		eachRequest(t, newWorld, before["another resource"], newTask("build", "make"), registrytest.Status(status, "DENIED"), func(_ *world, n int, err error) {
-			if !registry.Unavailable(err) || !strings.Contains(fmt.Sprint(err), "as told") {
+		forEachFailingRequest(t, newFixture, initialStates["another resource"], newTask("build", "make"), registrytest.Answer(status, "DENIED"), func(_ *fixture, n int, err error) {
+			if !registry.Unavailable(err) || !strings.Contains(fmt.Sprint(err), registrytest.Message) {
 				t.Errorf("status %d, request %d: got %v", status, n, err)
 			}
 		})
 	}
 }
 
-// Somebody else writes the newest tag while it is read back.
-func TestATagThatIsMovedMeanwhileIsNoticed(t *testing.T) {
-	w := newWorld(t)
+// Another writer moves the newest tag before Put reads it back.
+func TestPut_DetectsMovedTag(t *testing.T) {
+	f := newFixture(t)
 	a, b := newTask("build", "a"), newTask("build", "b")
-	w.put(b)
-	theirs := must(w.manifest("task.build"))
-	w.Fail(func(_ int, rw http.ResponseWriter, r *http.Request, next http.Handler) {
-		next.ServeHTTP(rw, r)
+	f.put(b)
+	other := must(f.manifest("task.build"))
+	f.server.Set(registrytest.Always(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		next.ServeHTTP(w, r)
 		if r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/task.build") {
-			w.tag("task.build", theirs)
+			f.writeTag("task.build", other)
 		}
-	})
-	if stored, err := w.Put(t.Context(), a, nil, w.key); err == nil || !strings.Contains(err.Error(), "something else may be writing") {
-		t.Errorf("got %+v and %v", stored, err)
+	}))
+	if result, err := f.store.Put(t.Context(), a, nil, f.key); err == nil || !strings.Contains(err.Error(), "something else may be writing") {
+		t.Errorf("got %+v and %v", result, err)
 	}
-	w.Fail(nil)
-	w.put(a)
-	w.find(a)
-	w.find(b)
+	f.server.Set(nil)
+	f.put(a)
+	f.find(a)
+	f.find(b)
 }
 
-// The newest state is found by its checksum even if that tag was never written,
-// or was deleted.
-func TestTheNewestStateIsFoundWithoutItsTag(t *testing.T) {
-	for _, start := range starts() {
-		w := start(t)
+// The state tag of the newest state may be missing, for example because somebody
+// deleted it.
+func TestFind_FindsNewestStateWithoutStateTag(t *testing.T) {
+	for _, start := range registryKinds() {
+		f := start(t)
 		task := newTask("build", "make")
 		checksum, err := resource.Checksum(t.Context(), task)
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.Fail(registrytest.Where(registrytest.Asks(http.MethodPut, "/manifests/"+StateTag(checksum)), registrytest.Swallow))
-		w.put(task)
-		w.Fail(nil)
-		w.find(task)
-		if signature, err := w.Signature(t.Context(), IDOf(task), checksum); err != nil || !w.key.Verify(signature, checksum) {
-			t.Errorf("its signature: %x, %v", signature, err)
+		f.server.Set(registrytest.When(registrytest.Request(http.MethodPut, "/manifests/"+StateTag(checksum)), registrytest.Swallow))
+		f.put(task)
+		f.server.Set(nil)
+		f.find(task)
+		if signature, err := f.store.Signature(t.Context(), IDOf(task), checksum); err != nil || !f.key.Verify(signature, checksum) {
+			t.Errorf("Signature returned %x, %v", signature, err)
 		}
 	}
 }

@@ -1,6 +1,6 @@
-// Package oci keeps signed resources in an OCI registry: each as a Tekton
-// bundle, with a signature attached as a referrer, under a tag that is made of
-// the resource's checksum.
+// Package oci puts signed resources into an OCI registry and finds them there.
+// Each state of a resource is a Tekton bundle with a signature as a referrer. The
+// tag of the bundle is the checksum of the resource.
 package oci
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
-// ID names a resource.
+// ID identifies a resource in a cluster.
 type ID struct {
 	Kind            resource.Kind
 	Namespace, Name string
@@ -25,30 +25,31 @@ type ID struct {
 
 func (id ID) String() string { return fmt.Sprintf("%s %s/%s", id.Kind, id.Namespace, id.Name) }
 
-// IDOf is the ID of an object.
+// IDOf returns the ID of an object.
 func IDOf(obj resource.Object) ID {
 	return ID{resource.KindOf(obj), obj.GetNamespace(), obj.GetName()}
 }
 
-// validate refuses what Kubernetes would not take as a name, so that no name can
-// leave the place that is made of it.
+// validate returns an error for names that Kubernetes rejects. Names become
+// repositories and tags, so a name such as "../other" must not pass.
 func (id ID) validate() error {
 	if !slices.Contains(resource.Kinds, id.Kind) {
 		return fmt.Errorf("kind %.80q, expected one of %v", id.Kind, resource.Kinds)
 	}
-	if wrong := validation.IsDNS1123Label(id.Namespace); len(wrong) > 0 {
-		return fmt.Errorf("namespace %.300q: %s", id.Namespace, strings.Join(wrong, "; "))
+	if problems := validation.IsDNS1123Label(id.Namespace); len(problems) > 0 {
+		return fmt.Errorf("namespace %.300q: %s", id.Namespace, strings.Join(problems, "; "))
 	}
-	if wrong := validation.IsDNS1123Subdomain(id.Name); len(wrong) > 0 {
-		return fmt.Errorf("name %.300q: %s", id.Name, strings.Join(wrong, "; "))
+	if problems := validation.IsDNS1123Subdomain(id.Name); len(problems) > 0 {
+		return fmt.Errorf("name %.300q: %s", id.Name, strings.Join(problems, "; "))
 	}
 	return nil
 }
 
-// Repository is where the resources of a namespace are: below the prefix, so
-// that the patterns of policies and the rights of registry users can tell
-// namespaces apart.
-func Repository(prefix string, id ID) (string, error) {
+// RepositoryName returns the name of the repository for the resources of a
+// namespace: the prefix and the namespace. With a repository for each namespace,
+// the patterns of policies and the permissions of registry users can distinguish
+// namespaces.
+func RepositoryName(prefix string, id ID) (string, error) {
 	if err := id.validate(); err != nil {
 		return "", err
 	}
@@ -61,28 +62,30 @@ func Repository(prefix string, id ID) (string, error) {
 
 const (
 	maxTag = 128 // distribution specification 1.1, "Pulling manifests"
-	// keptDigits of a digest are enough to tell bundles of one checksum apart.
-	keptDigits = 16
+	// displacedDigits is the number of hexadecimal digits of a bundle's digest in
+	// displacedTag. They distinguish the few bundles that share a checksum.
+	displacedDigits = 16
 )
 
-// StateTag is the tag of one state of a resource: its checksum, which also
-// covers kind, namespace and name.
+// StateTag returns the tag of one state of a resource: the checksum in
+// hexadecimal. The checksum covers the kind, namespace and name.
 func StateTag(checksum []byte) string { return hex.EncodeToString(checksum) }
 
-// keptTag is the tag of a bundle whose state tag goes to another bundle of the
-// same content, signed with another key.
-func keptTag(checksum []byte, bundle digest.Digest) string {
-	return StateTag(checksum) + "-" + bundle.Encoded()[:keptDigits]
+// displacedTag returns the tag of a bundle that loses its state tag to a bundle
+// of the same state, signed with another key.
+func displacedTag(checksum []byte, bundle digest.Digest) string {
+	return StateTag(checksum) + "-" + bundle.Encoded()[:displacedDigits]
 }
 
-// NewestTag is the tag of the newest state of a resource. Kinds have no dot in
-// them, so no two resources share one.
+// NewestTag returns the tag of the newest state of a resource: kind, dot, name.
+// Kinds contain no dot, so two resources never share a tag. A tag that would be
+// too long ends in a hash.
 func NewestTag(id ID) string {
 	tag := id.Kind.ConfigName() + "." + id.Name
 	if len(tag) <= maxTag {
 		return tag
 	}
 	sum := sha256.Sum256([]byte(tag))
-	suffix := "_" + hex.EncodeToString(sum[:]) // no name has an underscore in it
+	suffix := "_" + hex.EncodeToString(sum[:]) // names contain no underscore, so no name equals a hashed tag
 	return tag[:maxTag-len(suffix)] + suffix
 }

@@ -12,73 +12,73 @@ import (
 
 func repeated(s string, n int) string { return strings.Repeat(s, n) }
 
-func TestNamesStayBelowThePrefix(t *testing.T) {
+func TestRepositoryName_RejectsInvalidIDs(t *testing.T) {
 	for name, tc := range map[string]struct {
 		id   ID
-		want string // empty: refused
+		want string // empty: an error
 	}{
-		"usual":                  {ID{resource.Task, "prod", "build"}, "registry.example/tekton/prod"},
-		"digits":                 {ID{resource.Pipeline, "1", "0"}, "registry.example/tekton/1"},
-		"dashes":                 {ID{resource.Task, "a--b", "a--b"}, "registry.example/tekton/a--b"},
-		"dots in a name":         {ID{resource.StepAction, "prod", "a.b.c"}, "registry.example/tekton/prod"},
-		"the longest":            {ID{resource.Task, repeated("n", 63), repeated("n", 253)}, "registry.example/tekton/" + repeated("n", 63)},
-		"a namespace too long":   {ID{resource.Task, repeated("n", 64), "build"}, ""},
-		"a name too long":        {ID{resource.Task, "prod", repeated("n", 254)}, ""},
-		"no namespace":           {ID{resource.Task, "", "build"}, ""},
-		"no name":                {ID{resource.Task, "prod", ""}, ""},
-		"no kind":                {ID{"", "prod", "build"}, ""},
-		"another kind":           {ID{"Pod", "prod", "build"}, ""},
-		"a kind in lower case":   {ID{"task", "prod", "build"}, ""},
-		"a kind that is a path":  {ID{"../task", "prod", "build"}, ""},
-		"up":                     {ID{resource.Task, "..", "build"}, ""},
-		"up and down":            {ID{resource.Task, "../other", "build"}, ""},
-		"here":                   {ID{resource.Task, ".", "build"}, ""},
-		"further down":           {ID{resource.Task, "a/b", "build"}, ""},
-		"a name that is a path":  {ID{resource.Task, "prod", "../build"}, ""},
-		"upper case":             {ID{resource.Task, "Prod", "build"}, ""},
-		"a name in upper case":   {ID{resource.Task, "prod", "Build"}, ""},
-		"a tag":                  {ID{resource.Task, "prod:x", "build"}, ""},
-		"a digest":               {ID{resource.Task, "prod@sha256", "build"}, ""},
-		"a tag in the name":      {ID{resource.Task, "prod", "build:x"}, ""},
-		"a digest in the name":   {ID{resource.Task, "prod", "build@x"}, ""},
-		"an underscore":          {ID{resource.Task, "prod", "a_b"}, ""},
-		"a dot at the end":       {ID{resource.Task, "prod", "build."}, ""},
-		"a dash at the start":    {ID{resource.Task, "-prod", "build"}, ""},
-		"a dot in the namespace": {ID{resource.Task, "a.b", "build"}, ""},
-		"encoded":                {ID{resource.Task, "%2e%2e", "build"}, ""},
-		"another alphabet":       {ID{resource.Task, "ｐrod", "build"}, ""},
-		"a line":                 {ID{resource.Task, "prod\n", "build"}, ""},
-		"a zero":                 {ID{resource.Task, "prod", "build\x00"}, ""},
+		"simple":                          {ID{resource.Task, "prod", "build"}, "registry.example/tekton/prod"},
+		"digits":                          {ID{resource.Pipeline, "1", "0"}, "registry.example/tekton/1"},
+		"dashes":                          {ID{resource.Task, "a--b", "a--b"}, "registry.example/tekton/a--b"},
+		"dots in a name":                  {ID{resource.StepAction, "prod", "a.b.c"}, "registry.example/tekton/prod"},
+		"longest namespace and name":      {ID{resource.Task, repeated("n", 63), repeated("n", 253)}, "registry.example/tekton/" + repeated("n", 63)},
+		"namespace too long":              {ID{resource.Task, repeated("n", 64), "build"}, ""},
+		"name too long":                   {ID{resource.Task, "prod", repeated("n", 254)}, ""},
+		"empty namespace":                 {ID{resource.Task, "", "build"}, ""},
+		"empty name":                      {ID{resource.Task, "prod", ""}, ""},
+		"empty kind":                      {ID{"", "prod", "build"}, ""},
+		"unknown kind":                    {ID{"Pod", "prod", "build"}, ""},
+		"kind in lower case":              {ID{"task", "prod", "build"}, ""},
+		"kind is a path":                  {ID{"../task", "prod", "build"}, ""},
+		"namespace is parent directory":   {ID{resource.Task, "..", "build"}, ""},
+		"namespace with parent directory": {ID{resource.Task, "../other", "build"}, ""},
+		"namespace is a dot":              {ID{resource.Task, ".", "build"}, ""},
+		"namespace with slash":            {ID{resource.Task, "a/b", "build"}, ""},
+		"name is a path":                  {ID{resource.Task, "prod", "../build"}, ""},
+		"namespace in upper case":         {ID{resource.Task, "Prod", "build"}, ""},
+		"name in upper case":              {ID{resource.Task, "prod", "Build"}, ""},
+		"namespace with tag":              {ID{resource.Task, "prod:x", "build"}, ""},
+		"namespace with digest":           {ID{resource.Task, "prod@sha256", "build"}, ""},
+		"name with tag":                   {ID{resource.Task, "prod", "build:x"}, ""},
+		"name with digest":                {ID{resource.Task, "prod", "build@x"}, ""},
+		"name with underscore":            {ID{resource.Task, "prod", "a_b"}, ""},
+		"name ends in dot":                {ID{resource.Task, "prod", "build."}, ""},
+		"namespace starts with dash":      {ID{resource.Task, "-prod", "build"}, ""},
+		"namespace with dot":              {ID{resource.Task, "a.b", "build"}, ""},
+		"namespace percent-encoded":       {ID{resource.Task, "%2e%2e", "build"}, ""},
+		"full-width letter":               {ID{resource.Task, "ｐrod", "build"}, ""},
+		"namespace with newline":          {ID{resource.Task, "prod\n", "build"}, ""},
+		"name with zero byte":             {ID{resource.Task, "prod", "build\x00"}, ""},
 	} {
-		got, err := Repository("registry.example/tekton", tc.id)
+		got, err := RepositoryName("registry.example/tekton", tc.id)
 		if got != tc.want || (err == nil) != (tc.want != "") {
 			t.Errorf("%s: got %q and %v", name, got, err)
 		}
 	}
 }
 
-func TestPrefixesThatAreNone(t *testing.T) {
+func TestRepositoryName_ValidatesPrefix(t *testing.T) {
 	id := ID{resource.Task, "prod", "build"}
 	for _, prefix := range []string{"", "/", "tekton", "a/b", "registry.example:x", "registry.example/A", "registry.example/a:tag", "registry.example/a@x", "registry.example/" + repeated("a", 251), "registry.example /a"} {
-		if got, err := Repository(prefix, id); err == nil {
+		if got, err := RepositoryName(prefix, id); err == nil {
 			t.Errorf("%q: got %q", prefix, got)
 		}
 	}
 	for prefix, want := range map[string]string{
 		"registry.example": "registry.example/prod", "localhost:5000/a": "localhost:5000/a/prod", "registry.example/a/b": "registry.example/a/b/prod",
 	} {
-		if got, err := Repository(prefix, id); err != nil || got != want {
+		if got, err := RepositoryName(prefix, id); err != nil || got != want {
 			t.Errorf("%q: got %q and %v", prefix, got, err)
 		}
 	}
 }
 
-func TestTagsOfStatesAndNames(t *testing.T) {
+func TestTags_HaveDocumentedForm(t *testing.T) {
 	sum := make([]byte, 32)
 	if got := StateTag(sum); got != repeated("0", 64) {
 		t.Errorf("got %s", got)
 	}
-	if got := keptTag(sum, digest.Digest("sha256:"+repeated("a", 64))); got != repeated("0", 64)+"-"+repeated("a", 16) {
+	if got := displacedTag(sum, digest.Digest("sha256:"+repeated("a", 64))); got != repeated("0", 64)+"-"+repeated("a", 16) {
 		t.Errorf("got %s", got)
 	}
 	for want, id := range map[string]ID{
@@ -96,8 +96,8 @@ func TestTagsOfStatesAndNames(t *testing.T) {
 	}
 }
 
-// Names that are alike, and one that is made to look like the tag of another.
-func TestNoTwoResourcesShareATag(t *testing.T) {
+// The names are similar to each other, or imitate the hashed tag of another name.
+func TestNewestTag_IsUnique(t *testing.T) {
 	long := repeated("n", 253)
 	victim := NewestTag(ID{resource.Task, "prod", long})
 	names := []string{
@@ -124,16 +124,16 @@ func TestNoTwoResourcesShareATag(t *testing.T) {
 	}
 }
 
-// Whatever it is called, a resource stays where its namespace is, under tags
-// that registries take, and no other resource's.
+// For all names that pass validation: the repository is the one of the namespace,
+// the tag is valid, and no other resource has the same tag.
 func FuzzLocation(f *testing.F) {
 	f.Add("Task", "prod", "build", "Pipeline", "build")
 	f.Add("Task", "..", "../x", "task", "x@y:z/")
 	f.Add("Task", "prod", repeated("n", 253), "Task", repeated("n", 58)+"-"+repeated("0", 64))
 	f.Add("StepAction", repeated("n", 63), repeated("n", 117), "Task", "a.b")
-	f.Fuzz(func(t *testing.T, kind, namespace, one, otherKind, another string) {
-		a, b := ID{resource.Kind(kind), namespace, one}, ID{resource.Kind(otherKind), namespace, another}
-		repository, err := Repository("registry.example/tekton", a)
+	f.Fuzz(func(t *testing.T, kind, namespace, name1, otherKind, name2 string) {
+		a, b := ID{resource.Kind(kind), namespace, name1}, ID{resource.Kind(otherKind), namespace, name2}
+		repository, err := RepositoryName("registry.example/tekton", a)
 		if err != nil {
 			return
 		}
@@ -145,11 +145,11 @@ func FuzzLocation(f *testing.F) {
 		if tag.RegistryStr() != "registry.example" || path != "tekton/"+namespace || strings.Count(path, "/") != 1 || strings.Contains(path, "..") || tag.TagStr() != NewestTag(a) {
 			t.Fatalf("%s is %s", a, tag)
 		}
-		if _, err := Repository("registry.example/tekton", b); err == nil && a != b && NewestTag(a) == NewestTag(b) {
+		if _, err := RepositoryName("registry.example/tekton", b); err == nil && a != b && NewestTag(a) == NewestTag(b) {
 			t.Fatalf("%s and %s share %s", a, b, NewestTag(a))
 		}
 		if strings.Trim(tag.TagStr(), "0123456789abcdef-") == "" {
-			t.Fatalf("%s may be the tag of a state", tag)
+			t.Fatalf("%s has the form of a state tag", tag)
 		}
 	})
 }

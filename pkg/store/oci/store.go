@@ -12,142 +12,151 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
-// Store is a part of a registry.
+// Store is the place for bundles: the repositories with a common prefix in a
+// registry.
 type Store struct {
 	Registry *registry.Client
-	// Prefix is what the names of all repositories start with.
+	// Prefix is the common start of all repository names, such as
+	// "registry.example/tekton".
 	Prefix string
-	// TransparencyLog is where the signatures of images are entered.
-	TransparencyLog imagesignature.Options
+	// SignOptions configure the signatures of bundles.
+	SignOptions imagesignature.Options
 }
 
-// Stored says where a resource is.
-type Stored struct {
-	// Reference is the repository and the digest of the bundle, and Tag another
-	// way to it.
-	Reference, Tag string
-	// Uploaded says that it was not there before.
+// PutResult says where Put has found or written a bundle.
+type PutResult struct {
+	// Reference is the repository and the digest of the bundle.
+	Reference string
+	// Tag is the tag of the resource's state.
+	Tag string
+	// Uploaded is true if Put has written anything, and false if the bundle was
+	// already the newest one.
 	Uploaded bool
 }
 
-// Put stores obj as a bundle and attaches a signature of it by the key. obj
-// carries the signature in the bundle; if that is nil, it is the one that is
-// stored already, provided that it is by this key, or else a new one. Storing
-// what is stored takes one request. The tag for the newest state is the last of
-// all that is written, and is read back.
-func (s *Store) Put(ctx context.Context, obj resource.Object, signature []byte, key *keys.Key) (Stored, error) {
+// Put writes obj as a bundle and attaches a signature of the bundle by key. The
+// resource in the bundle carries the given signature. If signature is nil, the
+// resource carries the persisted signature if key made it, and otherwise a new
+// one.
+//
+// If the bundle is already the newest one, Put takes one request. Put writes the
+// tag of the newest state last and reads it back, so a bundle under that tag is
+// complete.
+func (s *Store) Put(ctx context.Context, obj resource.Object, signature []byte, key *keys.Key) (PutResult, error) {
 	id := IDOf(obj)
 	checksum, err := resource.Checksum(ctx, obj)
 	if err != nil {
-		return Stored{}, fmt.Errorf("%s: %w", id, err)
+		return PutResult{}, fmt.Errorf("%s: %w", id, err)
 	}
 	repository, err := s.repository(ctx, id)
 	if err != nil {
-		return Stored{}, err
+		return PutResult{}, err
 	}
-	there, err := look(ctx, repository, id, checksum)
+	persisted, err := findPersisted(ctx, repository, id, checksum)
 	if err != nil {
-		return Stored{}, err
+		return PutResult{}, err
 	}
 	if signature == nil {
-		signature = there.signature(checksum, key)
+		signature = persisted.signature(checksum, key)
 	}
 	if signature == nil {
 		if signature, err = key.Sign(ctx, checksum); err != nil {
-			return Stored{}, err
+			return PutResult{}, err
 		}
 	}
-	built, err := tektonbundle.New(ctx, obj, signature)
+	bundle, err := tektonbundle.New(ctx, obj, signature)
 	if err != nil {
-		return Stored{}, err
+		return PutResult{}, err
 	}
-	stored := Stored{Reference: repository.Name() + "@" + built.Manifest.Descriptor.Digest.String(), Tag: StateTag(checksum)}
-	if is(there.newest, built) {
-		return stored, nil
+	result := PutResult{Reference: referenceTo(repository, bundle.Manifest), Tag: StateTag(checksum)}
+	if isManifestOf(persisted.newest, bundle) {
+		return result, nil
 	}
-	stored.Uploaded = true
-	if !is(there.state, built) {
-		if err := there.keep(ctx, repository, checksum); err != nil {
-			return Stored{}, err
+	result.Uploaded = true
+	if !isManifestOf(persisted.state, bundle) {
+		if err := persisted.tagDisplaced(ctx, repository, checksum); err != nil {
+			return PutResult{}, err
 		}
-		if err := s.upload(ctx, repository, built, key); err != nil {
-			return Stored{}, err
+		if err := s.upload(ctx, repository, bundle, key); err != nil {
+			return PutResult{}, err
 		}
 	}
 	newest := NewestTag(id)
-	if err := tag(ctx, repository, built, newest); err != nil {
-		return Stored{}, err
+	if err := pushTag(ctx, repository, bundle, newest); err != nil {
+		return PutResult{}, err
 	}
-	return stored, readBack(ctx, repository, built, newest)
+	return result, verifyWritten(ctx, repository, bundle, newest)
 }
 
 func (s *Store) repository(ctx context.Context, id ID) (*registry.Repository, error) {
-	name, err := Repository(s.Prefix, id)
+	name, err := RepositoryName(s.Prefix, id)
 	if err != nil {
-		return nil, fmt.Errorf("%s cannot be stored: %w", id, err)
+		return nil, fmt.Errorf("the repository of %s: %w", id, err)
 	}
 	return s.Registry.Repository(ctx, name)
 }
 
-// upload leaves no tag behind on a bundle without a signature: that comes first,
-// which registries have to take although its subject is not there yet
-// (distribution specification 1.1, "Pushing Manifests with Subject").
-func (s *Store) upload(ctx context.Context, repository *registry.Repository, built *tektonbundle.Bundle, key *keys.Key) error {
-	if err := repository.PushBlob(ctx, built.Layer); err != nil {
+// upload writes the layer, then the signature, then the tag. In this order no tag
+// ever refers to an unsigned bundle. Registries must accept a signature before
+// its subject exists (distribution specification 1.1, "Pushing Manifests with
+// Subject").
+func (s *Store) upload(ctx context.Context, repository *registry.Repository, bundle *tektonbundle.Bundle, key *keys.Key) error {
+	if err := repository.PushBlob(ctx, bundle.Layer); err != nil {
 		return err
 	}
-	if err := attach(ctx, repository, built.Manifest.Descriptor, key, s.TransparencyLog); err != nil {
+	if err := attachSignature(ctx, repository, bundle.Manifest.Descriptor, key, s.SignOptions); err != nil {
 		return err
 	}
-	return tag(ctx, repository, built, StateTag(built.Checksum))
+	return pushTag(ctx, repository, bundle, StateTag(bundle.Checksum))
 }
 
-// tag gives the bundle another tag.
-func tag(ctx context.Context, repository *registry.Repository, built *tektonbundle.Bundle, name string) error {
-	err := repository.PushManifest(ctx, built.Manifest, name)
+// pushTag writes the manifest of the bundle under a tag.
+func pushTag(ctx context.Context, repository *registry.Repository, bundle *tektonbundle.Bundle, tag string) error {
+	err := repository.PushManifest(ctx, bundle.Manifest, tag)
 	if err != nil {
-		repository.ForgetSharedBlobs() // the registry may have lost what it once took
+		repository.ForgetSharedBlobs() // the registry may have lost a blob and reject the manifest
 	}
 	return err
 }
 
-// readBack checks that the bundle is there, with the layer if the manifest does
-// not carry it.
-func readBack(ctx context.Context, repository *registry.Repository, built *tektonbundle.Bundle, name string) error {
-	found, err := repository.Manifest(ctx, name)
+// verifyWritten reads the tag back, and the layer if the manifest does not
+// contain the layer.
+func verifyWritten(ctx context.Context, repository *registry.Repository, bundle *tektonbundle.Bundle, tag string) error {
+	found, err := repository.Manifest(ctx, tag)
 	if err != nil {
 		return err
 	}
-	if !is(&found, built) {
-		return fmt.Errorf("%s: the registry took the bundle %s for tag %s and then said that it is %s; something else may be writing to it",
-			repository.Name(), built.Manifest.Descriptor.Digest, name, found.Descriptor.Digest)
+	if !isManifestOf(&found, bundle) {
+		return fmt.Errorf("%s: after writing tag %s the registry returns manifest %s, expected %s; something else may be writing to the repository",
+			repository.Name(), tag, found.Descriptor.Digest, bundle.Manifest.Descriptor.Digest)
 	}
-	_, err = readAll(ctx, repository, found, &keys.Ring{})
+	_, err = readResources(ctx, repository, found, &keys.Ring{})
 	return err
 }
 
-// present is what the registry has of a resource.
-type present struct {
-	// newest is under the tag for the newest state; state under the one for the
-	// state in question. Either may be nil.
-	newest, state *registry.Blob
+// persistedManifests are the manifests of a resource in the registry before Put
+// writes. A manifest is nil if its tag does not exist.
+type persistedManifests struct {
+	newest *registry.Blob // under the tag of the newest state
+	state  *registry.Blob // under the tag of the state that Put writes
 }
 
-// look asks for the newest state only, if that is the one in question. A
-// resource with no newest state was never stored.
-func look(ctx context.Context, repository *registry.Repository, id ID, checksum []byte) (present, error) {
-	newest, err := manifestIfThere(ctx, repository, NewestTag(id))
+// findPersisted reads the tag of the state only if the newest state is another
+// one. A resource without a newest state was never put into the registry.
+func findPersisted(ctx context.Context, repository *registry.Repository, id ID, checksum []byte) (persistedManifests, error) {
+	newest, err := manifestOrNil(ctx, repository, NewestTag(id))
 	if err != nil || newest == nil {
-		return present{}, err
+		return persistedManifests{}, err
 	}
-	if holds(newest, checksum) {
-		return present{newest, newest}, nil
+	if hasChecksum(newest, checksum) {
+		return persistedManifests{newest, newest}, nil
 	}
-	state, err := manifestIfThere(ctx, repository, StateTag(checksum))
-	return present{newest, state}, err
+	state, err := manifestOrNil(ctx, repository, StateTag(checksum))
+	return persistedManifests{newest, state}, err
 }
 
-func manifestIfThere(ctx context.Context, repository *registry.Repository, reference string) (*registry.Blob, error) {
+// manifestOrNil reads a manifest. It returns nil if the manifest does not exist.
+func manifestOrNil(ctx context.Context, repository *registry.Repository, reference string) (*registry.Blob, error) {
 	manifest, err := repository.Manifest(ctx, reference)
 	if registry.IsNotFound(err) {
 		return nil, nil //nolint:nilnil // there is none
@@ -155,8 +164,9 @@ func manifestIfThere(ctx context.Context, repository *registry.Repository, refer
 	return &manifest, err
 }
 
-// single is the only resource of a bundle of ours, nil if it is none.
-func single(manifest *registry.Blob) *tektonbundle.Entry {
+// soleEntry returns the only entry of a bundle that this package has written. It
+// returns nil for other manifests.
+func soleEntry(manifest *registry.Blob) *tektonbundle.Entry {
 	entries, err := tektonbundle.Entries(manifest.Content)
 	if err != nil || len(entries) != 1 || len(entries[0].Checksum) == 0 {
 		return nil
@@ -164,33 +174,35 @@ func single(manifest *registry.Blob) *tektonbundle.Entry {
 	return &entries[0]
 }
 
-// holds says whether a bundle of ours is that of a state, as it says itself.
-func holds(manifest *registry.Blob, checksum []byte) bool {
-	entry := single(manifest)
+// hasChecksum reports whether the annotation of a bundle states this checksum.
+func hasChecksum(manifest *registry.Blob, checksum []byte) bool {
+	entry := soleEntry(manifest)
 	return entry != nil && bytes.Equal(entry.Checksum, checksum)
 }
 
-func is(there *registry.Blob, built *tektonbundle.Bundle) bool {
-	return there != nil && there.Descriptor.Digest == built.Manifest.Descriptor.Digest
+func isManifestOf(manifest *registry.Blob, bundle *tektonbundle.Bundle) bool {
+	return manifest != nil && manifest.Descriptor.Digest == bundle.Manifest.Descriptor.Digest
 }
 
-// signature is the one that is stored, nil if it is not by the key.
-func (p present) signature(checksum []byte, key *keys.Key) []byte {
+// signature returns the persisted signature of the state, or nil if key did not
+// make the signature.
+func (p persistedManifests) signature(checksum []byte, key *keys.Key) []byte {
 	if p.state == nil {
 		return nil
 	}
-	entry := single(p.state)
+	entry := soleEntry(p.state)
 	if entry == nil || !key.Verify(entry.Signature, checksum) {
 		return nil
 	}
 	return entry.Signature
 }
 
-// keep gives the bundle a tag of its own that is about to lose the one of its
-// state: registries clean up what has none, and attestations may name it.
-func (p present) keep(ctx context.Context, repository *registry.Repository, checksum []byte) error {
-	if p.state == nil || single(p.state) == nil {
-		return nil // nothing, or something that somebody else put there
+// tagDisplaced writes an additional tag for the bundle that is about to lose the
+// tag of its state. Registries delete manifests without a tag, and attestations
+// may refer to this bundle.
+func (p persistedManifests) tagDisplaced(ctx context.Context, repository *registry.Repository, checksum []byte) error {
+	if p.state == nil || soleEntry(p.state) == nil {
+		return nil // no bundle, or not one of this package
 	}
-	return repository.PushManifest(ctx, *p.state, keptTag(checksum, p.state.Descriptor.Digest))
+	return repository.PushManifest(ctx, *p.state, displacedTag(checksum, p.state.Descriptor.Digest))
 }
