@@ -42,7 +42,7 @@ func (e *env) admit(r request) (map[string]any, error) {
 
 // The policies give all that Tekton takes for a local reference a resolver, and
 // leave everything else to Tekton.
-func TestAdmissionRewrites(t *testing.T) {
+func TestAdmission_RewritesOnlyLocalReferences(t *testing.T) {
 	e := prepare(t)
 	in, out := e.namespace(), e.namespaceWith(nil)
 	optedOut := e.namespaceWith(map[string]string{config.NamespaceLabel: "false"})
@@ -127,7 +127,7 @@ func (e *env) givenResolver(reference any, namespace string) {
 
 // Whoever applied manifests of runs before still can: runs that are there stay
 // as they are, and new ones may be applied again.
-func TestAdmissionLetsManifestsBeAppliedAgain(t *testing.T) {
+func TestAdmission_AllowsManifestsToBeAppliedAgain(t *testing.T) {
 	e := prepare(t)
 	ns := e.namespace()
 	manifests := func(name string) string {
@@ -153,7 +153,7 @@ func TestAdmissionLetsManifestsBeAppliedAgain(t *testing.T) {
 
 // What the rewriting misses, because something else changes the run afterwards,
 // is refused. Here it misses everything.
-func TestAdmissionRefusesWhatIsStillLocal(t *testing.T) {
+func TestAdmission_RejectsReferencesThatStayLocal(t *testing.T) {
 	e := prepare(t)
 	ns := e.namespace()
 	e.installAdmission()

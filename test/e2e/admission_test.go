@@ -19,7 +19,7 @@ import (
 
 // Tekton verifies only references that have a resolver. With config/admission
 // all of them have one, whoever creates the run.
-func TestAdmissionHasLocalReferencesVerified(t *testing.T) {
+func TestAdmission_MakesTektonVerifyLocalReferences(t *testing.T) {
 	e := start(t)
 	ns := e.namespace()
 	e.check(cluster.Trust(t.Context(), ns, e.public))

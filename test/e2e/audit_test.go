@@ -38,7 +38,7 @@ func (e *env) writes(namespace string) map[string]int {
 }
 
 // One write for each signature, whatever the controller was told in between.
-func TestOneWriteForEachResource(t *testing.T) {
+func TestController_WritesEachResourceOnce(t *testing.T) {
 	e := start(t)
 	ns := e.namespace()
 	const count = 100

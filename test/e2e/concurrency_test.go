@@ -16,7 +16,7 @@ import (
 
 // Four writers change the same resources while the controller signs them. All
 // their changes are there at the end, and signed.
-func TestNoLostUpdate(t *testing.T) {
+func TestController_KeepsConcurrentChanges(t *testing.T) {
 	e := start(t)
 	ns := e.namespace()
 	const (

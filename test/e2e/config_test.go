@@ -25,7 +25,7 @@ func countLines(text, with string) int {
 	return n
 }
 
-func TestNamespacesOptInAndOut(t *testing.T) {
+func TestNamespaceLabel_OptsInAndOut(t *testing.T) {
 	e := start(t)
 	ns, other := e.namespaceWith(nil), e.namespace()
 	e.canary = other
@@ -80,7 +80,7 @@ func (e *env) optedOut(namespace string) {
 	})
 }
 
-func TestBadConfigKeepsTheLastGood(t *testing.T) {
+func TestConfig_KeepsLastGoodWhenNewOneIsInvalid(t *testing.T) {
 	e := start(t)
 	ns := e.namespace()
 	e.create(task(ns, "before"))
@@ -111,7 +111,7 @@ func TestBadConfigKeepsTheLastGood(t *testing.T) {
 	e.untouched(ns, 2*time.Second)
 }
 
-func TestBadConfigAtStart(t *testing.T) {
+func TestConfig_SignsNothingWhenInvalidAtStart(t *testing.T) {
 	e := prepare(t)
 	ns := e.namespace()
 	e.configure(with(signAll, map[string]string{"artifacts.task.signer": "pgp"}))
@@ -127,7 +127,7 @@ func TestBadConfigAtStart(t *testing.T) {
 
 // On a Tekton whose checksum differs nothing is signed, and the controller says
 // why; after the upgrade it signs.
-func TestOldTekton(t *testing.T) {
+func TestController_SignsNothingOnOldTekton(t *testing.T) {
 	e := prepare(t)
 	ns := e.namespace()
 	release := func(version string) string {

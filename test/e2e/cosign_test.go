@@ -14,7 +14,7 @@ import (
 
 // What Chains' reconciler signs is what users of stock Chains verify: with
 // cosign, of either major version, and the public key.
-func TestCosignVerifiesAttestations(t *testing.T) {
+func TestCosign_VerifiesAttestations(t *testing.T) {
 	if err := harness.BuildCosigns(t.Context(), os.Stderr); err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func TestCosignVerifiesAttestations(t *testing.T) {
 
 // The verification status is nothing that stock tools stumble over, wherever
 // Chains stores the attestation and in either of the formats that carry it.
-func TestCosignVerifiesAttestationsWithStatus(t *testing.T) {
+func TestCosign_VerifiesAttestationsWithStatus(t *testing.T) {
 	if err := harness.BuildCosigns(t.Context(), os.Stderr); err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 
 const manyTasks = 500
 
-func TestControllerKilledAtWork(t *testing.T) {
+func TestController_FinishesAfterKill(t *testing.T) {
 	e := start(t)
 	ns := e.namespaceWith(nil)
 	e.createMany(ns, manyTasks)
@@ -28,7 +28,7 @@ func TestControllerKilledAtWork(t *testing.T) {
 	e.neverInvalid(ns, manyTasks)
 }
 
-func TestAPIServerRestartsWhileControllerWorks(t *testing.T) {
+func TestController_FinishesAfterAPIServerRestart(t *testing.T) {
 	e := start(t)
 	ns := e.namespaceWith(nil)
 	e.createMany(ns, manyTasks)
@@ -57,7 +57,7 @@ func (e *env) atWork(namespace string) {
 	e.Fatal("the watch ended before a tenth was signed")
 }
 
-func TestTwoReplicas(t *testing.T) {
+func TestReplicas_TakeOverFromKilledLeader(t *testing.T) {
 	e := prepare(t)
 	ns := e.namespaceWith(nil)
 	first := e.replica("replica-1")

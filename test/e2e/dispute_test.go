@@ -15,7 +15,7 @@ import (
 
 // In some clusters a mutating webhook changes whatever is written, so that
 // signing changes what was signed. The two must not write forever.
-func TestDisputeWithAMutatingPolicy(t *testing.T) {
+func TestDispute_BacksOffFromMutatingPolicy(t *testing.T) {
 	e := start(t)
 	ns := e.namespace()
 	e.stampUpdates(ns)

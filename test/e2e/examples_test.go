@@ -44,7 +44,7 @@ type applied struct {
 
 // Every Task, Pipeline and StepAction that Tekton ships as an example ends up
 // signed, and Tekton's verifier accepts the signature.
-func TestTektonsExamples(t *testing.T) {
+func TestExamples_AreSignedAndAccepted(t *testing.T) {
 	e := start(t)
 	count := map[resource.Kind]int{}
 	for _, a := range e.applyExamples() {

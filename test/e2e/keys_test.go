@@ -40,7 +40,7 @@ func badSecrets(e *env) map[string]struct {
 	}
 }
 
-func TestBadKeysAtStart(t *testing.T) {
+func TestSigningKey_IsLoadedOnceValid(t *testing.T) {
 	for name, tc := range badSecrets(prepare(t)) {
 		t.Run(name, func(t *testing.T) {
 			e := prepare(t)
@@ -62,7 +62,7 @@ func TestBadKeysAtStart(t *testing.T) {
 	}
 }
 
-func TestKeyReplacedByABadOneWhileRunning(t *testing.T) {
+func TestSigningKey_KeepsLastGoodWhenNewOneIsInvalid(t *testing.T) {
 	e := start(t)
 	ns := e.namespace()
 	e.create(task(ns, "before"))
@@ -78,7 +78,7 @@ func TestKeyReplacedByABadOneWhileRunning(t *testing.T) {
 	}
 }
 
-func TestRotation(t *testing.T) {
+func TestSigningKey_SignsAgainAfterRotation(t *testing.T) {
 	e := start(t)
 	ns := e.namespace()
 	created := e.create(task(ns, "rotated"))
@@ -149,7 +149,7 @@ func (e *env) signedBySomebodyElse(namespace, name string) (*v1.Task, *env) {
 	return t, &env{T: e.T, public: public}
 }
 
-func TestSomebodyElsesSignature(t *testing.T) {
+func TestForeignSignature_IsKeptWhileItMayBeTrusted(t *testing.T) {
 	e := start(t)
 
 	for name, authority := range map[string]func(e *env, ns, pem string) v1alpha1.Authority{

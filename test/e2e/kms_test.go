@@ -83,7 +83,7 @@ func (e *env) publicKey(ref string) crypto.PublicKey {
 	return public
 }
 
-func TestKMSSignsAndTektonEnforces(t *testing.T) {
+func TestKMS_SignaturesPassTektonsEnforcement(t *testing.T) {
 	e, ref := startWithKMS(t, "enforced", nil)
 	authorities := map[string]v1alpha1.KeyRef{"kms": {KMS: ref}, "inline": {Data: e.pem()}}
 	namespaces := map[string]string{}
@@ -107,14 +107,14 @@ func TestKMSSignsAndTektonEnforces(t *testing.T) {
 	}
 }
 
-func TestKMSSignsRuns(t *testing.T) {
+func TestKMS_SignsRuns(t *testing.T) {
 	e, _ := startWithKMS(t, "runs", nil)
 	run := e.build(e.namespace())
 	_, err := harness.Attestation(run, harness.TaskRun, e.public)
 	e.check(err)
 }
 
-func TestKMSRotatesTheKey(t *testing.T) {
+func TestKMS_SignsAgainAfterRotation(t *testing.T) {
 	e, ref := startWithKMS(t, "rotated", nil)
 	ns := e.namespace()
 	old := e.create(task(ns, "old"))
@@ -128,7 +128,7 @@ func TestKMSRotatesTheKey(t *testing.T) {
 	e.event(old, resources.ReasonSignedAgain, "not active any more")
 }
 
-func TestKMSIsSealedForAWhile(t *testing.T) {
+func TestKMS_SignsAfterUnseal(t *testing.T) {
 	e, _ := startWithKMS(t, "sealed", nil)
 	ns := e.namespace()
 	e.create(task(ns, "before"))
@@ -144,7 +144,7 @@ func TestKMSIsSealedForAWhile(t *testing.T) {
 
 // A server that takes connections and does not answer is worse than one that is
 // gone: its client in sigstore waits forever.
-func TestKMSHangsForAWhile(t *testing.T) {
+func TestKMS_SignsAfterHang(t *testing.T) {
 	e, _ := startWithKMS(t, "hangs", nil)
 	ns := e.namespace()
 	e.create(task(ns, "before"))
@@ -159,7 +159,7 @@ func TestKMSHangsForAWhile(t *testing.T) {
 }
 
 // Attestations tell of the keys of a KMS, too.
-func TestKMSKeysInAttestations(t *testing.T) {
+func TestKMS_AttestationPassesWithKMSAuthority(t *testing.T) {
 	e, ref := startWithKMS(t, "attested", withProvenance)
 	m := &matrix{env: e}
 	ns := e.namespace()

@@ -17,7 +17,7 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-func TestLifecycle(t *testing.T) {
+func TestLifecycle_EndsWithValidSignature(t *testing.T) {
 	e := start(t)
 	ns := e.namespace()
 	for _, step := range []struct {

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func TestMetricsCountWhatHappens(t *testing.T) {
+func TestMetrics_CountSignaturesAndConfigErrors(t *testing.T) {
 	e := start(t)
 	ns := e.namespace()
 	e.create(task(ns, "counted"))

@@ -18,7 +18,7 @@ import (
 
 // What stock cosign refuses, we refuse, too: a signature that was moved to
 // another image, or has a byte changed. Cosign's own library attaches it.
-func TestForgedSignatures(t *testing.T) {
+func TestImageSignature_RejectsForgery(t *testing.T) {
 	e := prepare(t)
 	key, public := e.newKey()
 	e.public = public
@@ -128,7 +128,7 @@ func flipped(t *testing.T, bundle []byte, path ...string) []byte {
 
 // With a transparency log, stock cosign wants the proof that the signature is in
 // it. What is not in it is not attached either.
-func TestSignaturesInATransparencyLog(t *testing.T) {
+func TestTransparencyLog_IsRequiredWhenEnabled(t *testing.T) {
 	e := prepare(t)
 	rekor, err := harness.StartRekor(t.Context())
 	e.check(err)

@@ -11,7 +11,7 @@ import (
 
 // Whatever a registry does, the resource is signed at once, the trouble is told,
 // and the resource is stored when it is over. Nothing else is said to be stored.
-func TestRegistryFaults(t *testing.T) {
+func TestStoring_RecoversFromRegistryFaults(t *testing.T) {
 	e := prepare(t)
 	proxy, err := harness.StartProxy(t.Context(), e.distribution(harness.DistributionOptions{}).Host())
 	e.check(err)

@@ -33,7 +33,7 @@ const runEnds = time.Minute
 
 // The attestation of a run that used a stored bundle names its digest, and the
 // key that signed the resource in it.
-func TestStatusOfAStoredBundle(t *testing.T) {
+func TestAttestation_NamesStoredBundle(t *testing.T) {
 	m, registry := storedAndAttested(t, "tekton,oci")
 	ns, away := m.namespace(), m.namespaceWith(nil)
 	m.check(cluster.TrustFrom(t.Context(), away, regexp.QuoteMeta(registry.Host())+"/tekton/.*", m.public))
@@ -53,7 +53,7 @@ func TestStatusOfAStoredBundle(t *testing.T) {
 
 // When the Task is gone, its signature is still in the registry. As long as that
 // does not answer, nothing is claimed.
-func TestStatusByASignatureInTheRegistry(t *testing.T) {
+func TestAttestation_UsesSignatureInRegistry(t *testing.T) {
 	m, registry := storedAndAttested(t, "oci")
 	ns := m.namespace()
 	m.check(cluster.Trust(t.Context(), ns, m.public))

@@ -100,7 +100,7 @@ func (e *env) stored(store *oci.Store, obj resource.Object) *oci.Image {
 
 // What is stored, stock tools find and accept, in any registry; and nothing that
 // was changed.
-func TestStoredBundles(t *testing.T) {
+func TestStoring_BundlesPassStockTools(t *testing.T) {
 	for name, start := range registries {
 		t.Run(name, func(t *testing.T) {
 			e := prepare(t)
@@ -201,7 +201,7 @@ func (e *env) replaceLayer(tag string) (reference string) {
 }
 
 // With the registry alone, the object in the cluster stays as it was applied.
-func TestStoredInTheRegistryAlone(t *testing.T) {
+func TestStoring_LeavesObjectUnchangedWithRegistryOnly(t *testing.T) {
 	e := prepare(t)
 	store := e.storeIn(e.registry().Host(), "oci")
 	e.controller = e.replica("controller")
@@ -229,7 +229,7 @@ func TestStoredInTheRegistryAlone(t *testing.T) {
 
 // A registry that is away keeps nothing from being signed, is told about, and
 // gets what it missed.
-func TestRegistryAway(t *testing.T) {
+func TestStoring_RetriesWhileRegistryIsDown(t *testing.T) {
 	e := prepare(t)
 	registry := e.registry()
 	store := e.storeIn(registry.Host(), "tekton,oci")
@@ -247,7 +247,7 @@ func TestRegistryAway(t *testing.T) {
 
 // The credentials are image pull secrets of the controller's service account,
 // the certificate authority is one of its environment. It heals when they do.
-func TestRegistryWithPasswordAndCA(t *testing.T) {
+func TestStoring_UsesPullSecretsAndCA(t *testing.T) {
 	e := prepare(t)
 	distribution := e.distribution(harness.DistributionOptions{TLS: true, Users: map[string]string{"chains": "secret"}})
 	e.storeIn(distribution.Host(), "tekton,oci")
@@ -295,7 +295,7 @@ var applying = metav1.ApplyOptions{FieldManager: "test", Force: true}
 
 // All that Tekton has as examples comes back as it was, when the cluster has
 // forgotten it.
-func TestRoundTripOfTektonsExamples(t *testing.T) {
+func TestStoring_RoundTripsTektonsExamples(t *testing.T) {
 	e := prepare(t)
 	store := e.storeIn(e.registry().Host(), "tekton,oci")
 	e.controller = e.replica("controller")

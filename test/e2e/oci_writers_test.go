@@ -44,7 +44,7 @@ func (e *env) keyIn(dir string) *keys.Key {
 // Two replicas with four writers each sign one bundle, in a registry where that
 // means to read, change and write one index. All signatures are there at the
 // end, for us and for cosign.
-func TestManyWritersOfOneSubject(t *testing.T) {
+func TestSign_KeepsSignaturesOfConcurrentWriters(t *testing.T) {
 	const replicas, writers = 2, 4
 	for name, start := range registries {
 		t.Run(name, func(t *testing.T) {
@@ -85,7 +85,7 @@ func TestManyWritersOfOneSubject(t *testing.T) {
 }
 
 // A lease is not had by two at a time, and is given back by whoever gives up.
-func TestLeases(t *testing.T) {
+func TestLeases_ExcludeOtherReplicas(t *testing.T) {
 	e := &env{T: t}
 	replica := func() *leases.Leases { return leases.New(cluster.Kube.CoordinationV1(), harness.SystemNamespace) }
 	held, release := make(chan struct{}), make(chan struct{})
@@ -111,7 +111,7 @@ func TestLeases(t *testing.T) {
 
 // A thousand resources that are stored already are looked for once each by a
 // controller that has just started, and nothing is uploaded.
-func TestStoringAgainUploadsNothing(t *testing.T) {
+func TestStoring_UploadsNothingAfterRestart(t *testing.T) {
 	const count = 1000
 	e := prepare(t)
 	proxy, err := harness.StartProxy(t.Context(), e.registry().Host())
@@ -151,7 +151,7 @@ func (e *env) allStored(count int, label string) {
 }
 
 // Somebody else's bundle of 20 resources is signed and verified as it is.
-func TestSigningABundleOfOthers(t *testing.T) {
+func TestSign_SignsForeignBundleUnchanged(t *testing.T) {
 	e := prepare(t)
 	registry := e.registry()
 	signer, err := harness.NewSigner()

@@ -58,7 +58,7 @@ func (e *env) theRun(namespace, name string, pipeline bool) (metav1.Object, harn
 }
 
 // Each run's attestation says of each resource behind it what is so.
-func TestVerificationStatusInAttestations(t *testing.T) {
+func TestAttestation_StatesVerificationOfEachResource(t *testing.T) {
 	e := start(t)
 	e.configure(withProvenance)
 	e.installAdmission()

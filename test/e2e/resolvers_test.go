@@ -14,7 +14,7 @@ import (
 
 // A signature goes with the resource when it leaves the cluster: Tekton accepts
 // it from a bundle, as long as nobody changes a byte.
-func TestSignatureHoldsInABundle(t *testing.T) {
+func TestSignature_HoldsInBundle(t *testing.T) {
 	e := start(t)
 	registry := e.registry()
 	ref := func(task *v1.Task) v1.ResolverRef {
@@ -26,7 +26,7 @@ func TestSignatureHoldsInABundle(t *testing.T) {
 }
 
 // The same from a git repository.
-func TestSignatureHoldsInGit(t *testing.T) {
+func TestSignature_HoldsInGit(t *testing.T) {
 	e := start(t)
 	git, err := harness.StartGit(t.Context())
 	e.check(err)

@@ -20,7 +20,7 @@ func (taskPatcher) Patch(ctx context.Context, namespace, name string, mergePatch
 }
 
 // The API server refuses the signature of a state that is not the newest.
-func TestOlderStateIsNotSignedOverANewerOne(t *testing.T) {
+func TestAnnotationStore_RejectsOlderState(t *testing.T) {
 	e := &env{T: t}
 	ns := e.namespaceWith(nil)
 	older := e.create(task(ns, "moving"))

@@ -96,7 +96,7 @@ func (m *matrix) stepAction(namespace, name string, signed bool) {
 }
 
 // Tekton never verifies StepActions. The attestation says what they are.
-func TestStatusOfStepActions(t *testing.T) {
+func TestAttestation_StatesVerificationOfStepActions(t *testing.T) {
 	m := withStatus(t)
 	ns := m.namespaceWith(nil)
 	m.policies(ns, trusted)
@@ -148,7 +148,7 @@ func TestStatusOfStepActions(t *testing.T) {
 // Tekton may record another state of a Task than the one that it started, if the
 // Task is written to at that moment. So a Task by local name that was written to
 // since the run was created is not known, even if it looks the same again.
-func TestStatusOfATaskThatChangedAndChangedBack(t *testing.T) {
+func TestAttestation_SkipsTaskChangedAndChangedBack(t *testing.T) {
 	m := withStatus(t)
 	ns := m.namespaceWith(nil)
 	m.policies(ns, trusted)
@@ -166,7 +166,7 @@ func TestStatusOfATaskThatChangedAndChangedBack(t *testing.T) {
 
 // Chains makes one dependency of twenty tasks that come from one bundle. Each
 // still has its own entry.
-func TestStatusOfTwentyTasksOfOneBundle(t *testing.T) {
+func TestAttestation_ListsTwentyTasksOfOneBundle(t *testing.T) {
 	m := withStatus(t)
 	ns := m.namespaceWith(nil)
 	m.policies(ns, warned)
@@ -219,7 +219,7 @@ func TestStatusOfTwentyTasksOfOneBundle(t *testing.T) {
 
 // What went wrong with the evidence or the policies is in the attestation; the
 // run is none the worse for it.
-func TestStatusWhenPartsFail(t *testing.T) {
+func TestAttestation_NamesUnavailableParts(t *testing.T) {
 	m := withStatus(t)
 
 	t.Run("a registry that went away", func(t *testing.T) {
@@ -275,7 +275,7 @@ func TestStatusWhenPartsFail(t *testing.T) {
 
 // A policy may have changed since Tekton looked at it. The attestation says
 // that the two differ, and so do an Event and a counter.
-func TestDisagreementWithTektonIsTold(t *testing.T) {
+func TestAttestation_ReportsDisagreementWithTekton(t *testing.T) {
 	m := withStatus(t)
 	ns := m.namespaceWith(nil)
 	m.policies(ns, trusted)
@@ -301,7 +301,7 @@ func TestDisagreementWithTektonIsTold(t *testing.T) {
 
 // The controller reads the Secrets that policies refer to with the permissions
 // that we ship, and names its own key where a policy lacks it.
-func TestStatusNamesKeys(t *testing.T) {
+func TestAttestation_NamesKeys(t *testing.T) {
 	m := withStatus(t)
 	ns := m.namespace()
 	m.configure(with(signAll, withProvenance))

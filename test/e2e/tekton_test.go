@@ -19,7 +19,7 @@ const chainsSigned = "chains.tekton.dev/signed"
 
 // Tekton's own controller is the judge: under an enforce policy it runs what we
 // signed and nothing else.
-func TestTektonEnforces(t *testing.T) {
+func TestTekton_RunsOnlySignedTasks(t *testing.T) {
 	e := start(t)
 	ns := e.namespace()
 	e.check(cluster.Trust(t.Context(), ns, e.public))
@@ -101,7 +101,7 @@ func (e *env) build(namespace string) *v1.TaskRun {
 
 // The controller is Chains' too: runs are signed as stock Chains signs them,
 // with the permissions that we ship, and not when it runs beside one.
-func TestRunsAreSignedByChains(t *testing.T) {
+func TestChains_SignsRunsUnlessDisabled(t *testing.T) {
 	t.Run("by default", func(t *testing.T) {
 		e := start(t)
 		e.configure(withoutRegistry)

@@ -20,7 +20,7 @@ type startedRegistry interface {
 }
 
 // What one version of cosign signs both verify, whatever the registry can do.
-func TestCosignSignsImages(t *testing.T) {
+func TestCosign_VerifiesImagesSignedByBothVersions(t *testing.T) {
 	check(t, BuildCosigns(t.Context(), os.Stderr))
 	check(t, BuildDistribution(t.Context(), os.Stderr))
 	for kind, start := range map[string]func(context.Context) (startedRegistry, error){
@@ -93,7 +93,7 @@ func isBundle(t *testing.T, referrer name.Digest) {
 }
 
 // The flags say how to reach a registry that asks for a password by TLS.
-func TestCosignReachesRegistryWithPassword(t *testing.T) {
+func TestCosign_AcceptsRegistryFlags(t *testing.T) {
 	check(t, BuildCosigns(t.Context(), os.Stderr))
 	d := startDistribution(t, DistributionOptions{TLS: true, Users: map[string]string{"alice": "secret"}})
 	image, err := PushImage(t.Context(), d.Host()+"/app", once, remote.WithTransport(d.Transport()),
@@ -115,7 +115,7 @@ func TestCosignReachesRegistryWithPassword(t *testing.T) {
 
 // What would need the internet fails at once: nothing of a test leaves this
 // machine.
-func TestCosignStaysHere(t *testing.T) {
+func TestCosign_FailsWithoutInternet(t *testing.T) {
 	check(t, BuildCosigns(t.Context(), os.Stderr))
 	for _, cosign := range Cosigns {
 		image, err := name.NewDigest("registry.example.com/app@sha256:" + strings.Repeat("0", 64))

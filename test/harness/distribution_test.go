@@ -22,7 +22,7 @@ func startDistribution(t *testing.T, options DistributionOptions) *Distribution 
 	return d
 }
 
-func TestDistribution(t *testing.T) {
+func TestDistribution_StoresImagesAndReferrers(t *testing.T) {
 	d := startDistribution(t, DistributionOptions{})
 	image, err := PushImage(t.Context(), d.Host()+"/app", once)
 	check(t, err)
@@ -43,7 +43,7 @@ func TestDistribution(t *testing.T) {
 }
 
 // Its uploads go on at the address that the client knows, which is not its own.
-func TestDistributionBehindProxy(t *testing.T) {
+func TestDistribution_AcceptsUploadsThroughProxy(t *testing.T) {
 	d := startDistribution(t, DistributionOptions{})
 	proxy, err := StartProxy(t.Context(), d.Host())
 	check(t, err)
@@ -60,7 +60,7 @@ func TestDistributionBehindProxy(t *testing.T) {
 	}
 }
 
-func TestDistributionWithPasswords(t *testing.T) {
+func TestDistribution_RejectsWrongPasswords(t *testing.T) {
 	for _, tls := range []bool{false, true} {
 		d := startDistribution(t, DistributionOptions{TLS: tls, Users: map[string]string{"alice": "secret", "bob": "other"}})
 		push := func(user, password string) error {
@@ -78,7 +78,7 @@ func TestDistributionWithPasswords(t *testing.T) {
 }
 
 // Each registry has a certificate of its own.
-func TestDistributionWithTLS(t *testing.T) {
+func TestDistribution_ServesOnlyTLSWhenEnabled(t *testing.T) {
 	d, other := startDistribution(t, DistributionOptions{TLS: true}), startDistribution(t, DistributionOptions{TLS: true})
 	image, err := PushImage(t.Context(), d.Host()+"/app", once, remote.WithTransport(d.Transport()))
 	check(t, err)
@@ -99,7 +99,7 @@ func TestDistributionWithTLS(t *testing.T) {
 	}
 }
 
-func TestDistributionStops(t *testing.T) {
+func TestDistribution_StopRemovesFiles(t *testing.T) {
 	check(t, BuildDistribution(t.Context(), os.Stderr))
 	d, err := StartDistribution(t.Context(), io.Discard, DistributionOptions{})
 	check(t, err)

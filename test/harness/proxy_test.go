@@ -72,7 +72,7 @@ func do(ctx context.Context, method, url string, body []byte) (answer, error) {
 	return answer{response.StatusCode, response.Header, string(content)}, errors.Join(err, response.Body.Close())
 }
 
-func TestProxyPassesAndCounts(t *testing.T) {
+func TestProxy_ForwardsAndCountsWithoutRule(t *testing.T) {
 	faulty, counting := startProxies(t)
 	image, err := PushImage(t.Context(), faulty.Host()+"/app", once)
 	check(t, err)
@@ -103,7 +103,7 @@ func TestProxyPassesAndCounts(t *testing.T) {
 	}
 }
 
-func TestProxyAnswers(t *testing.T) {
+func TestAnswer_RespondsInsteadOfRegistry(t *testing.T) {
 	faulty, counting := startProxies(t)
 	for _, status := range []int{
 		http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestEntityTooLarge,
@@ -127,7 +127,7 @@ func TestProxyAnswers(t *testing.T) {
 }
 
 // A rule may count: it is asked about one request after another.
-func TestProxyFaultsFirst(t *testing.T) {
+func TestProxy_AppliesCountingRule(t *testing.T) {
 	faulty, _ := startProxies(t)
 	left := 3
 	faulty.Set(func(*http.Request) Fault {
@@ -163,7 +163,7 @@ func TestProxyFaultsFirst(t *testing.T) {
 
 // The connection ends while the client is still sending: what it sends is more
 // than fits into any buffer.
-func TestProxyCutsOff(t *testing.T) {
+func TestCutOff_ClosesConnectionDuringUpload(t *testing.T) {
 	faulty, counting := startProxies(t)
 	faulty.Set(on(EndpointUploads, CutOff(), http.MethodPatch))
 	sent := &countingReader{Reader: bytes.NewReader(make([]byte, 64<<20))}
@@ -200,7 +200,7 @@ func (c *countingReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func TestProxyHangs(t *testing.T) {
+func TestHang_EndsWhenClientCancels(t *testing.T) {
 	faulty, counting := startProxies(t)
 	arrived, gone := make(chan struct{}), make(chan struct{})
 	faulty.Set(func(*http.Request) Fault {
@@ -233,7 +233,7 @@ func TestProxyHangs(t *testing.T) {
 	}
 }
 
-func TestProxyHangsUntilStop(t *testing.T) {
+func TestHang_EndsWhenProxyStops(t *testing.T) {
 	faulty, _ := startProxies(t)
 	faulty.Set(func(*http.Request) Fault { return Hang() })
 	tag, ended := latest(t, faulty), make(chan error, 1)
@@ -253,7 +253,7 @@ func TestProxyHangsUntilStop(t *testing.T) {
 	}
 }
 
-func TestProxyHolds(t *testing.T) {
+func TestHold_ForwardsAfterRelease(t *testing.T) {
 	faulty, counting := startProxies(t)
 	release, pushed := make(chan struct{}), make(chan error, 1)
 	faulty.Set(on(EndpointManifests, Hold(release), http.MethodPut))
@@ -274,7 +274,7 @@ func TestProxyHolds(t *testing.T) {
 }
 
 // A client that reads to the end never ends, and one with a limit does.
-func TestProxyAnswersWithoutEnd(t *testing.T) {
+func TestEndless_NeverEndsResponse(t *testing.T) {
 	faulty, _ := startProxies(t)
 	faulty.Set(on(EndpointManifests, Endless(), http.MethodGet))
 	ctx, cancel := context.WithTimeout(t.Context(), soonEnough)
@@ -288,7 +288,7 @@ func TestProxyAnswersWithoutEnd(t *testing.T) {
 	}
 }
 
-func TestProxyTampers(t *testing.T) {
+func TestTamper_ChangesBodyAndKeepsDigestHeader(t *testing.T) {
 	faulty, _ := startProxies(t)
 	image, err := PushImage(t.Context(), faulty.Host()+"/app", once)
 	check(t, err)
@@ -320,7 +320,7 @@ func TestProxyTampers(t *testing.T) {
 }
 
 // The client believes that all is well, and the registry has nothing.
-func TestProxySwallows(t *testing.T) {
+func TestSwallow_ConfirmsWritesWithoutForwarding(t *testing.T) {
 	faulty, counting := startProxies(t)
 	faulty.Set(func(*http.Request) Fault { return Swallow() })
 	image, err := PushImage(t.Context(), faulty.Host()+"/of/manifests/app", once)
@@ -341,7 +341,7 @@ func TestProxySwallows(t *testing.T) {
 }
 
 // It is for many clients at once, while rules come and go.
-func TestProxyConcurrently(t *testing.T) {
+func TestProxy_ServesConcurrentClients(t *testing.T) {
 	faulty, _ := startProxies(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -367,7 +367,7 @@ func TestProxyConcurrently(t *testing.T) {
 	}
 }
 
-func TestEndpointOf(t *testing.T) {
+func TestEndpointOf_ReadsLastPathElements(t *testing.T) {
 	for path, want := range map[string]Endpoint{
 		"/v2/":                                 EndpointOther,
 		"/v2/_catalog":                         EndpointOther,

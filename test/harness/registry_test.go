@@ -23,7 +23,7 @@ import (
 
 // Tekton's resolver finds each resource of a bundle, also after the registry
 // was down.
-func TestBundle(t *testing.T) {
+func TestPushBundle_ResolvesAfterRegistryRestart(t *testing.T) {
 	registry, err := StartRegistry(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -54,7 +54,7 @@ func TestBundle(t *testing.T) {
 
 // Registries differ in the referrers API, and a client finds the referrers in
 // either.
-func TestReferrers(t *testing.T) {
+func TestReferrers_AreFoundWithAndWithoutAPI(t *testing.T) {
 	starts := map[bool]func(context.Context) (*Registry, error){
 		true:  func(ctx context.Context) (*Registry, error) { return StartRegistry(ctx) },
 		false: StartRegistryWithoutReferrers,

@@ -69,7 +69,7 @@ func statement(t *testing.T, dependency []any, summaries ...object) *Provenance 
 	return p
 }
 
-func TestTheSchemaTakesWhatIsRight(t *testing.T) {
+func TestValidateVerification_AcceptsValidEntries(t *testing.T) {
 	several := []any{
 		object{"policy": "a", "mode": "enforce", "result": "PASSED", "keyId": keyID},
 		object{"policy": "b", "mode": "warn", "result": "FAILED", "reason": "SignatureInvalid"},
@@ -89,7 +89,7 @@ func TestTheSchemaTakesWhatIsRight(t *testing.T) {
 	}
 }
 
-func TestTheSchemaRefusesWhatIsWrong(t *testing.T) {
+func TestValidateVerification_RejectsInvalidEntries(t *testing.T) {
 	for name, entry := range map[string]object{
 		"an unknown property":          with(passed(), object{"extra": 1.0}),
 		"an unknown kind":              with(passed(), object{"kind": "ClusterTask"}),

@@ -40,7 +40,7 @@ func written(t *testing.T, report attestation.Report) *Provenance {
 	return p
 }
 
-func TestTheSchemaTakesWhatTheControllerWrites(t *testing.T) {
+func TestValidateVerification_AcceptsControllerOutput(t *testing.T) {
 	verdict := func(o verdicts.Outcome, others ...verdicts.Outcome) verdicts.Verdict {
 		return verdicts.Verdict{Outcome: o, Policies: append([]verdicts.Outcome{o}, others...)}
 	}

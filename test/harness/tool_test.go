@@ -8,7 +8,7 @@ import (
 )
 
 // A program of another release is not the one that is wanted.
-func TestInstalled(t *testing.T) {
+func TestTool_InstalledRejectsOtherVersions(t *testing.T) {
 	check(t, BuildDistribution(t.Context(), os.Stderr))
 	if !distribution.installed() {
 		t.Error("it was built and is not installed")
@@ -25,7 +25,7 @@ func TestInstalled(t *testing.T) {
 	}
 }
 
-func TestToolWithReplaceDirectives(t *testing.T) {
+func TestTool_WrapperRepeatsReplaceDirectives(t *testing.T) {
 	wrapper, err := tkn.wrapper([]byte(strings.Join([]string{
 		"module github.com/tektoncd/cli", "go 1.26.5", "require example.com/one v1.0.0",
 		"replace example.com/one => example.com/two v1.1.0",
@@ -44,7 +44,7 @@ func TestToolWithReplaceDirectives(t *testing.T) {
 
 // What tkn pushes is what Tekton's resolver takes, in the registry and under
 // the digest that PushBundle says.
-func TestTknPushesBundle(t *testing.T) {
+func TestTkn_PushesBundleThatTektonResolves(t *testing.T) {
 	if !tkn.installed() {
 		t.Skip("tkn is built on demand, by the benchmark")
 	}

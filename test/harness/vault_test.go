@@ -36,7 +36,7 @@ func startVault(t *testing.T) *Vault {
 	return vault
 }
 
-func TestKMSOfVault(t *testing.T) {
+func TestKMS_VaultSignsWithEachKeyType(t *testing.T) {
 	vault := startVault(t)
 	for _, keyType := range []string{VaultKeyType, "rsa-2048"} {
 		t.Run(keyType, func(t *testing.T) {
@@ -55,7 +55,7 @@ func TestKMSOfVault(t *testing.T) {
 }
 
 // What the faults are for: a client fails, and works again afterwards.
-func TestKMSFaultsOfVault(t *testing.T) {
+func TestKMS_VaultFailsWhileSealedAndRotates(t *testing.T) {
 	vault := startVault(t)
 	ref, err := vault.CreateKey(t.Context(), "key", VaultKeyType)
 	check(t, err)
@@ -75,7 +75,7 @@ func TestKMSFaultsOfVault(t *testing.T) {
 	}
 }
 
-func TestKMSPausesVault(t *testing.T) {
+func TestKMS_VaultDoesNotAnswerWhilePaused(t *testing.T) {
 	vault := startVault(t)
 	answers := func(within time.Duration) error {
 		ctx, cancel := context.WithTimeout(t.Context(), within)

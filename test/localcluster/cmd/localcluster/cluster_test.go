@@ -130,8 +130,8 @@ func binaries(t *testing.T) string {
 	return bin
 }
 
-// TestCluster takes one cluster through its life; each step builds on those before.
-func TestCluster(t *testing.T) {
+// TestCluster_KeepsDataThroughFaults takes one cluster through its life; each step builds on those before.
+func TestCluster_KeepsDataThroughFaults(t *testing.T) {
 	c := testCluster{dir: t.TempDir(), bin: binaries(t)}
 	t.Cleanup(func() {
 		if out, err := c.try(context.Background(), "down"); err != nil {

@@ -18,7 +18,7 @@ func describeAll(objects []*unstructured.Unstructured) []string {
 	return names
 }
 
-func TestDecode(t *testing.T) {
+func TestDecode_ReadsAllDocuments(t *testing.T) {
 	for _, tc := range []struct {
 		name, text string
 		want       []string
@@ -44,7 +44,7 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-func TestDecodeRejects(t *testing.T) {
+func TestDecode_RejectsInvalidDocuments(t *testing.T) {
 	for _, tc := range []struct{ name, text, want string }{
 		{"no kind", "apiVersion: v1\nmetadata: {name: a}\n", "kind is missing"},
 		{"no name", "apiVersion: v1\nkind: Pod\nmetadata: {generateName: a-}\n", "metadata.name"},
@@ -59,7 +59,7 @@ func TestDecodeRejects(t *testing.T) {
 	}
 }
 
-func TestLoad(t *testing.T) {
+func TestLoad_ReadsFilesAndDirectories(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{
 		"b.yaml":        "apiVersion: v1\nkind: Secret\nmetadata: {name: b}\n",
@@ -87,7 +87,7 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-func TestWavesAndWithout(t *testing.T) {
+func TestWaves_OrderKindsByReferences(t *testing.T) {
 	objects := []*unstructured.Unstructured{
 		kind("TaskRun", "r"), kind("Deployment", "d"), kind("RoleBinding", "b"), kind("Secret", "s"),
 		kind("CustomResourceDefinition", "c"), kind("Task", "t"), kind("Namespace", "n"), kind("Role", "o"),

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestStampFollowsVersions(t *testing.T) {
+func TestStamp_ChangesWithVersions(t *testing.T) {
 	module := t.TempDir()
 	write := func(name, text string) {
 		t.Helper()
@@ -38,7 +38,7 @@ func TestStampFollowsVersions(t *testing.T) {
 	}
 }
 
-func TestMissing(t *testing.T) {
+func TestMissing_ListsAbsentAndOutdatedBinaries(t *testing.T) {
 	module, bin := t.TempDir(), t.TempDir()
 	for _, name := range []string{"go.mod", "go.sum"} {
 		if err := os.WriteFile(filepath.Join(module, name), nil, 0o600); err != nil {
@@ -67,7 +67,7 @@ func TestMissing(t *testing.T) {
 	}
 }
 
-func TestFindModule(t *testing.T) {
+func TestFindModule_SearchesAroundWorkingDirectory(t *testing.T) {
 	root := t.TempDir()
 	module := filepath.Join(root, filepath.FromSlash(inRepository))
 	deep := filepath.Join(root, "some", "where")
@@ -92,7 +92,7 @@ func TestFindModule(t *testing.T) {
 	}
 }
 
-func TestDependencies(t *testing.T) {
+func TestDependencies_FindsRequiredModules(t *testing.T) {
 	module, err := FindModule()
 	if err != nil {
 		t.Fatal(err)

@@ -17,7 +17,7 @@ func run(args ...string) (int, string) {
 	return code, out.String()
 }
 
-func TestCommandsSayWhatIsWrong(t *testing.T) {
+func TestCommands_ExplainErrors(t *testing.T) {
 	empty := t.TempDir()
 	stale := t.TempDir()
 	if err := state.Write(stale, state.State{PID: 4711}); err != nil {
@@ -55,7 +55,7 @@ func TestCommandsSayWhatIsWrong(t *testing.T) {
 	}
 }
 
-func TestDownWithoutClusterSucceeds(t *testing.T) {
+func TestDown_SucceedsWithoutCluster(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "none")
 	if code, out := run("down", "--dir", dir); code != 0 || !strings.Contains(out, "no cluster runs") {
 		t.Errorf("exit code %d, output %q", code, out)
@@ -65,7 +65,7 @@ func TestDownWithoutClusterSucceeds(t *testing.T) {
 	}
 }
 
-func TestEveryCommandHasHelp(t *testing.T) {
+func TestCommands_HaveHelpAndExample(t *testing.T) {
 	for _, cmd := range newRoot().Commands() {
 		if cmd.Short == "" || cmd.Example == "" {
 			t.Errorf("%s has no short help or no example", cmd.Name())
@@ -73,7 +73,7 @@ func TestEveryCommandHasHelp(t *testing.T) {
 	}
 }
 
-func TestCompleteAdd(t *testing.T) {
+func TestCompleteAdd_MakesPathsAbsolute(t *testing.T) {
 	t.Chdir(t.TempDir())
 	if err := os.WriteFile("tool", nil, 0o700); err != nil {
 		t.Fatal(err)

@@ -17,7 +17,7 @@ import (
 	"github.com/trusted-resources/chains-extension/test/localcluster/internal/state"
 )
 
-func TestPortsStayTheSameWhileTheyAreFree(t *testing.T) {
+func TestChoosePorts_KeepsPortsWhileFree(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "ports.json")
 	first, err := choosePorts(t.Context(), file)
 	if err != nil {
@@ -47,7 +47,7 @@ func TestPortsStayTheSameWhileTheyAreFree(t *testing.T) {
 	}
 }
 
-func TestPortsFileIsChecked(t *testing.T) {
+func TestChoosePorts_RejectsInvalidFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "ports.json")
 	if err := os.WriteFile(file, []byte("no JSON"), 0o600); err != nil {
 		t.Fatal(err)
@@ -57,7 +57,7 @@ func TestPortsFileIsChecked(t *testing.T) {
 	}
 }
 
-func TestTokensAreKept(t *testing.T) {
+func TestEnsureTokens_KeepsTokens(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "tokens.csv")
 	first, err := ensureTokens(file)
 	if err != nil {
@@ -74,7 +74,7 @@ func TestTokensAreKept(t *testing.T) {
 	}
 }
 
-func TestKubeconfig(t *testing.T) {
+func TestKubeconfig_ReadsBack(t *testing.T) {
 	text, err := Kubeconfig("https://127.0.0.1:1", []byte("ca"), "me", "secret")
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +92,7 @@ func TestKubeconfig(t *testing.T) {
 	}
 }
 
-func TestHTTPReady(t *testing.T) {
+func TestHTTPReady_RequiresSuccessStatus(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		status, err := strconv.Atoi(strings.TrimPrefix(r.URL.Path, "/"))
 		if err != nil {
@@ -116,7 +116,7 @@ func TestHTTPReady(t *testing.T) {
 	}
 }
 
-func TestLayoutIsPrivate(t *testing.T) {
+func TestNewLayout_MakesDirectoryPrivate(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "open")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -130,7 +130,7 @@ func TestLayoutIsPrivate(t *testing.T) {
 	}
 }
 
-func TestRunRefusesASecondSupervisor(t *testing.T) {
+func TestRun_RejectsSecondSupervisor(t *testing.T) {
 	dir := t.TempDir()
 	unlock, err := state.Lock(dir)
 	if err != nil {
@@ -143,7 +143,7 @@ func TestRunRefusesASecondSupervisor(t *testing.T) {
 	}
 }
 
-func TestRunNamesWhatStoppedIt(t *testing.T) {
+func TestRun_ExplainsStopBeforeReady(t *testing.T) {
 	dir := t.TempDir()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func TestServerAndClientTrustEachOther(t *testing.T) {
+func TestClientTLS_TrustsOnlyOwnAuthority(t *testing.T) {
 	f, err := Ensure(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -68,7 +68,7 @@ func get(t *testing.T, host string, addr net.Addr, config *tls.Config) error {
 	return resp.Body.Close()
 }
 
-func TestEnsureKeepsWhatIsThere(t *testing.T) {
+func TestEnsure_KeepsExistingFiles(t *testing.T) {
 	dir := t.TempDir()
 	f, err := Ensure(dir)
 	if err != nil {

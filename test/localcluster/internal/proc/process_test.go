@@ -66,7 +66,7 @@ func logged(text string) func(*Spec) {
 	}
 }
 
-func TestLifeOfAPart(t *testing.T) {
+func TestProcess_StartsStopsAndKills(t *testing.T) {
 	ctx := t.Context()
 	p, _ := shell(t, "echo up; exec sleep 1000", logged("up"))
 	if s := p.Status(); s.State != Stopped || s.PID != 0 {
@@ -99,7 +99,7 @@ func TestLifeOfAPart(t *testing.T) {
 	}
 }
 
-func TestUnexpectedExitIsReported(t *testing.T) {
+func TestProcess_ReportsUnexpectedExit(t *testing.T) {
 	p, exited := shell(t, "exit 3")
 	if err := p.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -114,7 +114,7 @@ func TestUnexpectedExitIsReported(t *testing.T) {
 	}
 }
 
-func TestStartFails(t *testing.T) {
+func TestStart_ExplainsFailure(t *testing.T) {
 	for _, tc := range []struct {
 		name, script string
 		change       []func(*Spec)
@@ -145,7 +145,7 @@ func TestStartFails(t *testing.T) {
 	}
 }
 
-func TestStopKillsWhatIgnoresSIGTERM(t *testing.T) {
+func TestStop_KillsProcessThatIgnoresSIGTERM(t *testing.T) {
 	p, _ := shell(t, "trap '' TERM; echo up; while :; do sleep 0.1; done", logged("up"), func(s *Spec) {
 		s.StopTimeout = 200 * time.Millisecond
 	})
@@ -160,7 +160,7 @@ func TestStopKillsWhatIgnoresSIGTERM(t *testing.T) {
 	}
 }
 
-func TestKillEndsAStart(t *testing.T) {
+func TestKill_EndsPendingStart(t *testing.T) {
 	p, _ := shell(t, "echo up; exec sleep 1000", logged("never"))
 	failed := make(chan error)
 	go func() { failed <- p.Start(t.Context()) }()
@@ -175,7 +175,7 @@ func TestKillEndsAStart(t *testing.T) {
 	}
 }
 
-func TestStartWaitsForAStop(t *testing.T) {
+func TestStart_WaitsForPendingStop(t *testing.T) {
 	p, _ := shell(t, "trap 'sleep 0.3; exit 0' TERM; echo up; while :; do sleep 0.05; done", logged("up"))
 	if err := p.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -190,7 +190,7 @@ func TestStartWaitsForAStop(t *testing.T) {
 	}
 }
 
-func TestErrorShowsOnlyTheLastRun(t *testing.T) {
+func TestStart_ErrorShowsOnlyOwnLog(t *testing.T) {
 	p, _ := shell(t, "echo second; exit 1", logged("never"), func(s *Spec) {
 		if err := os.WriteFile(s.LogFile, []byte("first\n"), 0o600); err != nil {
 			t.Fatal(err)
@@ -202,7 +202,7 @@ func TestErrorShowsOnlyTheLastRun(t *testing.T) {
 	}
 }
 
-func TestChildrenDieWithTheirSupervisor(t *testing.T) {
+func TestForker_KillsChildrenWithSupervisor(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -238,7 +238,7 @@ func TestChildrenDieWithTheirSupervisor(t *testing.T) {
 	}
 }
 
-func TestTail(t *testing.T) {
+func TestTail_ReturnsLastLines(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "log")
 	if err := os.WriteFile(file, []byte("a\nb\nc\nd\n"), 0o600); err != nil {
 		t.Fatal(err)

@@ -53,7 +53,7 @@ func states(parts []proc.Status) string {
 	return strings.Join(all, " ")
 }
 
-func TestControlAPI(t *testing.T) {
+func TestControlAPI_ChangesParts(t *testing.T) {
 	s, server, changes := start(t)
 	c := NewClient(server.URL, "secret")
 	ctx := t.Context()
@@ -100,7 +100,7 @@ func TestControlAPI(t *testing.T) {
 	}
 }
 
-func TestControlAPINeedsTheToken(t *testing.T) {
+func TestControlAPI_RejectsWrongToken(t *testing.T) {
 	_, server, _ := start(t)
 	for _, token := range []string{"", "wrong"} {
 		if _, err := NewClient(server.URL, token).Do(t.Context(), "core", "kill"); err == nil || !strings.Contains(err.Error(), "token") {

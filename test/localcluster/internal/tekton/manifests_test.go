@@ -49,7 +49,7 @@ func field(t *testing.T, o *unstructured.Unstructured, path ...string) any {
 	return value
 }
 
-func TestObjectsFitAClusterWithoutPods(t *testing.T) {
+func TestLoad_AdaptsObjectsToClusterWithoutPods(t *testing.T) {
 	m, version := load(t)
 	for _, o := range m.Objects {
 		if slices.Contains(apply.Workloads, o.GetKind()) {
@@ -75,7 +75,7 @@ func TestObjectsFitAClusterWithoutPods(t *testing.T) {
 	}
 }
 
-func TestEveryReferenceToTheWebhookHasItsPort(t *testing.T) {
+func TestLoad_SetsWebhookPortInEachReference(t *testing.T) {
 	m, _ := load(t)
 	references := 0
 	check := func(o *unstructured.Unstructured, service any) {
@@ -104,7 +104,7 @@ func TestEveryReferenceToTheWebhookHasItsPort(t *testing.T) {
 	}
 }
 
-func TestWorkloadsOfTekton(t *testing.T) {
+func TestLoad_ReadsWorkloadOfEachProgram(t *testing.T) {
 	m, _ := load(t)
 	for _, tc := range []struct{ program, account, namespace, env string }{
 		{"controller", "tekton-pipelines-controller", Namespace, "CONFIG_LEADERELECTION_NAME=config-leader-election-controller"},
@@ -132,7 +132,7 @@ func TestWorkloadsOfTekton(t *testing.T) {
 	}
 }
 
-func TestNewWorkloadRejects(t *testing.T) {
+func TestNewWorkload_RejectsUnsupportedContainers(t *testing.T) {
 	for _, tc := range []struct{ name, containers, want string }{
 		{"two containers", "[{name: a}, {name: b}]", "2 containers"},
 		{"a variable from a Secret", "[{name: a, env: [{name: KEY, valueFrom: {secretKeyRef: {name: s, key: k}}}]}]", "KEY"},

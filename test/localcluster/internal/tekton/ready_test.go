@@ -10,7 +10,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 )
 
-func TestLeasesHeld(t *testing.T) {
+func TestLeasesHeld_RequiresRenewalByNewProcess(t *testing.T) {
 	started := time.Now()
 	lease := func(name, holder string, renewed time.Time) *coordinationv1.Lease {
 		return &coordinationv1.Lease{
