@@ -20,9 +20,9 @@ type request struct {
 	namespace, version, kind, spec string
 }
 
-// admit returns the spec that would be stored.
-func (e *env) admit(r request) (map[string]any, error) {
-	e.Helper()
+// dryRunCreate returns the spec that would be stored.
+func (e *env) dryRunCreate(r request) (map[string]any, error) {
+	e.t.Helper()
 	client, err := dynamic.NewForConfig(cluster.Admin)
 	e.check(err)
 	var spec map[string]any
@@ -32,7 +32,7 @@ func (e *env) admit(r request) (map[string]any, error) {
 	run.SetKind(r.kind)
 	run.SetGenerateName("dry-run-")
 	gvr := schema.GroupVersionResource{Group: "tekton.dev", Version: r.version, Resource: strings.ToLower(r.kind) + "s"}
-	run, err = client.Resource(gvr).Namespace(r.namespace).Create(e.Context(), run, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	run, err = client.Resource(gvr).Namespace(r.namespace).Create(e.t.Context(), run, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	if err != nil {
 		return nil, err
 	}
@@ -43,9 +43,9 @@ func (e *env) admit(r request) (map[string]any, error) {
 // The policies give all that Tekton takes for a local reference a resolver, and
 // leave everything else to Tekton.
 func TestAdmission_RewritesOnlyLocalReferences(t *testing.T) {
-	e := prepare(t)
-	in, out := e.namespace(), e.namespaceWith(nil)
-	optedOut := e.namespaceWith(map[string]string{config.NamespaceLabel: "false"})
+	e := newEnv(t)
+	in, out := e.namespace(), e.namespaceLabelled(nil)
+	optedOut := e.namespaceLabelled(map[string]string{config.NamespaceLabel: "false"})
 
 	tests := map[string]struct {
 		request
@@ -86,7 +86,7 @@ func TestAdmission_RewritesOnlyLocalReferences(t *testing.T) {
 		err  string
 	}
 	ask := func(r request) (o outcome) {
-		spec, err := e.admit(r)
+		spec, err := e.dryRunCreate(r)
 		if err != nil {
 			o.err = err.Error()
 		}
@@ -102,7 +102,7 @@ func TestAdmission_RewritesOnlyLocalReferences(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			got := ask(test.request)
 			if test.rewritten != "" {
-				e.in(t).givenResolver(got.spec[test.rewritten], test.namespace)
+				e.sub(t).expectClusterResolver(got.spec[test.rewritten], test.namespace)
 			} else if !reflect.DeepEqual(got, before[name]) {
 				t.Errorf("got %+v, without the policies it is %+v", got, before[name])
 			}
@@ -110,9 +110,9 @@ func TestAdmission_RewritesOnlyLocalReferences(t *testing.T) {
 	}
 }
 
-// givenResolver wants a reference to x to be one to the cluster resolver.
-func (e *env) givenResolver(reference any, namespace string) {
-	e.Helper()
+// expectClusterResolver wants a reference to x to be one to the cluster resolver.
+func (e *env) expectClusterResolver(reference any, namespace string) {
+	e.t.Helper()
 	ref, _ := reference.(map[string]any)
 	params := map[string]any{}
 	list, _ := ref["params"].([]any)
@@ -121,14 +121,14 @@ func (e *env) givenResolver(reference any, namespace string) {
 		params[fmt.Sprint(param["name"])] = param["value"]
 	}
 	if ref["resolver"] != "cluster" || ref["name"] != nil || params["name"] != "x" || params["namespace"] != namespace {
-		e.Errorf("got %v, want x of namespace %s by the cluster resolver", reference, namespace)
+		e.t.Errorf("got %v, want x of namespace %s by the cluster resolver", reference, namespace)
 	}
 }
 
 // Whoever applied manifests of runs before still can: runs that are there stay
 // as they are, and new ones may be applied again.
 func TestAdmission_AllowsManifestsToBeAppliedAgain(t *testing.T) {
-	e := prepare(t)
+	e := newEnv(t)
 	ns := e.namespace()
 	manifests := func(name string) string {
 		return fmt.Sprintf(`
@@ -137,12 +137,12 @@ func TestAdmission_AllowsManifestsToBeAppliedAgain(t *testing.T) {
 {"apiVersion":"tekton.dev/v1","kind":"PipelineRun","metadata":{"name":%[1]q,"namespace":%[2]q},"spec":{"pipelineRef":{"name":"x"}}}
 `, name, ns)
 	}
-	e.apply(manifests("from-before"))
+	e.kubectlApply(manifests("from-before"))
 	e.installAdmission()
-	e.apply(manifests("from-before"))
+	e.kubectlApply(manifests("from-before"))
 	for range 2 {
-		e.apply(manifests("client-side"))
-		e.apply(manifests("server-side"), "--server-side")
+		e.kubectlApply(manifests("client-side"))
+		e.kubectlApply(manifests("server-side"), "--server-side")
 	}
 	run, err := cluster.Tekton.TektonV1().TaskRuns(ns).Get(t.Context(), "client-side", metav1.GetOptions{})
 	e.check(err)
@@ -154,7 +154,7 @@ func TestAdmission_AllowsManifestsToBeAppliedAgain(t *testing.T) {
 // What the rewriting misses, because something else changes the run afterwards,
 // is refused. Here it misses everything.
 func TestAdmission_RejectsReferencesThatStayLocal(t *testing.T) {
-	e := prepare(t)
+	e := newEnv(t)
 	ns := e.namespace()
 	e.installAdmission()
 	_, err := cluster.RunKubectl(t.Context(), "", "delete", "mutatingadmissionpolicybinding",
@@ -166,7 +166,7 @@ func TestAdmission_RejectsReferencesThatStayLocal(t *testing.T) {
 		{ns, "v1", "PipelineRun", `{"pipelineRef":{"name":"x"}}`},
 	} {
 		e.eventually(soon, func() error {
-			spec, err := e.admit(r)
+			spec, err := e.dryRunCreate(r)
 			if err == nil || !strings.Contains(err.Error(), "use the cluster resolver") {
 				return fmt.Errorf("%s in %s: got %v, %w", r.kind, r.version, spec, err)
 			}

@@ -13,10 +13,10 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// writes counts, from the API server's audit log, the successful writes of the
+// auditedWrites counts, from the API server's audit log, the successful writes of the
 // controller's service account in a namespace, by name of the resource.
-func (e *env) writes(namespace string) map[string]int {
-	e.Helper()
+func (e *env) auditedWrites(namespace string) map[string]int {
+	e.t.Helper()
 	log, err := os.Open(cluster.AuditLog())
 	e.check(err)
 	defer func() { _ = log.Close() }() // only read
@@ -39,19 +39,19 @@ func (e *env) writes(namespace string) map[string]int {
 
 // One write for each signature, whatever the controller was told in between.
 func TestController_WritesEachResourceOnce(t *testing.T) {
-	e := start(t)
+	e := startController(t)
 	ns := e.namespace()
 	const count = 100
 	for i := range count {
-		e.create(task(ns, fmt.Sprintf("task-%d", i)))
+		e.createTask(newTask(ns, fmt.Sprintf("task-%d", i)))
 	}
 	for i := range count {
-		e.signed(ns, fmt.Sprintf("task-%d", i))
+		e.waitSigned(ns, fmt.Sprintf("task-%d", i))
 	}
 	e.configure(with(signAll, map[string]string{"trustedresources.namespaces": "all"})) // everything is looked at again
-	e.create(task(ns, "last"))
-	e.signed(ns, "last")
-	writes := e.writes(ns)
+	e.createTask(newTask(ns, "last"))
+	e.waitSigned(ns, "last")
+	writes := e.auditedWrites(ns)
 	if len(writes) != count+1 {
 		t.Errorf("the audit log knows %d resources, want %d", len(writes), count+1)
 	}

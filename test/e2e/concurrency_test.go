@@ -17,7 +17,7 @@ import (
 // Four writers change the same resources while the controller signs them. All
 // their changes are there at the end, and signed.
 func TestController_KeepsConcurrentChanges(t *testing.T) {
-	e := start(t)
+	e := startController(t)
 	ns := e.namespace()
 	const (
 		count   = 50
@@ -25,7 +25,7 @@ func TestController_KeepsConcurrentChanges(t *testing.T) {
 		rounds  = 5
 	)
 	for i := range count {
-		e.create(task(ns, fmt.Sprintf("task-%d", i)))
+		e.createTask(newTask(ns, fmt.Sprintf("task-%d", i)))
 	}
 	group, ctx := errgroup.WithContext(t.Context())
 	for writer := range writers {
@@ -43,8 +43,8 @@ func TestController_KeepsConcurrentChanges(t *testing.T) {
 	e.check(group.Wait())
 	for i := range count {
 		name := fmt.Sprintf("task-%d", i)
-		e.signed(ns, name)
-		got := e.get(ns, name)
+		e.waitSigned(ns, name)
+		got := e.getTask(ns, name)
 		e.check(harness.Verify(t.Context(), got, e.public))
 		for writer := range writers {
 			if value := got.Annotations[fmt.Sprintf("writer-%d", writer)]; value != fmt.Sprint(rounds-1) {
@@ -76,12 +76,12 @@ func annotate(ctx context.Context, namespace, name, key, value string) error {
 
 // createMany creates Tasks task-0 to task-(count-1), some at a time.
 func (e *env) createMany(namespace string, count int) {
-	e.Helper()
-	group, ctx := errgroup.WithContext(e.Context())
+	e.t.Helper()
+	group, ctx := errgroup.WithContext(e.t.Context())
 	group.SetLimit(8)
 	for i := range count {
 		group.Go(func() error {
-			_, err := cluster.Tekton.TektonV1().Tasks(namespace).Create(ctx, task(namespace, fmt.Sprintf("task-%d", i)), metav1.CreateOptions{})
+			_, err := cluster.Tekton.TektonV1().Tasks(namespace).Create(ctx, newTask(namespace, fmt.Sprintf("task-%d", i)), metav1.CreateOptions{})
 			return err
 		})
 	}
@@ -92,8 +92,8 @@ func (e *env) createMany(namespace string, count int) {
 // not verify is an error of another kind: it must never be seen.
 var errInvalid = errors.New("there is a signature that does not verify")
 
-func (e *env) allSigned(namespace string, count int) error {
-	list, err := cluster.Tekton.TektonV1().Tasks(namespace).List(e.Context(), metav1.ListOptions{})
+func (e *env) checkAllSigned(namespace string, count int) error {
+	list, err := cluster.Tekton.TektonV1().Tasks(namespace).List(e.t.Context(), metav1.ListOptions{})
 	if err != nil {
 		return err
 	}
@@ -101,7 +101,7 @@ func (e *env) allSigned(namespace string, count int) error {
 	for i := range list.Items {
 		switch {
 		case signature(&list.Items[i]) == "":
-		case harness.Verify(e.Context(), &list.Items[i], e.public) != nil:
+		case harness.Verify(e.t.Context(), &list.Items[i], e.public) != nil:
 			return fmt.Errorf("%s: %w", list.Items[i].Name, errInvalid)
 		default:
 			signed++
@@ -113,14 +113,14 @@ func (e *env) allSigned(namespace string, count int) error {
 	return nil
 }
 
-// neverInvalid is allSigned within a deadline, but fails at once when there is
+// waitAllSigned is allSigned within a deadline, but fails at once when there is
 // an invalid signature.
-func (e *env) neverInvalid(namespace string, count int) {
-	e.Helper()
+func (e *env) waitAllSigned(namespace string, count int) {
+	e.t.Helper()
 	e.eventually(afterFailover, func() error {
-		err := e.allSigned(namespace, count)
+		err := e.checkAllSigned(namespace, count)
 		if errors.Is(err, errInvalid) {
-			e.Fatal(err)
+			e.t.Fatal(err)
 		}
 		return err
 	})

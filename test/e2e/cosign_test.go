@@ -18,9 +18,9 @@ func TestCosign_VerifiesAttestations(t *testing.T) {
 	if err := harness.BuildCosigns(t.Context(), os.Stderr); err != nil {
 		t.Fatal(err)
 	}
-	e := start(t)
+	e := startController(t)
 	e.configure(with(withoutRegistry, map[string]string{"artifacts.taskrun.format": "slsa/v2alpha4"}))
-	envelope, err := harness.Envelope(e.build(e.namespace()), harness.TaskRun)
+	envelope, err := harness.Envelope(e.runBuildTask(e.namespace()), harness.TaskRun)
 	e.check(err)
 	_, stranger, err := fixtures.X509Secret()
 	e.check(err)
@@ -29,13 +29,13 @@ func TestCosign_VerifiesAttestations(t *testing.T) {
 
 	for _, cosign := range harness.Cosigns {
 		t.Run(cosign.Version, func(t *testing.T) {
-			e := e.in(t)
+			e := e.sub(t)
 			e.check(cosign.VerifyBlobAttestation(t.Context(), e.public, envelope, provenance, harness.BuiltDigest))
-			e.fails(cosign.VerifyBlobAttestation(t.Context(), stranger, envelope, provenance, harness.BuiltDigest),
+			e.expectError(cosign.VerifyBlobAttestation(t.Context(), stranger, envelope, provenance, harness.BuiltDigest),
 				"accepted signatures do not match threshold")
-			e.fails(cosign.VerifyBlobAttestation(t.Context(), e.public, envelope, provenance, other),
+			e.expectError(cosign.VerifyBlobAttestation(t.Context(), e.public, envelope, provenance, other),
 				"no matching subject digest found")
-			e.fails(cosign.VerifyBlobAttestation(t.Context(), e.public, envelope, "slsaprovenance02", harness.BuiltDigest),
+			e.expectError(cosign.VerifyBlobAttestation(t.Context(), e.public, envelope, "slsaprovenance02", harness.BuiltDigest),
 				"invalid predicate type")
 		})
 	}
@@ -47,27 +47,27 @@ func TestCosign_VerifiesAttestationsWithStatus(t *testing.T) {
 	if err := harness.BuildCosigns(t.Context(), os.Stderr); err != nil {
 		t.Fatal(err)
 	}
-	m := withStatus(t)
+	m := startWithStatus(t)
 	_, stranger, err := fixtures.X509Secret()
 	m.check(err)
 	for _, format := range []string{"slsa/v2alpha3", "slsa/v2alpha4"} {
 		t.Run(format, func(t *testing.T) {
-			m := &matrix{env: m.in(t), signer: m.signer, registry: m.registry}
+			m := &matrix{env: m.sub(t), signer: m.signer, registry: m.registry}
 			m.configure(with(withProvenance, map[string]string{
 				"artifacts.taskrun.format": format, "artifacts.taskrun.storage": "tekton,oci",
 			}))
-			ns := m.namespaceWith(nil)
-			m.policies(ns, trusted)
-			built := task(ns, "built", building)
+			ns := m.namespaceLabelled(nil)
+			m.createPolicies(ns, trusted)
+			built := newTask(ns, "built", buildsImage)
 			m.check(m.signer.Sign(t.Context(), built))
-			m.create(built)
+			m.createTask(built)
 			image, err := m.registry.PushImage(t.Context(), "app")
 			m.check(err)
-			m.run(ns, "run", &v1.TaskRef{Name: "built"}, func(run *v1.TaskRun) {
+			m.createTaskRun(ns, "run", &v1.TaskRef{Name: "built"}, func(run *v1.TaskRun) {
 				run.Annotations = harness.Builds(image.Context().Name(), image.DigestStr())
 			})
-			m.finds(m.attestation(ns, "run", false, soon), "Task built PASSED")
-			m.logged(m.controller, "Created payload of type "+format)
+			m.expectVerifications(m.waitAttestation(ns, "run", false, soon), "Task built PASSED")
+			m.waitLogged(m.controller, "Created payload of type "+format)
 
 			run, err := cluster.Tekton.TektonV1().TaskRuns(ns).Get(t.Context(), "run", metav1.GetOptions{})
 			m.check(err)
@@ -90,10 +90,10 @@ func TestCosign_VerifiesAttestationsWithStatus(t *testing.T) {
 	}
 }
 
-// fails wants an error that says why.
-func (e *env) fails(err error, why string) {
-	e.Helper()
+// expectError wants an error that says why.
+func (e *env) expectError(err error, why string) {
+	e.t.Helper()
 	if err == nil || !strings.Contains(err.Error(), why) {
-		e.Errorf("got error %v, want one that says %q", err, why)
+		e.t.Errorf("got error %v, want one that says %q", err, why)
 	}
 }

@@ -16,15 +16,15 @@ import (
 // In some clusters a mutating webhook changes whatever is written, so that
 // signing changes what was signed. The two must not write forever.
 func TestDispute_BacksOffFromMutatingPolicy(t *testing.T) {
-	e := start(t)
+	e := startController(t)
 	ns := e.namespace()
 	e.stampUpdates(ns)
-	created := e.create(task(ns, "disputed"))
-	e.event(created, resources.ReasonDisputed, "mutating admission webhook")
+	created := e.createTask(newTask(ns, "disputed"))
+	e.waitEvent(created, resources.ReasonDisputed, "mutating admission webhook")
 
 	// Held back for 1, 2, 4, 8 seconds: that is at most 4 writes from here on,
 	// where a loop would make hundreds.
-	if writes := e.writesDuring(ns, 10*time.Second); writes > 4 {
+	if writes := e.countWritesDuring(ns, 10*time.Second); writes > 4 {
 		t.Errorf("%d writes within 10 s", writes)
 	}
 }
@@ -32,7 +32,7 @@ func TestDispute_BacksOffFromMutatingPolicy(t *testing.T) {
 // stampUpdates makes the API server note the resourceVersion that a Task had
 // in an annotation of it, so that every update has new content.
 func (e *env) stampUpdates(namespace string) {
-	e.Helper()
+	e.t.Helper()
 	const annotation = "example.com/was"
 	policy := &admissionv1.MutatingAdmissionPolicy{
 		TypeMeta:   metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "MutatingAdmissionPolicy"},
@@ -62,7 +62,7 @@ func (e *env) stampUpdates(namespace string) {
 	for _, obj := range []any{policy, binding} {
 		manifest, err := json.Marshal(obj)
 		e.check(err)
-		e.apply(string(manifest))
+		e.kubectlApply(string(manifest))
 	}
 	client := cluster.Kube.AdmissionregistrationV1()
 	e.cleanup(func() error {
@@ -72,10 +72,10 @@ func (e *env) stampUpdates(namespace string) {
 		return client.MutatingAdmissionPolicies().Delete(cleanupContext(), policy.Name, metav1.DeleteOptions{})
 	})
 	e.eventually(soon, func() error { // the API server takes a moment to see it
-		probe := e.create(task(namespace, "", func(t *v1.Task) { t.GenerateName = "probe-" }))
-		e.patch(namespace, probe.Name, `{"spec":{"description":"changed"}}`)
-		stamped := e.get(namespace, probe.Name).Annotations[annotation] != ""
-		e.check(cluster.Tekton.TektonV1().Tasks(namespace).Delete(e.Context(), probe.Name, metav1.DeleteOptions{}))
+		probe := e.createTask(newTask(namespace, "", func(t *v1.Task) { t.GenerateName = "probe-" }))
+		e.patchTask(namespace, probe.Name, `{"spec":{"description":"changed"}}`)
+		stamped := e.getTask(namespace, probe.Name).Annotations[annotation] != ""
+		e.check(cluster.Tekton.TektonV1().Tasks(namespace).Delete(e.t.Context(), probe.Name, metav1.DeleteOptions{}))
 		if !stamped {
 			return fmt.Errorf("%s is not stamped", probe.Name)
 		}

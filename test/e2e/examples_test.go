@@ -45,7 +45,7 @@ type applied struct {
 // Every Task, Pipeline and StepAction that Tekton ships as an example ends up
 // signed, and Tekton's verifier accepts the signature.
 func TestExamples_AreSignedAndAccepted(t *testing.T) {
-	e := start(t)
+	e := startController(t)
 	count := map[resource.Kind]int{}
 	for _, a := range e.applyExamples() {
 		e.eventually(soon, func() error {
@@ -68,14 +68,14 @@ func TestExamples_AreSignedAndAccepted(t *testing.T) {
 // applyExamples creates all examples, those of each file in a namespace that is
 // opted in.
 func (e *env) applyExamples() []applied {
-	e.Helper()
+	e.t.Helper()
 	client, err := dynamic.NewForConfig(cluster.Admin)
 	e.check(err)
-	e.alphaFeatures()
+	e.enableAlphaFeatures()
 	var all []applied
 	refused := map[string]bool{}
 	namespaces := map[string]string{} // by file, because names repeat
-	for _, example := range e.examples() {
+	for _, example := range e.readExamples() {
 		if namespaces[example.file] == "" {
 			namespaces[example.file] = e.namespace()
 		}
@@ -86,7 +86,7 @@ func (e *env) applyExamples() []applied {
 		id := fmt.Sprintf("%s %s %s", example.file, gvk.Kind, example.document.GetName())
 		var created *unstructured.Unstructured
 		e.eventually(soon, func() (err error) { // the webhook takes a moment to see the features
-			created, err = client.Resource(gvr).Namespace(ns).Create(e.Context(), example.document, metav1.CreateOptions{})
+			created, err = client.Resource(gvr).Namespace(ns).Create(e.t.Context(), example.document, metav1.CreateOptions{})
 			if says, invalid := invalidExamples[id]; invalid && err != nil && strings.Contains(err.Error(), says) {
 				refused[id] = true
 				return nil
@@ -101,24 +101,24 @@ func (e *env) applyExamples() []applied {
 		}
 	}
 	if len(refused) != len(invalidExamples) {
-		e.Errorf("Tekton refused %v, want all of %v", refused, invalidExamples)
+		e.t.Errorf("Tekton refused %v, want all of %v", refused, invalidExamples)
 	}
 	return all
 }
 
-// alphaFeatures lets Tekton take the examples that need more than its defaults.
-func (e *env) alphaFeatures() {
-	e.Helper()
-	_, err := cluster.Kube.CoreV1().ConfigMaps("tekton-pipelines").Patch(e.Context(), "feature-flags", types.MergePatchType,
+// enableAlphaFeatures lets Tekton take the examples that need more than its defaults.
+func (e *env) enableAlphaFeatures() {
+	e.t.Helper()
+	_, err := cluster.Kube.CoreV1().ConfigMaps("tekton-pipelines").Patch(e.t.Context(), "feature-flags", types.MergePatchType,
 		[]byte(`{"data":{"enable-api-fields":"alpha","enable-param-enum":"true","enable-artifacts":"true",
 			"enable-cel-in-whenexpression":"true","enable-concise-resolver-syntax":"true"}}`), metav1.PatchOptions{})
 	e.check(err)
 }
 
-// examples reads the examples of the pipeline module that we build with.
-func (e *env) examples() []example {
-	e.Helper()
-	list := exec.CommandContext(e.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/tektoncd/pipeline")
+// readExamples reads the examples of the pipeline module that we build with.
+func (e *env) readExamples() []example {
+	e.t.Helper()
+	list := exec.CommandContext(e.t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/tektoncd/pipeline")
 	list.Dir = harness.Root()
 	dir, err := list.Output()
 	e.check(err)

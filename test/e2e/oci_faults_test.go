@@ -12,12 +12,12 @@ import (
 // Whatever a registry does, the resource is signed at once, the trouble is told,
 // and the resource is stored when it is over. Nothing else is said to be stored.
 func TestStoring_RecoversFromRegistryFaults(t *testing.T) {
-	e := prepare(t)
-	proxy, err := harness.StartProxy(t.Context(), e.distribution(harness.DistributionOptions{}).Host())
+	e := newEnv(t)
+	proxy, err := harness.StartProxy(t.Context(), e.startDistribution(harness.DistributionOptions{}).Host())
 	e.check(err)
 	e.cleanup(proxy.Stop)
-	store := e.storeIn(proxy.Host(), "tekton,oci")
-	e.controller = e.replica("controller")
+	store := e.configureStore(proxy.Host(), "tekton,oci")
+	e.controller = e.addReplica("controller")
 	writes := func(r *http.Request) bool { return r.Method != http.MethodGet && r.Method != http.MethodHead }
 	manifests := func(r *http.Request) bool { return harness.EndpointOf(r) == harness.EndpointManifests }
 	for i, tc := range []struct {
@@ -38,7 +38,7 @@ func TestStoring_RecoversFromRegistryFaults(t *testing.T) {
 		{"it does not answer", harness.Hang(), func(*http.Request) bool { return true }, "timeout"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			e := e.in(t)
+			e := e.sub(t)
 			ns := e.namespace()
 			proxy.Set(func(r *http.Request) harness.Fault {
 				if tc.of(r) {
@@ -48,12 +48,12 @@ func TestStoring_RecoversFromRegistryFaults(t *testing.T) {
 			})
 			t.Cleanup(func() { proxy.Set(nil) })
 			name := fmt.Sprintf("build-%d", i)
-			created := e.create(task(ns, name))
-			e.signed(ns, name)
-			e.eventWithin(afterFailover, created, "NotStored", tc.says)
+			created := e.createTask(newTask(ns, name))
+			e.waitSigned(ns, name)
+			e.waitEventWithin(afterFailover, created, "NotStored", tc.says)
 			proxy.Set(nil)
-			e.eventWithin(afterFailover, created, "ResourceStored")
-			e.stored(store, created)
+			e.waitEventWithin(afterFailover, created, "ResourceStored")
+			e.waitStored(store, created)
 		})
 	}
 }

@@ -25,18 +25,18 @@ import (
 
 // newKey is a key that signs, and its public half.
 func (e *env) newKey() (*keys.Key, crypto.PublicKey) {
-	e.Helper()
+	e.t.Helper()
 	secret, public, err := fixtures.X509Secret()
 	e.check(err)
-	dir := e.TempDir()
+	dir := e.t.TempDir()
 	e.check(secret.Write(dir))
-	return e.keyIn(dir), public
+	return e.loadKey(dir), public
 }
 
-// keyIn is the key in a signing secret.
-func (e *env) keyIn(dir string) *keys.Key {
-	e.Helper()
-	key, err := keys.Load(e.Context(), dir, keys.Settings{SignerTypes: []string{signing.TypeX509}}).Active(signing.TypeX509)
+// loadKey is the key in a signing secret.
+func (e *env) loadKey(dir string) *keys.Key {
+	e.t.Helper()
+	key, err := keys.Load(e.t.Context(), dir, keys.Settings{SignerTypes: []string{signing.TypeX509}}).Active(signing.TypeX509)
 	e.check(err)
 	return key
 }
@@ -48,11 +48,11 @@ func TestSign_KeepsSignaturesOfConcurrentWriters(t *testing.T) {
 	const replicas, writers = 2, 4
 	for name, start := range registries {
 		t.Run(name, func(t *testing.T) {
-			e := prepare(t)
+			e := newEnv(t)
 			host := start(e)
 			owner, public := e.newKey()
-			store := newStore(host)
-			stored, err := store.Put(t.Context(), task("prod", "build"), nil, owner)
+			store := newReader(host)
+			stored, err := store.Put(t.Context(), newTask("prod", "build"), nil, owner)
 			e.check(err)
 
 			trusted := append(make([]crypto.PublicKey, 0, 1+replicas*writers), public)
@@ -71,14 +71,14 @@ func TestSign_KeepsSignaturesOfConcurrentWriters(t *testing.T) {
 				}
 			}
 			e.check(group.Wait())
-			found, err := oci.Inspect(t.Context(), newStore(host).Registry, stored.Reference, e.trusting(trusted...))
+			found, err := oci.Inspect(t.Context(), newReader(host).Registry, stored.Reference, e.keyRing(trusted...))
 			e.check(err)
 			if len(found.Signers) != 1+replicas*writers {
 				t.Errorf("%d of %d signatures are left: %v", len(found.Signers), 1+replicas*writers, found.Unverified)
 			}
 			for _, public := range trusted {
 				e.public = public
-				e.cosignAccepts(stored.Reference)
+				e.expectCosignAccepts(stored.Reference)
 			}
 		})
 	}
@@ -86,7 +86,7 @@ func TestSign_KeepsSignaturesOfConcurrentWriters(t *testing.T) {
 
 // A lease is not had by two at a time, and is given back by whoever gives up.
 func TestLeases_ExcludeOtherReplicas(t *testing.T) {
-	e := &env{T: t}
+	e := &env{t: t}
 	replica := func() *leases.Leases { return leases.New(cluster.Kube.CoordinationV1(), harness.SystemNamespace) }
 	held, release := make(chan struct{}), make(chan struct{})
 	group, ctx := errgroup.WithContext(t.Context())
@@ -113,21 +113,21 @@ func TestLeases_ExcludeOtherReplicas(t *testing.T) {
 // controller that has just started, and nothing is uploaded.
 func TestStoring_UploadsNothingAfterRestart(t *testing.T) {
 	const count = 1000
-	e := prepare(t)
-	proxy, err := harness.StartProxy(t.Context(), e.registry().Host())
+	e := newEnv(t)
+	proxy, err := harness.StartProxy(t.Context(), e.startRegistry().Host())
 	e.check(err)
 	e.cleanup(proxy.Stop)
-	e.storeIn(proxy.Host(), "tekton,oci")
-	e.controller = e.replica("controller")
+	e.configureStore(proxy.Host(), "tekton,oci")
+	e.controller = e.addReplica("controller")
 	ns := e.namespace()
 	e.createMany(ns, count)
-	e.allStored(count, `uploaded="true"`)
+	e.waitStoredCount(count, `uploaded="true"`)
 	first := proxy.Count()
 	t.Logf("stored %d resources with %d requests: %v", count, first.Total(), first)
 
 	e.check(e.controller.Stop(t.Context()))
 	e.check(e.controller.Start(t.Context()))
-	e.allStored(count, `uploaded="false"`)
+	e.waitStoredCount(count, `uploaded="false"`)
 	second := proxy.Count().Since(first)
 	if uploads := second.By(http.MethodPut) + second.By(http.MethodPost) + second.By(http.MethodPatch); uploads != 0 {
 		t.Errorf("%d uploads, want none: %v", uploads, second)
@@ -138,11 +138,11 @@ func TestStoring_UploadsNothingAfterRestart(t *testing.T) {
 	}
 }
 
-// allStored waits until the controller has counted so many.
-func (e *env) allStored(count int, label string) {
-	e.Helper()
+// waitStoredCount waits until the controller has counted so many.
+func (e *env) waitStoredCount(count int, label string) {
+	e.t.Helper()
 	e.eventually(2*time.Minute, func() error {
-		stored, err := e.sum("trustedresources_stored_total", label)
+		stored, err := e.sumMetric("trustedresources_stored_total", label)
 		if err == nil && stored != count {
 			err = fmt.Errorf("%d of %d are stored, %s", stored, count, label)
 		}
@@ -152,15 +152,15 @@ func (e *env) allStored(count int, label string) {
 
 // Somebody else's bundle of 20 resources is signed and verified as it is.
 func TestSign_SignsForeignBundleUnchanged(t *testing.T) {
-	e := prepare(t)
-	registry := e.registry()
+	e := newEnv(t)
+	registry := e.startRegistry()
 	signer, err := harness.NewSigner()
 	e.check(err)
 	public, err := signer.PublicKey()
 	e.check(err)
 	objects := make([]resource.Object, 0, bundle.MaximumBundleObjects)
 	for i := range bundle.MaximumBundleObjects {
-		obj := task("theirs", fmt.Sprintf("task-%d", i))
+		obj := newTask("theirs", fmt.Sprintf("task-%d", i))
 		if i > 0 {
 			e.check(signer.Sign(t.Context(), obj))
 		}
@@ -169,13 +169,13 @@ func TestSign_SignsForeignBundleUnchanged(t *testing.T) {
 	reference, err := registry.PushBundle(t.Context(), objects...)
 	e.check(err)
 	key, ours := e.newKey()
-	client := newStore(registry.Host()).Registry
+	client := newReader(registry.Host()).Registry
 	signed, err := oci.Sign(t.Context(), client, reference, key, imagesignature.Options{})
 	e.check(err)
 	e.public = ours
-	e.cosignAccepts(signed)
+	e.expectCosignAccepts(signed)
 
-	found, err := oci.Inspect(t.Context(), client, reference, e.trusting(ours, public))
+	found, err := oci.Inspect(t.Context(), client, reference, e.keyRing(ours, public))
 	e.check(err)
 	if !slices.Equal(found.Signers, []string{key.ID}) || len(found.Resources) != len(objects) {
 		t.Errorf("found %v and %d resources", found.Signers, len(found.Resources))

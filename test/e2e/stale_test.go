@@ -21,16 +21,16 @@ func (taskPatcher) Patch(ctx context.Context, namespace, name string, mergePatch
 
 // The API server refuses the signature of a state that is not the newest.
 func TestAnnotationStore_RejectsOlderState(t *testing.T) {
-	e := &env{T: t}
-	ns := e.namespaceWith(nil)
-	older := e.create(task(ns, "moving"))
-	e.patch(ns, "moving", `{"spec":{"description":"newer"}}`)
+	e := &env{t: t}
+	ns := e.namespaceLabelled(nil)
+	older := e.createTask(newTask(ns, "moving"))
+	e.patchTask(ns, "moving", `{"spec":{"description":"newer"}}`)
 
 	_, err := annotation.Store(t.Context(), taskPatcher{}, older, []byte("signature of the older state"))
 	if !apierrors.IsConflict(err) {
 		t.Errorf("got %v, want a conflict", err)
 	}
-	newer := e.get(ns, "moving")
+	newer := e.getTask(ns, "moving")
 	if signature(newer) != "" {
 		t.Error("the newer state carries the signature of the older one")
 	}
