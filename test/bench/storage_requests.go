@@ -58,7 +58,7 @@ func countWay(ctx context.Context, registry registryKind, way way) (counted []st
 
 // countSteps begins with what is asked only once: of a registry, and of each
 // repository.
-func countSteps(ctx context.Context, proxy *harness.Faults, way way, samples samples) ([]storageRequests, error) {
+func countSteps(ctx context.Context, proxy *harness.Proxy, way way, samples samples) ([]storageRequests, error) {
 	storer, err := way.open(ctx, proxy.Host()+"/bench", samples)
 	if err != nil {
 		return nil, err

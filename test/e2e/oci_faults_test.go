@@ -40,18 +40,18 @@ func TestStoring_RecoversFromRegistryFaults(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			e := e.sub(t)
 			ns := e.namespace()
-			proxy.Set(func(r *http.Request) harness.Fault {
+			proxy.SetRule(func(r *http.Request) harness.Fault {
 				if tc.of(r) {
 					return tc.fault
 				}
 				return nil
 			})
-			t.Cleanup(func() { proxy.Set(nil) })
+			t.Cleanup(func() { proxy.SetRule(nil) })
 			name := fmt.Sprintf("build-%d", i)
 			created := e.createTask(newTask(ns, name))
 			e.waitSigned(ns, name)
 			e.waitEventWithin(afterFailover, created, "NotStored", tc.says)
-			proxy.Set(nil)
+			proxy.SetRule(nil)
 			e.waitEventWithin(afterFailover, created, "ResourceStored")
 			e.waitStored(store, created)
 		})

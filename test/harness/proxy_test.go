@@ -18,15 +18,15 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 )
 
-// soonEnough is what a fault may keep a test waiting for.
-const soonEnough = 200 * time.Millisecond
+// faultWait is how long a test waits to see that a fault does not end.
+const faultWait = 200 * time.Millisecond
 
-// once keeps the client from retrying, and what it does a matter of the fault.
+// once disables retries of the client, so that each call makes one request.
 var once = remote.WithRetryBackoff(remote.Backoff{Steps: 1})
 
-// startProxies starts a registry and two proxies in a row in front of it: the
-// first makes faults, the second counts what comes through.
-func startProxies(t *testing.T) (faulty, counting *Faults) {
+// startProxies starts a registry and two proxies in front of it: the first injects
+// faults, the second counts the requests that the first one forwards.
+func startProxies(t *testing.T) (faulty, counting *Proxy) {
 	t.Helper()
 	registry, err := StartRegistry(t.Context())
 	check(t, err)
@@ -38,7 +38,7 @@ func startProxies(t *testing.T) (faulty, counting *Faults) {
 	return faulty, counting
 }
 
-// on makes a fault of all requests to an endpoint with one of the methods.
+// on returns a rule: requests to the endpoint with one of the methods get the fault.
 func on(endpoint Endpoint, fault Fault, methods ...string) Rule {
 	return func(r *http.Request) Fault {
 		for _, method := range methods {
@@ -50,15 +50,14 @@ func on(endpoint Endpoint, fault Fault, methods ...string) Rule {
 	}
 }
 
-// answer is what there is of a response, when it ends or fails.
+// answer is the part of a response that arrived before it ended or failed.
 type answer struct {
 	status int
 	header http.Header
 	body   string
 }
 
-// do makes a request that no client library has to do with, with a body of a
-// length that is known.
+// do makes a request without a registry client. The body has a known length.
 func do(ctx context.Context, method, url string, body []byte) (answer, error) {
 	request, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
 	if err != nil {
@@ -89,7 +88,7 @@ func TestProxy_ForwardsAndCountsWithoutRule(t *testing.T) {
 		}
 	}
 	if got := counting.Count(); !maps.Equal(got, pushed) {
-		t.Errorf("%v came in and %v came out", pushed, got)
+		t.Errorf("got requests %v, forwarded %v", pushed, got)
 	}
 
 	content, err := remote.Image(image, remote.WithContext(t.Context()), once)
@@ -99,7 +98,7 @@ func TestProxy_ForwardsAndCountsWithoutRule(t *testing.T) {
 	}
 	pulled := faulty.Count().Since(pushed)
 	if pulled.By(http.MethodGet) != pulled.Total() || pulled.At(EndpointManifests) != 1 || pulled.At(EndpointBlobs) != 1 {
-		t.Errorf("pulling made the requests %v", pulled)
+		t.Errorf("requests of the pull: %v, want GET of one manifest and one blob", pulled)
 	}
 }
 
@@ -109,7 +108,7 @@ func TestAnswer_RespondsInsteadOfRegistry(t *testing.T) {
 		http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestEntityTooLarge,
 		http.StatusTooManyRequests, http.StatusInsufficientStorage,
 	} {
-		faulty.Set(on(EndpointManifests, Answer(status, http.Header{"Retry-After": {"7"}}), http.MethodPut))
+		faulty.SetRule(on(EndpointManifests, Answer(status, http.Header{"Retry-After": {"7"}}), http.MethodPut))
 		_, err := PushImage(t.Context(), faulty.Host()+"/app", once)
 		var refused *transport.Error
 		if !errors.As(err, &refused) || refused.StatusCode != status || len(refused.Errors) != 1 {
@@ -122,15 +121,15 @@ func TestAnswer_RespondsInsteadOfRegistry(t *testing.T) {
 		}
 	}
 	if got := counting.Count()[Call{http.MethodPut, EndpointManifests}]; got != 0 {
-		t.Errorf("%d of the refused manifests came through", got)
+		t.Errorf("%d of the rejected manifests were forwarded", got)
 	}
 }
 
-// A rule may count: it is asked about one request after another.
+// The proxy calls the rule for one request at a time, so a rule may keep a count.
 func TestProxy_AppliesCountingRule(t *testing.T) {
 	faulty, _ := startProxies(t)
 	left := 3
-	faulty.Set(func(*http.Request) Fault {
+	faulty.SetRule(func(*http.Request) Fault {
 		if left == 0 {
 			return nil
 		}
@@ -161,30 +160,30 @@ func TestProxy_AppliesCountingRule(t *testing.T) {
 	}
 }
 
-// The connection ends while the client is still sending: what it sends is more
-// than fits into any buffer.
+// The connection ends while the client is still sending: the body is larger than any
+// buffer on the way.
 func TestCutOff_ClosesConnectionDuringUpload(t *testing.T) {
 	faulty, counting := startProxies(t)
-	faulty.Set(on(EndpointUploads, CutOff(), http.MethodPatch))
+	faulty.SetRule(on(EndpointUploads, CutOff(), http.MethodPatch))
 	sent := &countingReader{Reader: bytes.NewReader(make([]byte, 64<<20))}
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, "http://"+faulty.Host()+"/v2/app/blobs/uploads/1", io.NopCloser(sent))
 	check(t, err)
 	request.ContentLength = 64 << 20
 	response, err := (&http.Transport{}).RoundTrip(request)
 	if err == nil {
-		t.Errorf("it answers with status %d", response.StatusCode)
+		t.Errorf("got a response with status %d, want none", response.StatusCode)
 		check(t, response.Body.Close())
 	}
 	if sent.n < 32<<20 || sent.n >= 64<<20 {
-		t.Errorf("it was cut off after %d of %d bytes", sent.n, 64<<20)
+		t.Errorf("the connection ended after %d of %d bytes, want about half", sent.n, 64<<20)
 	}
 	if _, err := PushImage(t.Context(), faulty.Host()+"/app", once); err == nil {
-		t.Error("an image is pushed nevertheless")
+		t.Error("PushImage succeeded although uploads are cut off")
 	}
 	if got := counting.Count().By(http.MethodPatch); got != 0 {
-		t.Errorf("%d of the uploads came through", got)
+		t.Errorf("%d of the uploads were forwarded", got)
 	}
-	faulty.Set(nil)
+	faulty.SetRule(nil)
 	_, err = PushImage(t.Context(), faulty.Host()+"/app", once)
 	check(t, err)
 }
@@ -203,10 +202,10 @@ func (c *countingReader) Read(p []byte) (int, error) {
 func TestHang_EndsWhenClientCancels(t *testing.T) {
 	faulty, counting := startProxies(t)
 	arrived, gone := make(chan struct{}), make(chan struct{})
-	faulty.Set(func(*http.Request) Fault {
-		return func(f *Faults, w http.ResponseWriter, r *http.Request) {
+	faulty.SetRule(func(*http.Request) Fault {
+		return func(p *Proxy, w http.ResponseWriter, r *http.Request) {
 			close(arrived)
-			Hang()(f, w, r)
+			Hang()(p, w, r)
 			close(gone)
 		}
 	})
@@ -220,22 +219,22 @@ func TestHang_EndsWhenClientCancels(t *testing.T) {
 	<-arrived
 	select {
 	case err := <-ended:
-		t.Fatalf("it answers; error %v", err)
-	case <-time.After(soonEnough):
+		t.Fatalf("the request ended with error %v, want it to hang", err)
+	case <-time.After(faultWait):
 	}
 	cancel()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("got error %v, want %v", err, context.Canceled)
 	}
-	<-gone // and does not stay for ever
+	<-gone // the fault ends, too
 	if got := counting.Count().Total(); got != 0 {
-		t.Errorf("%d requests came through", got)
+		t.Errorf("%d requests were forwarded", got)
 	}
 }
 
 func TestHang_EndsWhenProxyStops(t *testing.T) {
 	faulty, _ := startProxies(t)
-	faulty.Set(func(*http.Request) Fault { return Hang() })
+	faulty.SetRule(func(*http.Request) Fault { return Hang() })
 	tag, ended := latest(t, faulty), make(chan error, 1)
 	go func() {
 		_, err := remote.Get(tag, remote.WithContext(t.Context()), once)
@@ -244,19 +243,19 @@ func TestHang_EndsWhenProxyStops(t *testing.T) {
 	eventually(t, func() bool { return faulty.Count().Total() > 0 })
 	check(t, faulty.Stop())
 	if err := <-ended; err == nil {
-		t.Error("it answers after Stop")
+		t.Error("the request succeeded after Stop")
 	}
 	check(t, faulty.Start(t.Context()))
-	faulty.Set(nil)
+	faulty.SetRule(nil)
 	if !answers(t, faulty.Host()) {
-		t.Error("it does not answer after Start")
+		t.Error("the proxy does not respond after Start")
 	}
 }
 
 func TestHold_ForwardsAfterRelease(t *testing.T) {
 	faulty, counting := startProxies(t)
 	release, pushed := make(chan struct{}), make(chan error, 1)
-	faulty.Set(on(EndpointManifests, Hold(release), http.MethodPut))
+	faulty.SetRule(on(EndpointManifests, Hold(release), http.MethodPut))
 	go func() {
 		_, err := PushImage(t.Context(), faulty.Host()+"/app", once)
 		pushed <- err
@@ -264,24 +263,24 @@ func TestHold_ForwardsAfterRelease(t *testing.T) {
 	put := Call{http.MethodPut, EndpointManifests}
 	eventually(t, func() bool { return faulty.Count()[put] > 0 })
 	if got := counting.Count()[put]; got != 0 {
-		t.Errorf("%d manifests came through before the release", got)
+		t.Errorf("%d manifests were forwarded before the release", got)
 	}
 	close(release)
 	check(t, <-pushed)
 	if got := counting.Count()[put]; got != 1 {
-		t.Errorf("%d manifests came through after the release", got)
+		t.Errorf("%d manifests were forwarded after the release, want 1", got)
 	}
 }
 
-// A client that reads to the end never ends, and one with a limit does.
+// A client without a limit reads until its context ends. A client with a limit fails.
 func TestEndless_NeverEndsResponse(t *testing.T) {
 	faulty, _ := startProxies(t)
-	faulty.Set(on(EndpointManifests, Endless(), http.MethodGet))
-	ctx, cancel := context.WithTimeout(t.Context(), soonEnough)
+	faulty.SetRule(on(EndpointManifests, Endless(), http.MethodGet))
+	ctx, cancel := context.WithTimeout(t.Context(), faultWait)
 	defer cancel()
 	response, err := do(ctx, http.MethodGet, "http://"+faulty.Host()+"/v2/app/manifests/latest", nil)
 	if !errors.Is(err, context.DeadlineExceeded) || response.status != http.StatusOK || response.body == "" {
-		t.Errorf("status %d, and the body ended after %d bytes with %v", response.status, len(response.body), err)
+		t.Errorf("status %d, %d bytes of the body, error %v; want 200 and a body without an end", response.status, len(response.body), err)
 	}
 	if _, err := remote.Get(latest(t, faulty), remote.WithContext(t.Context()), once); err == nil || !strings.Contains(err.Error(), "limit") {
 		t.Errorf("got error %v, want one that names a limit", err)
@@ -301,28 +300,28 @@ func TestTamper_ChangesBodyAndKeepsDigestHeader(t *testing.T) {
 	}
 	genuine, err := pull()
 	check(t, err)
-	faulty.Set(on(EndpointManifests, Tamper(func(body []byte) []byte { return append(body, ' ') }), http.MethodGet))
+	faulty.SetRule(on(EndpointManifests, Tamper(func(body []byte) []byte { return append(body, ' ') }), http.MethodGet))
 	if _, err := pull(); err == nil || !strings.Contains(err.Error(), "digest") {
 		t.Errorf("got error %v, want one about the digest", err)
 	}
 	response, err := do(t.Context(), http.MethodGet, "http://"+faulty.Host()+"/v2/app/manifests/"+image.DigestStr(), nil)
 	check(t, err)
 	if response.body != genuine+" " || response.header.Get("Docker-Content-Digest") != image.DigestStr() {
-		t.Errorf("the manifest is %q with header %v", response.body, response.header)
+		t.Errorf("the manifest is %q with header %v, want one more space and the old digest", response.body, response.header)
 	}
 	if _, err := remote.Head(image, remote.WithContext(t.Context()), once); err != nil {
 		t.Errorf("HEAD, which has no body: %v", err)
 	}
-	faulty.Set(nil)
+	faulty.SetRule(nil)
 	if _, err := pull(); err != nil {
 		t.Error(err)
 	}
 }
 
-// The client believes that all is well, and the registry has nothing.
+// The client gets no error, and the registry stores nothing.
 func TestSwallow_ConfirmsWritesWithoutForwarding(t *testing.T) {
 	faulty, counting := startProxies(t)
-	faulty.Set(func(*http.Request) Fault { return Swallow() })
+	faulty.SetRule(func(*http.Request) Fault { return Swallow() })
 	image, err := PushImage(t.Context(), faulty.Host()+"/of/manifests/app", once)
 	check(t, err)
 	response, err := do(t.Context(), http.MethodDelete, "http://"+faulty.Host()+"/v2/of/manifests/app/manifests/"+image.DigestStr(), nil)
@@ -332,15 +331,15 @@ func TestSwallow_ConfirmsWritesWithoutForwarding(t *testing.T) {
 	}
 	arrived := counting.Count()
 	if reads := arrived.By(http.MethodHead) + arrived.By(http.MethodGet); reads == 0 || reads != arrived.Total() {
-		t.Errorf("what came through: %v, want reads", arrived)
+		t.Errorf("forwarded requests: %v, want reads only", arrived)
 	}
 	var missing *transport.Error
 	if _, err := remote.Get(image, remote.WithContext(t.Context()), once); !errors.As(err, &missing) || missing.StatusCode != http.StatusNotFound {
-		t.Errorf("got error %v, want that it is not there", err)
+		t.Errorf("got error %v, want status 404", err)
 	}
 }
 
-// It is for many clients at once, while rules come and go.
+// Many clients use the proxy at once while the rule changes.
 func TestProxy_ServesConcurrentClients(t *testing.T) {
 	faulty, _ := startProxies(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -348,7 +347,7 @@ func TestProxy_ServesConcurrentClients(t *testing.T) {
 	var pushes, rules sync.WaitGroup
 	rules.Go(func() {
 		for ctx.Err() == nil {
-			faulty.Set(func(*http.Request) Fault { return nil })
+			faulty.SetRule(func(*http.Request) Fault { return nil })
 			faulty.Count()
 		}
 	})
@@ -385,19 +384,19 @@ func TestEndpointOf_ReadsLastPathElements(t *testing.T) {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://registry"+path, nil)
 		check(t, err)
 		if got := EndpointOf(request); got != want {
-			t.Errorf("%s is about %q, want %q", path, got, want)
+			t.Errorf("%s: got endpoint %q, want %q", path, got, want)
 		}
 	}
 }
 
-func latest(t *testing.T, proxy *Faults) name.Tag {
+func latest(t *testing.T, proxy *Proxy) name.Tag {
 	t.Helper()
 	tag, err := name.NewTag(proxy.Host() + "/app:latest")
 	check(t, err)
 	return tag
 }
 
-// eventually waits for what happens on another goroutine.
+// eventually waits until happened returns true.
 func eventually(t *testing.T, happened func() bool) {
 	t.Helper()
 	check(t, wait.PollUntilContextTimeout(t.Context(), pollInterval, startTimeout, true,
