@@ -14,8 +14,8 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// Four writers change the same resources while the controller signs them. All
-// their changes are there at the end, and signed.
+// Four writers change the same resources while the controller signs them. At the end
+// all changes are there, and the signatures are valid.
 func TestController_KeepsConcurrentChanges(t *testing.T) {
 	e := startController(t)
 	ns := e.namespace()
@@ -48,14 +48,13 @@ func TestController_KeepsConcurrentChanges(t *testing.T) {
 		e.check(harness.Verify(t.Context(), got, e.public))
 		for writer := range writers {
 			if value := got.Annotations[fmt.Sprintf("writer-%d", writer)]; value != fmt.Sprint(rounds-1) {
-				t.Errorf("%s: the last change of writer %d is undone: found %q", name, writer, value)
+				t.Errorf("%s: the last change of writer %d is lost: found %q, want %d", name, writer, value, rounds-1)
 			}
 		}
 	}
 }
 
-// annotate changes a Task as a careful client does: read, change, write, and
-// again after a conflict.
+// annotate reads, changes and writes a Task, and tries again after a conflict.
 func annotate(ctx context.Context, namespace, name, key, value string) error {
 	tasks := cluster.Tekton.TektonV1().Tasks(namespace)
 	backoff := retry.DefaultBackoff
@@ -74,7 +73,7 @@ func annotate(ctx context.Context, namespace, name, key, value string) error {
 	})
 }
 
-// createMany creates Tasks task-0 to task-(count-1), some at a time.
+// createMany creates the Tasks task-0 to task-(count-1), eight at a time.
 func (e *env) createMany(namespace string, count int) {
 	e.t.Helper()
 	group, ctx := errgroup.WithContext(e.t.Context())
@@ -88,10 +87,11 @@ func (e *env) createMany(namespace string, count int) {
 	e.check(group.Wait())
 }
 
-// allSigned says whether all of count Tasks are signed. A signature that does
-// not verify is an error of another kind: it must never be seen.
-var errInvalid = errors.New("there is a signature that does not verify")
+// errInvalid means that a Task has a signature that does not verify.
+var errInvalid = errors.New("the signature does not verify")
 
+// checkAllSigned returns an error unless all of count Tasks are signed. An invalid
+// signature, which must never exist, is errInvalid.
 func (e *env) checkAllSigned(namespace string, count int) error {
 	list, err := cluster.Tekton.TektonV1().Tasks(namespace).List(e.t.Context(), metav1.ListOptions{})
 	if err != nil {
@@ -113,8 +113,8 @@ func (e *env) checkAllSigned(namespace string, count int) error {
 	return nil
 }
 
-// waitAllSigned is allSigned within a deadline, but fails at once when there is
-// an invalid signature.
+// waitAllSigned waits until checkAllSigned returns nil. An invalid signature fails the
+// test at once.
 func (e *env) waitAllSigned(namespace string, count int) {
 	e.t.Helper()
 	e.eventually(afterFailover, func() error {

@@ -29,7 +29,8 @@ func TestNamespaceLabel_OptsInAndOut(t *testing.T) {
 	e := startController(t)
 	ns, other := e.namespaceLabelled(nil), e.namespace()
 	e.canary = other
-	// settled proves that what came before has been looked at.
+	// settled waits until the controller has handled all earlier changes: it signs
+	// another Task.
 	settled := func(name string) {
 		e.createTask(newTask(other, name))
 		e.waitSigned(other, name)
@@ -37,7 +38,7 @@ func TestNamespaceLabel_OptsInAndOut(t *testing.T) {
 	unsigned := func(name string) {
 		t.Helper()
 		if got := e.getTask(ns, name); signature(got) != "" {
-			t.Errorf("%s is signed", name)
+			t.Errorf("Task %s is signed, want no signature", name)
 		}
 	}
 
@@ -58,15 +59,15 @@ func TestNamespaceLabel_OptsInAndOut(t *testing.T) {
 	e.configure(with(signAll, map[string]string{"trustedresources.namespaces": "all"}))
 	e.waitSigned(ns, "late")
 
-	e.labelNamespace(ns, "yes") // not a value that we know
+	e.labelNamespace(ns, "yes") // not a valid value
 	e.waitOptedOut(ns)
 	e.createTask(newTask(ns, "unknown"))
 	settled("e")
 	unsigned("unknown")
 }
 
-// waitOptedOut waits until new Tasks of a namespace are left alone: its label
-// reaches the controller on its own way.
+// waitOptedOut waits until new Tasks of a namespace are not signed. The controller
+// gets Namespaces and Tasks from two watches, in no particular order.
 func (e *env) waitOptedOut(namespace string) {
 	e.t.Helper()
 	probe := func(t *v1.Task) { t.GenerateName = "probe-" }
@@ -74,7 +75,7 @@ func (e *env) waitOptedOut(namespace string) {
 		left := e.createTask(newTask(namespace, "", probe))
 		e.waitSigned(e.canary, e.createTask(newTask(e.canary, "", probe)).Name)
 		if signature(e.getTask(namespace, left.Name)) != "" {
-			return fmt.Errorf("%s is signed", left.Name)
+			return fmt.Errorf("Task %s in the opted-out namespace %s is signed", left.Name, namespace)
 		}
 		return nil
 	})
@@ -88,23 +89,23 @@ func TestConfig_KeepsLastGoodWhenNewOneIsInvalid(t *testing.T) {
 	for name, tc := range map[string]struct{ key, value, says string }{
 		"unknown signer":  {"artifacts.task.signer", "pgp", `found "pgp", expected one of: none, x509, kms`},
 		"unknown storage": {"artifacts.pipeline.storage", "floppy", `found "floppy"`},
-		"misspelt key":    {"artifacts.stepaction.singer", "x509", "unknown key"},
-		"Chains' own":     {"artifacts.taskrun.format", "odd", "odd"},
+		"misspelled key":    {"artifacts.stepaction.singer", "x509", "unknown key"},
+		"invalid format of Chains":     {"artifacts.taskrun.format", "odd", "odd"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := e.sub(t)
-			// With a signer of none beside, we would see it if the bad one was taken.
+			// If this configuration were used, the signer "none" would stop the signing.
 			e.configure(map[string]string{"artifacts.task.signer": "none", tc.key: tc.value})
 			cm, err := cluster.Kube.CoreV1().ConfigMaps(harness.SystemNamespace).Get(t.Context(), harness.ConfigMap, metav1.GetOptions{})
 			e.check(err)
 			e.waitEvent(cm, environment.ReasonConfigRefused, tc.says)
 			e.waitLogged(e.controller, "Configuration refused", strings.ReplaceAll(tc.says, `"`, `\"`))
-			resource := strings.ToLower(strings.NewReplacer(" ", "-", "'", "").Replace(name))
+			resource := strings.ToLower(strings.ReplaceAll(name, " ", "-"))
 			e.createTask(newTask(ns, resource))
 			e.waitSigned(ns, resource)
 		})
 	}
-	// And a good one is taken again.
+	// A valid configuration is used again.
 	e.configure(map[string]string{"artifacts.task.signer": "none"})
 	e.waitLogged(e.controller, "Configuration loaded", `"signers":[]`)
 	e.createTask(newTask(ns, "off"))
@@ -119,14 +120,14 @@ func TestConfig_SignsNothingWhenInvalidAtStart(t *testing.T) {
 	e.controller = e.addReplica("controller")
 	e.waitLogged(e.controller, "Configuration refused", "pgp")
 	if got := e.getTask(ns, "waits"); signature(got) != "" {
-		t.Error("something was signed without a configuration")
+		t.Error("the Task is signed although there is no valid configuration")
 	}
 	e.configure(signAll)
 	e.waitSigned(ns, "waits")
 }
 
-// On a Tekton whose checksum differs nothing is signed, and the controller says
-// why; after the upgrade it signs.
+// Older Tekton releases compute another checksum. The controller then signs nothing
+// and names the release. After an upgrade of Tekton the controller signs.
 func TestController_SignsNothingOnOldTekton(t *testing.T) {
 	e := newEnv(t)
 	ns := e.namespace()
@@ -145,7 +146,7 @@ func TestController_SignsNothingOnOldTekton(t *testing.T) {
 	e.waitEvent(created, resources.ReasonTektonTooOld, "v1.9.3", "v1.10.0")
 	e.waitLogged(e.controller, "Nothing is signed", "v1.9.3")
 	if got := e.getTask(ns, "waits"); signature(got) != "" {
-		t.Error("it was signed all the same")
+		t.Error("the Task is signed although Tekton is too old")
 	}
 	release(current)
 	e.waitSigned(ns, "waits")

@@ -20,7 +20,7 @@ func TestController_FinishesAfterKill(t *testing.T) {
 	e.waitPartlySigned(ns)
 	e.check(e.controller.Kill(t.Context()))
 	if err := e.checkAllSigned(ns, manyTasks); err == nil {
-		t.Fatal("it was done before it was killed; make more work")
+		t.Fatal("the controller signed everything before it was killed: increase manyTasks")
 	} else if errors.Is(err, errInvalid) {
 		t.Error(err)
 	}
@@ -39,7 +39,7 @@ func TestController_FinishesAfterAPIServerRestart(t *testing.T) {
 	e.waitAllSigned(ns, manyTasks)
 }
 
-// waitPartlySigned waits until some are signed and many are not.
+// waitPartlySigned waits until a tenth of manyTasks is signed.
 func (e *env) waitPartlySigned(namespace string) {
 	e.t.Helper()
 	watcher, err := cluster.Tekton.TektonV1().Tasks(namespace).Watch(e.t.Context(), metav1.ListOptions{})
@@ -54,7 +54,7 @@ func (e *env) waitPartlySigned(namespace string) {
 			return
 		}
 	}
-	e.t.Fatal("the watch ended before a tenth was signed")
+	e.t.Fatalf("the watch ended after %d of %d signatures", signed, manyTasks/10)
 }
 
 func TestReplicas_TakeOverFromKilledLeader(t *testing.T) {
@@ -63,24 +63,24 @@ func TestReplicas_TakeOverFromKilledLeader(t *testing.T) {
 	first := e.addReplica("replica-1")
 	e.labelNamespace(ns, "true")
 	e.createTask(newTask(ns, "probe"))
-	e.waitSigned(ns, "probe") // so the first one leads
+	e.waitSigned(ns, "probe") // so the first replica leads
 	e.labelNamespace(ns, "")
 	second := e.addReplica("replica-2")
 	e.createMany(ns, manyTasks)
 	e.labelNamespace(ns, "true")
 	e.waitPartlySigned(ns)
 	if n := e.countSignatures(second); n != 0 {
-		t.Errorf("the replica that does not lead made %d signatures", n)
+		t.Errorf("the replica that does not lead made %d signatures, want 0", n)
 	}
 	e.check(first.Kill(t.Context()))
 	before := e.countSignatures(first)
 	e.waitAllSigned(ns, manyTasks+1)
 	if after := e.countSignatures(second); before == 0 || after == 0 {
-		t.Errorf("the first replica made %d signatures, the second %d; want both at work", before, after)
+		t.Errorf("the first replica made %d signatures, the second %d; want some by each", before, after)
 	}
 	for name, n := range e.auditedWrites(ns) {
 		if n != 1 {
-			t.Errorf("%s was written %d times", name, n)
+			t.Errorf("%s was written %d times, want once", name, n)
 		}
 	}
 }

@@ -24,29 +24,30 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-const (
-	// soon is how long the controller may take for something that needs
-	// nothing but itself.
-	soon = 30 * time.Second
-	// afterFailover leaves time for a lease to run out first.
-	afterFailover = time.Minute
-	pollEvery     = 50 * time.Millisecond
+const pollEvery = 50 * time.Millisecond
+
+var (
+	// soon is the time limit for everything that the controller does without
+	// waiting for another system.
+	soon = harness.TimeLimit(30 * time.Second)
+	// afterFailover also leaves time for a lease to expire.
+	afterFailover = harness.TimeLimit(time.Minute)
 )
 
-// signAll makes every kind signed with x509.
+// signAll is the configuration that signs every kind with the x509 signer.
 var signAll = harness.SignAll()
 
-// env is a controller that runs for one test.
+// env is what one test works with: a signing key, and a controller that uses it.
 type env struct {
 	t          *testing.T
 	secretsDir string
 	public     crypto.PublicKey
 	controller *harness.Controller
-	canary     string // an opted-in namespace
+	canary     string // an opted-in namespace, see waitOptedOut
 }
 
-// startController runs a controller with a new key that signs all kinds in opted-in
-// namespaces, until the test ends.
+// startController runs a controller with a new key until the test ends. The
+// controller signs all kinds in opted-in namespaces.
 func startController(t *testing.T, flags ...string) *env {
 	t.Helper()
 	e := newEnv(t)
@@ -54,7 +55,8 @@ func startController(t *testing.T, flags ...string) *env {
 	return e
 }
 
-// newEnv does all that start does before there is a controller.
+// newEnv makes a new signing key and configures the cluster to sign all kinds. It
+// starts no controller.
 func newEnv(t *testing.T) *env {
 	t.Helper()
 	e := &env{t: t, secretsDir: t.TempDir()}
@@ -66,7 +68,8 @@ func newEnv(t *testing.T) *env {
 	return e
 }
 
-// addReplica starts one more controller. Its log is shown when the test fails.
+// addReplica starts one more controller. If the test fails, the end of its log is
+// shown.
 func (e *env) addReplica(name string, flags ...string) *harness.Controller {
 	e.t.Helper()
 	return e.addReplicaWithEnv(nil, name, flags...)
@@ -93,7 +96,7 @@ func lastLines(text string, lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-// configure makes data the whole of chains-config.
+// configure replaces the data of the ConfigMap chains-config.
 func (e *env) configure(data map[string]string) {
 	e.t.Helper()
 	e.check(cluster.Configure(e.t.Context(), data))
@@ -106,7 +109,7 @@ func (e *env) check(err error) {
 	}
 }
 
-// namespace makes a namespace that is opted in, and goes with the test.
+// namespace creates an opted-in namespace that is deleted when the test ends.
 func (e *env) namespace() string {
 	e.t.Helper()
 	return e.namespaceLabelled(map[string]string{config.NamespaceLabel: "true"})
@@ -121,15 +124,15 @@ func (e *env) namespaceLabelled(labels map[string]string) string {
 	e.cleanup(func() error {
 		return cluster.Kube.CoreV1().Namespaces().Delete(cleanupContext(), ns.Name, metav1.DeleteOptions{})
 	})
-	e.eventually(soon, func() error { // no Pod can be made before
+	e.eventually(soon, func() error { // a Pod needs this ServiceAccount
 		_, err := cluster.Kube.CoreV1().ServiceAccounts(ns.Name).Get(e.t.Context(), "default", metav1.GetOptions{})
 		return err
 	})
 	return ns.Name
 }
 
-// cleanup undoes something at the end of the test, whose context is over by
-// then.
+// cleanup calls undo at the end of the test. The context of the test has ended by
+// then, so undo uses cleanupContext.
 func (e *env) cleanup(undo func() error) {
 	e.t.Helper()
 	e.t.Cleanup(func() {
@@ -141,26 +144,28 @@ func (e *env) cleanup(undo func() error) {
 
 func cleanupContext() context.Context { return context.Background() }
 
-// labelNamespace sets or, with an empty value, removes the opt-in label of a namespace.
+// labelNamespace sets the opt-in label of a namespace. An empty value removes the
+// label.
 func (e *env) labelNamespace(namespace, value string) {
 	e.t.Helper()
 	e.check(cluster.Label(e.t.Context(), namespace, value))
 }
 
-// eventually polls until check returns nil.
+// eventually polls until check returns nil. Otherwise the test fails with the last
+// error of check.
 func (e *env) eventually(within time.Duration, check func() error) {
 	e.t.Helper()
-	last := errors.New("never checked")
+	last := errors.New("the check did not run")
 	err := wait.PollUntilContextTimeout(e.t.Context(), pollEvery, within, true, func(context.Context) (bool, error) {
 		last = check()
 		return last == nil, nil
 	})
 	if err != nil {
-		e.t.Fatalf("not within %v: %v", within, last)
+		e.t.Fatalf("still failing after %v: %v", within, last)
 	}
 }
 
-// newTask is a valid Task, changed by the modifiers.
+// newTask returns a valid Task, changed by the modifiers.
 func newTask(namespace, name string, modifiers ...func(*v1.Task)) *v1.Task {
 	t := &v1.Task{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
@@ -186,14 +191,15 @@ func (e *env) getTask(namespace, name string) *v1.Task {
 	return t
 }
 
-// patchTask merges a change into a Task.
+// patchTask applies a JSON merge patch to a Task.
 func (e *env) patchTask(namespace, name, mergePatch string) {
 	e.t.Helper()
 	_, err := cluster.Tekton.TektonV1().Tasks(namespace).Patch(e.t.Context(), name, types.MergePatchType, []byte(mergePatch), metav1.PatchOptions{})
 	e.check(err)
 }
 
-// waitSigned waits until Tekton's verifier accepts the Task with the key of e.
+// waitSigned waits until Tekton's verifier accepts the signature of the Task with the
+// key of e.
 func (e *env) waitSigned(namespace, name string) *v1.Task {
 	e.t.Helper()
 	var got *v1.Task
@@ -211,7 +217,7 @@ func signature(obj metav1.Object) string {
 	return obj.GetAnnotations()[trustedresources.SignatureAnnotation]
 }
 
-// waitEvent waits for an Event about an object whose message says all of texts.
+// waitEvent waits for an Event about an object whose message contains all texts.
 func (e *env) waitEvent(obj metav1.Object, reason string, texts ...string) {
 	e.t.Helper()
 	e.waitEventWithin(soon, obj, reason, texts...)
@@ -230,8 +236,7 @@ func (e *env) waitEventWithin(within time.Duration, obj metav1.Object, reason st
 		var found []string
 		for _, event := range events.Items {
 			found = append(found, event.Message)
-			says := func(text string) bool { return strings.Contains(event.Message, text) }
-			if event.InvolvedObject.UID == obj.GetUID() && !slices.ContainsFunc(texts, func(text string) bool { return !says(text) }) {
+			if event.InvolvedObject.UID == obj.GetUID() && containsAll(event.Message, texts) {
 				return nil
 			}
 		}
@@ -239,16 +244,17 @@ func (e *env) waitEventWithin(within time.Duration, obj metav1.Object, reason st
 	})
 }
 
-// expectNoWrites holds still for a while and fails if any Task of the namespace is
-// written.
+// expectNoWrites watches a namespace for the given time and fails the test if any
+// Task changes.
 func (e *env) expectNoWrites(namespace string, during time.Duration) {
 	e.t.Helper()
 	if writes := e.countWritesDuring(namespace, during); writes > 0 {
-		e.t.Errorf("%d writes within %v, want none", writes, during)
+		e.t.Errorf("%d writes to Tasks of namespace %s within %v, want none", writes, namespace, during)
 	}
 }
 
-// countWritesDuring counts the changes to Tasks of a namespace from now on.
+// countWritesDuring counts the changes to Tasks of a namespace from now on. It always
+// takes the whole time.
 func (e *env) countWritesDuring(namespace string, during time.Duration) (writes int) {
 	e.t.Helper()
 	seconds := int64(during.Seconds())
@@ -268,7 +274,7 @@ func (e *env) countWritesDuring(namespace string, during time.Duration) (writes 
 	return writes
 }
 
-// waitLogged waits for a line of the controller's log with all of texts.
+// waitLogged waits for a line of the controller's log that contains all texts.
 func (e *env) waitLogged(controller *harness.Controller, texts ...string) {
 	e.t.Helper()
 	e.eventually(soon, func() error {
@@ -277,20 +283,25 @@ func (e *env) waitLogged(controller *harness.Controller, texts ...string) {
 			return err
 		}
 		for line := range strings.Lines(log) {
-			if !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(line, text) }) {
+			if containsAll(line, texts) {
 				return nil
 			}
 		}
-		return fmt.Errorf("no line of the log has %q", texts)
+		return fmt.Errorf("no line in the log of %s contains %q", controller.Name, texts)
 	})
 }
 
-// kubectlApply gives a manifest to kubectl.
+// kubectlApply runs kubectl apply with a manifest and returns its output.
 func (e *env) kubectlApply(manifest string, args ...string) string {
 	e.t.Helper()
 	out, err := cluster.RunKubectl(e.t.Context(), manifest, append([]string{"apply", "-f", "-"}, args...)...)
 	e.check(err)
 	return out
+}
+
+// containsAll reports whether text contains all parts.
+func containsAll(text string, parts []string) bool {
+	return !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(text, part) })
 }
 
 func with(base map[string]string, more map[string]string) map[string]string {

@@ -24,24 +24,24 @@ func TestLifecycle_EndsWithValidSignature(t *testing.T) {
 		name string
 		do   func(e *env, namespace string)
 	}{
-		{"create unsigned", createUnsigned},
-		{"kubectl apply twice", kubectlApplyTwice},
-		{"kubectl apply twice without defaults", kubectlApplyTwiceWithoutDefaults},
-		{"server-side apply by another manager", serverSideApply},
-		{"delete and create again", deleteAndCreateAgain},
-		{"generateName", generateName},
-		{"a script of 200 kB", longScript},
-		{"kept by a finalizer while it is deleted", keptByFinalizer},
-		{"a signature of another resource", signatureOfAnother},
-		{"a copy in another namespace", copyInAnotherNamespace},
-		{"the other kinds", otherKinds},
-		{"update spec", updating(`{"spec":{"description":"changed"}}`)},
-		{"update label", updating(`{"metadata":{"labels":{"changed":"yes"}}}`)},
-		{"update annotation", updating(`{"metadata":{"annotations":{"changed":"yes"}}}`)},
-		{"a signature that is not base64", signedAs("%%%")},
-		{"a signature that is garbage", signedAs("Z2FyYmFnZQ==")},
-		// Last, so that all of the above has to stay quiet.
-		{"no hot loop", noHotLoop},
+		{"unsigned Task is created", createUnsigned},
+		{"same manifest is applied twice", kubectlApplyTwice},
+		{"same manifest without defaults is applied twice", kubectlApplyTwiceWithoutDefaults},
+		{"another manager uses server-side apply", serverSideApply},
+		{"Task is deleted and created again", deleteAndCreateAgain},
+		{"name is generated", generateName},
+		{"script has 200 kB", longScript},
+		{"finalizer keeps a deleted Task", keptByFinalizer},
+		{"signature is of another resource", signatureOfAnotherResource},
+		{"signed Task is copied to another namespace", copyInAnotherNamespace},
+		{"Pipeline and StepAction are created", otherKinds},
+		{"spec is updated", updating(`{"spec":{"description":"changed"}}`)},
+		{"label is updated", updating(`{"metadata":{"labels":{"changed":"yes"}}}`)},
+		{"annotation is updated", updating(`{"metadata":{"annotations":{"changed":"yes"}}}`)},
+		{"signature is not base64", signedAs("%%%")},
+		{"signature is random data", signedAs("Z2FyYmFnZQ==")},
+		// The last step watches all resources of the steps before.
+		{"nothing is written without a change", noWritesWithoutChange},
 	} {
 		t.Run(step.name, func(t *testing.T) { step.do(e.sub(t), ns) })
 	}
@@ -61,15 +61,15 @@ func kubectlApplyTwice(e *env, ns string) {
 	e.kubectlApply(manifest)
 	before := e.waitSigned(ns, "applied")
 	if out := e.kubectlApply(manifest); !strings.Contains(out, "unchanged") {
-		e.t.Errorf("kubectl says %q", out)
+		e.t.Errorf("kubectl apply printed %q, want \"unchanged\"", out)
 	}
 	if after := e.getTask(ns, "applied"); after.ResourceVersion != before.ResourceVersion {
 		e.t.Errorf("resourceVersion went from %s to %s", before.ResourceVersion, after.ResourceVersion)
 	}
 }
 
-// Tekton's webhook fills in defaults, and kubectl, which does not know them,
-// then patches the steps each time. That must not make us write.
+// Tekton's webhook fills in defaults. kubectl does not know these defaults, so it
+// patches the steps each time. The controller must not write because of that.
 func kubectlApplyTwiceWithoutDefaults(e *env, ns string) {
 	manifest := fmt.Sprintf(`{"apiVersion":"tekton.dev/v1","kind":"Task","metadata":{"name":"short","namespace":%q},
 		"spec":{"steps":[{"image":"alpine","script":"echo hello"}]}}`, ns)
@@ -77,12 +77,12 @@ func kubectlApplyTwiceWithoutDefaults(e *env, ns string) {
 	before := e.waitSigned(ns, "short")
 	e.kubectlApply(manifest)
 	e.createTask(newTask(ns, "after-short"))
-	e.waitSigned(ns, "after-short") // whatever was queued before is done now
+	e.waitSigned(ns, "after-short") // the controller has handled everything that was queued before
 	if after := e.getTask(ns, "short"); signature(after) != signature(before) {
-		e.t.Error("it was signed again")
+		e.t.Error("the Task was signed again although the manifest is the same")
 	}
 	if writes := e.auditedWrites(ns)["short"]; writes != 1 {
-		e.t.Errorf("the controller wrote it %d times, want once", writes)
+		e.t.Errorf("the controller wrote the Task %d times, want once", writes)
 	}
 }
 
@@ -95,7 +95,7 @@ func serverSideApply(e *env, ns string) {
 	before := e.waitSigned(ns, "ssa")
 	e.kubectlApply(manifest("alpine"), "--server-side", "--field-manager=gitops")
 	if after := e.getTask(ns, "ssa"); after.ResourceVersion != before.ResourceVersion {
-		e.t.Errorf("the same manifest again: resourceVersion went from %s to %s", before.ResourceVersion, after.ResourceVersion)
+		e.t.Errorf("after the same manifest: resourceVersion went from %s to %s", before.ResourceVersion, after.ResourceVersion)
 	}
 	e.kubectlApply(manifest("busybox"), "--server-side", "--field-manager=gitops")
 	if after := e.waitSigned(ns, "ssa"); after.Spec.Steps[0].Image != "busybox" {
@@ -109,14 +109,14 @@ func deleteAndCreateAgain(e *env, ns string) {
 	e.check(cluster.Tekton.TektonV1().Tasks(ns).Delete(e.t.Context(), "again", metav1.DeleteOptions{}))
 	e.createTask(newTask(ns, "again"))
 	if second := e.waitSigned(ns, "again"); second.UID == first.UID {
-		e.t.Error("it is still the first one")
+		e.t.Error("the second Task has the UID of the first one")
 	}
 }
 
 func generateName(e *env, ns string) {
 	created := e.createTask(newTask(ns, "", func(t *v1.Task) { t.GenerateName = "generated-" }))
 	if got := e.waitSigned(ns, created.Name); got.GenerateName != "generated-" {
-		e.t.Errorf("generateName is %q", got.GenerateName)
+		e.t.Errorf("generateName is %q, want generated-", got.GenerateName)
 	}
 }
 
@@ -124,7 +124,7 @@ func longScript(e *env, ns string) {
 	script := "#!/bin/sh\n" + strings.Repeat("echo 'é漢🙂 <&>'\n", 200_000/23)
 	e.createTask(newTask(ns, "long", func(t *v1.Task) { t.Spec.Steps[0].Script = script }))
 	if got := e.waitSigned(ns, "long"); got.Spec.Steps[0].Script != script {
-		e.t.Error("the script is another one now")
+		e.t.Error("the script has changed")
 	}
 }
 
@@ -134,26 +134,26 @@ func keptByFinalizer(e *env, ns string) {
 	e.check(cluster.Tekton.TektonV1().Tasks(ns).Delete(e.t.Context(), "finalized", metav1.DeleteOptions{}))
 	e.patchTask(ns, "finalized", `{"metadata":{"annotations":{"changed":"while being deleted"}}}`)
 	e.createTask(newTask(ns, "after-finalized"))
-	e.waitSigned(ns, "after-finalized") // whatever was queued before is done now
+	e.waitSigned(ns, "after-finalized") // the controller has handled everything that was queued before
 	if got := e.getTask(ns, "finalized"); harness.Verify(e.t.Context(), got, e.public) == nil {
-		e.t.Error("it was signed again")
+		e.t.Error("the Task was signed again while it is being deleted")
 	}
 	e.patchTask(ns, "finalized", `{"metadata":{"finalizers":null}}`)
 	e.eventually(soon, func() error {
 		_, err := cluster.Tekton.TektonV1().Tasks(ns).Get(e.t.Context(), "finalized", metav1.GetOptions{})
 		if ignoreNotFound(err) != nil || err == nil {
-			return fmt.Errorf("it is still there: %w", err)
+			return fmt.Errorf("Task finalized still exists: %w", err)
 		}
 		return nil
 	})
 }
 
-func signatureOfAnother(e *env, ns string) {
+func signatureOfAnotherResource(e *env, ns string) {
 	e.createTask(newTask(ns, "original"))
 	original := e.waitSigned(ns, "original")
 	e.createTask(newTask(ns, "copy", func(t *v1.Task) { t.Annotations = original.Annotations }))
 	if got := e.waitSigned(ns, "copy"); signature(got) == signature(original) {
-		e.t.Error("the signature of the other resource was kept")
+		e.t.Error("the copy still has the signature of the original")
 	}
 }
 
@@ -194,20 +194,20 @@ func otherKinds(e *env, ns string) {
 	e.waitEvent(action, resources.ReasonSigned, keyID)
 }
 
-// updating changes a signed Task.
+// updating returns a step that changes a signed Task.
 func updating(mergePatch string) func(*env, string) {
 	return func(e *env, ns string) {
 		created := e.createTask(newTask(ns, "", func(t *v1.Task) { t.GenerateName = "update-" }))
 		before := e.waitSigned(ns, created.Name)
 		e.patchTask(ns, created.Name, mergePatch)
 		if after := e.waitSigned(ns, created.Name); signature(before) == signature(after) {
-			e.t.Error("the signature is still the one from before")
+			e.t.Error("the signature did not change with the content")
 		}
 		e.waitEvent(created, resources.ReasonSignedAgain, "content has changed")
 	}
 }
 
-// signedAs creates a Task with something in the place of a signature.
+// signedAs returns a step that creates a Task with an invalid signature.
 func signedAs(value string) func(*env, string) {
 	return func(e *env, ns string) {
 		created := e.createTask(newTask(ns, "", func(t *v1.Task) {
@@ -218,7 +218,7 @@ func signedAs(value string) func(*env, string) {
 	}
 }
 
-func noHotLoop(e *env, ns string) {
+func noWritesWithoutChange(e *env, ns string) {
 	before := e.resourceVersions(ns)
 	e.expectNoWrites(ns, 30*time.Second)
 	if after := e.resourceVersions(ns); !maps.Equal(before, after) {
@@ -226,7 +226,8 @@ func noHotLoop(e *env, ns string) {
 	}
 }
 
-// resourceVersions are the resourceVersions of all signable resources of a namespace.
+// resourceVersions returns the resourceVersion of each signable resource in a
+// namespace, by kind and name.
 func (e *env) resourceVersions(namespace string) map[string]string {
 	e.t.Helper()
 	tasks, err := cluster.Tekton.TektonV1().Tasks(namespace).List(e.t.Context(), metav1.ListOptions{})
@@ -255,9 +256,9 @@ func (e *env) keyID() string {
 	return id
 }
 
-// sub is the same controller for a subtest.
+// sub returns the same environment for a subtest.
 func (e *env) sub(t *testing.T) *env {
-	sub := *e
-	sub.t = t
-	return &sub
+	subtest := *e
+	subtest.t = t
+	return &subtest
 }

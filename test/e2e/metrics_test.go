@@ -26,7 +26,7 @@ func TestMetrics_CountSignaturesAndConfigErrors(t *testing.T) {
 	}
 }
 
-// waitMetric waits until the controller's metrics have a line.
+// waitMetric waits until the controller's metrics contain a line.
 func (e *env) waitMetric(want string) {
 	e.t.Helper()
 	e.eventually(soon, func() error {
@@ -39,11 +39,11 @@ func (e *env) waitMetric(want string) {
 				return nil
 			}
 		}
-		return fmt.Errorf("no line %s in %s", want, linesWith(metrics, "trustedresources"))
+		return fmt.Errorf("the metrics have no line %s:\n%s", want, linesWith(metrics, "trustedresources"))
 	})
 }
 
-// sumMetric adds up what the metrics say of a counter, in lines with this label.
+// sumMetric adds up the values of a counter in all lines that contain the label.
 func (e *env) sumMetric(counter, label string) (total int, err error) {
 	metrics, err := httpGet(e.t.Context(), e.controller.MetricsURL)
 	if err != nil {
@@ -62,7 +62,7 @@ func (e *env) sumMetric(counter, label string) (total int, err error) {
 	return total, nil
 }
 
-// withoutScope removes the labels by which OpenTelemetry names the library.
+// withoutScope removes the labels that name the OpenTelemetry instrumentation scope.
 func withoutScope(line string) string {
 	line = strings.TrimSpace(line)
 	name, rest, found := strings.Cut(line, "{")

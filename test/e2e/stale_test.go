@@ -19,7 +19,8 @@ func (taskPatcher) Patch(ctx context.Context, namespace, name string, mergePatch
 	return cluster.Tekton.TektonV1().Tasks(namespace).Patch(ctx, name, types.MergePatchType, mergePatch, metav1.PatchOptions{})
 }
 
-// The API server refuses the signature of a state that is not the newest.
+// The API server rejects a signature of an older state, because the write carries the
+// resourceVersion that was signed.
 func TestAnnotationStore_RejectsOlderState(t *testing.T) {
 	e := &env{t: t}
 	ns := e.namespaceLabelled(nil)
@@ -28,7 +29,7 @@ func TestAnnotationStore_RejectsOlderState(t *testing.T) {
 
 	_, err := annotation.Store(t.Context(), taskPatcher{}, older, []byte("signature of the older state"))
 	if !apierrors.IsConflict(err) {
-		t.Errorf("got %v, want a conflict", err)
+		t.Errorf("storing the signature of an older state: got error %v, want a conflict", err)
 	}
 	newer := e.getTask(ns, "moving")
 	if signature(newer) != "" {
@@ -38,6 +39,6 @@ func TestAnnotationStore_RejectsOlderState(t *testing.T) {
 	stored, err := annotation.Store(t.Context(), taskPatcher{}, newer, []byte("signature"))
 	e.check(err)
 	if signature(stored) != resource.EncodeSignature([]byte("signature")) || stored.(*v1.Task).Spec.Description != "newer" {
-		t.Errorf("stored is %+v", stored)
+		t.Errorf("got %+v, want the newer state with the signature", stored)
 	}
 }
