@@ -15,12 +15,12 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/config"
 )
 
-// request is a run that the API server is asked to admit, but not to store.
+// request is a run for a dry run: the API server admits it and does not store it.
 type request struct {
 	namespace, version, kind, spec string
 }
 
-// dryRunCreate returns the spec that would be stored.
+// dryRunCreate returns the spec that the API server would store.
 func (e *env) dryRunCreate(r request) (map[string]any, error) {
 	e.t.Helper()
 	client, err := dynamic.NewForConfig(cluster.Admin)
@@ -40,8 +40,8 @@ func (e *env) dryRunCreate(r request) (map[string]any, error) {
 	return spec, err
 }
 
-// The policies give all that Tekton takes for a local reference a resolver, and
-// leave everything else to Tekton.
+// The policies add the cluster resolver to each reference that Tekton treats as
+// local. They change nothing else.
 func TestAdmission_RewritesOnlyLocalReferences(t *testing.T) {
 	e := newEnv(t)
 	in, out := e.namespace(), e.namespaceLabelled(nil)
@@ -49,7 +49,7 @@ func TestAdmission_RewritesOnlyLocalReferences(t *testing.T) {
 
 	tests := map[string]struct {
 		request
-		rewritten string // the reference that is, or none
+		rewritten string // the field that the policies change, or ""
 	}{
 		"task":                      {request{in, "v1", "TaskRun", `{"taskRef":{"name":"x"}}`}, "taskRef"},
 		"task with its kind":        {request{in, "v1", "TaskRun", `{"taskRef":{"name":"x","kind":"Task","apiVersion":"tekton.dev/v1"}}`}, "taskRef"},
@@ -104,13 +104,13 @@ func TestAdmission_RewritesOnlyLocalReferences(t *testing.T) {
 			if test.rewritten != "" {
 				e.sub(t).expectClusterResolver(got.spec[test.rewritten], test.namespace)
 			} else if !reflect.DeepEqual(got, before[name]) {
-				t.Errorf("got %+v, without the policies it is %+v", got, before[name])
+				t.Errorf("got %+v, want the same as without the policies: %+v", got, before[name])
 			}
 		})
 	}
 }
 
-// expectClusterResolver wants a reference to x to be one to the cluster resolver.
+// expectClusterResolver requires that a reference names x through the cluster resolver.
 func (e *env) expectClusterResolver(reference any, namespace string) {
 	e.t.Helper()
 	ref, _ := reference.(map[string]any)
@@ -121,12 +121,12 @@ func (e *env) expectClusterResolver(reference any, namespace string) {
 		params[fmt.Sprint(param["name"])] = param["value"]
 	}
 	if ref["resolver"] != "cluster" || ref["name"] != nil || params["name"] != "x" || params["namespace"] != namespace {
-		e.t.Errorf("got %v, want x of namespace %s by the cluster resolver", reference, namespace)
+		e.t.Errorf("got reference %v, want resolver cluster with name x and namespace %s", reference, namespace)
 	}
 }
 
-// Whoever applied manifests of runs before still can: runs that are there stay
-// as they are, and new ones may be applied again.
+// The policies do not break kubectl apply: a run that was created before stays as it
+// is, and a run that was created with the policies can be applied again.
 func TestAdmission_AllowsManifestsToBeAppliedAgain(t *testing.T) {
 	e := newEnv(t)
 	ns := e.namespace()
@@ -147,12 +147,13 @@ func TestAdmission_AllowsManifestsToBeAppliedAgain(t *testing.T) {
 	run, err := cluster.Tekton.TektonV1().TaskRuns(ns).Get(t.Context(), "client-side", metav1.GetOptions{})
 	e.check(err)
 	if ref := run.Spec.TaskRef; ref.Resolver != "cluster" || ref.Name != "" {
-		t.Errorf("after it was applied again the reference is %+v", ref)
+		t.Errorf("after the second apply the reference is %+v, want resolver cluster without a name", ref)
 	}
 }
 
-// What the rewriting misses, because something else changes the run afterwards,
-// is refused. Here it misses everything.
+// A validating policy rejects runs whose reference is still local, because another
+// mutating webhook may change a run after our policy. In this test the mutating policies
+// are not bound at all.
 func TestAdmission_RejectsReferencesThatStayLocal(t *testing.T) {
 	e := newEnv(t)
 	ns := e.namespace()

@@ -17,8 +17,8 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// Tekton verifies only references that have a resolver. With config/admission
-// all of them have one, whoever creates the run.
+// Tekton verifies only references that have a resolver. With config/admission every
+// reference has a resolver, no matter who creates the run.
 func TestAdmission_MakesTektonVerifyLocalReferences(t *testing.T) {
 	e := startController(t)
 	ns := e.namespace()
@@ -33,13 +33,13 @@ func TestAdmission_MakesTektonVerifyLocalReferences(t *testing.T) {
 	e.createTask(newTask(ns, "unsigned"))
 	e.createPipeline(ns, "unsigned", "signed")
 
-	// Tekton does not care for the kind in a TaskRun's reference.
+	// Tekton ignores the kind and apiVersion in a reference of a TaskRun.
 	unsigned := []v1.TaskRef{
 		{Name: "unsigned"},
 		{Name: "unsigned", Kind: v1.NamespacedTaskKind, APIVersion: "tekton.dev/v1"},
 		{Name: "unsigned", Kind: "Anything", APIVersion: "example.dev/v1"},
 	}
-	t.Run("without it unsigned resources run", func(t *testing.T) {
+	t.Run("unsigned resources run without the policies", func(t *testing.T) {
 		e := e.sub(t)
 		for _, ref := range unsigned {
 			e.expectSuccess(e.runTaskRef(ns, ref))
@@ -50,25 +50,25 @@ func TestAdmission_MakesTektonVerifyLocalReferences(t *testing.T) {
 
 	e.installAdmission()
 
-	t.Run("a signed Task runs", func(t *testing.T) {
+	t.Run("signed Task runs", func(t *testing.T) {
 		e := e.sub(t)
 		run := e.runTaskRef(ns, v1.TaskRef{Name: "signed"})
 		e.expectSuccess(run)
 		e.expectRecorded(run.Status.Provenance, resource.Task, ns, "signed")
 		if c := run.Status.GetCondition(trustedresources.ConditionTrustedResourcesVerified); !c.IsTrue() {
-			t.Errorf("Tekton's verdict is %+v", c)
+			t.Errorf("TrustedResourcesVerified is %+v, want True", c)
 		}
 		if got := run.Labels["tekton.dev/task"]; got != "signed" {
 			t.Errorf("label tekton.dev/task is %q, want signed", got)
 		}
 	})
-	t.Run("an unsigned Task does not", func(t *testing.T) {
+	t.Run("unsigned Task is refused", func(t *testing.T) {
 		e := e.sub(t)
 		for _, ref := range unsigned {
 			e.expectRefused(e.runTaskRef(ns, ref))
 		}
 	})
-	t.Run("a signed Pipeline of a signed Task runs", func(t *testing.T) {
+	t.Run("signed Pipeline of a signed Task runs", func(t *testing.T) {
 		e := e.sub(t)
 		run := e.runLocalPipeline(ns, "signed")
 		e.expectSuccess(run)
@@ -78,14 +78,14 @@ func TestAdmission_MakesTektonVerifyLocalReferences(t *testing.T) {
 			t.Errorf("label tekton.dev/pipeline is %q, want signed", got)
 		}
 	})
-	t.Run("an unsigned Pipeline does not", func(t *testing.T) {
+	t.Run("unsigned Pipeline is refused", func(t *testing.T) {
 		e := e.sub(t)
 		run := e.runLocalPipeline(ns, "unsigned")
 		if c := run.Status.GetCondition(apis.ConditionSucceeded); !c.IsFalse() || c.Reason != "ResourceVerificationFailed" {
 			t.Errorf("got %s %s: %s; want ResourceVerificationFailed", c.Status, c.Reason, c.Message)
 		}
 	})
-	t.Run("a signed Pipeline of an unsigned Task does not", func(t *testing.T) {
+	t.Run("signed Pipeline of an unsigned Task is refused", func(t *testing.T) {
 		e := e.sub(t)
 		run := e.runLocalPipeline(ns, "signed-of-unsigned")
 		if c := run.Status.GetCondition(apis.ConditionSucceeded); !c.IsFalse() {
@@ -93,7 +93,7 @@ func TestAdmission_MakesTektonVerifyLocalReferences(t *testing.T) {
 		}
 		e.expectRefused(e.onlyChild(run))
 	})
-	t.Run("the same for who may edit one namespace", func(t *testing.T) {
+	t.Run("user with the edit role gets the same results", func(t *testing.T) {
 		e := e.sub(t)
 		editor := e.asEditor(ns)
 		run, err := editor.RunLocalTask(t.Context(), ns, "signed", soon)
@@ -111,7 +111,7 @@ func (e *env) installAdmission() {
 	e.check(cluster.InstallAdmission(e.t.Context()))
 }
 
-// createPipeline makes a Pipeline of one Task, named without a resolver.
+// createPipeline creates a Pipeline with one Task, which it names without a resolver.
 func (e *env) createPipeline(namespace, name, task string) {
 	e.t.Helper()
 	_, err := cluster.Tekton.TektonV1().Pipelines(namespace).Create(e.t.Context(), &v1.Pipeline{
@@ -160,7 +160,7 @@ func (e *env) runLocalPipeline(namespace, pipeline string) *v1.PipelineRun {
 	return run
 }
 
-// onlyChild is the one TaskRun of a PipelineRun.
+// onlyChild returns the TaskRun of a PipelineRun that has one.
 func (e *env) onlyChild(run *v1.PipelineRun) *v1.TaskRun {
 	e.t.Helper()
 	children, err := cluster.Tekton.TektonV1().TaskRuns(run.Namespace).List(e.t.Context(), metav1.ListOptions{
@@ -183,8 +183,8 @@ func (e *env) expectSuccess(run interface {
 	}
 }
 
-// expectRecorded wants a run to say which resource it ran, by the checksum that was
-// signed.
+// expectRecorded requires that a run has recorded the URI of a resource and the
+// checksum that was signed.
 func (e *env) expectRecorded(provenance *v1.Provenance, kind resource.Kind, namespace, name string) {
 	e.t.Helper()
 	obj, err := cluster.Resource(e.t.Context(), kind, namespace, name)
@@ -192,7 +192,7 @@ func (e *env) expectRecorded(provenance *v1.Provenance, kind resource.Kind, name
 	checksum, err := obj.Checksum()
 	e.check(err)
 	if provenance == nil || provenance.RefSource == nil {
-		e.t.Fatalf("no refSource in %+v", provenance)
+		e.t.Fatalf("status.provenance is %+v, want a refSource", provenance)
 	}
 	got := provenance.RefSource
 	uri := fmt.Sprintf("/apis/tekton.dev/v1/namespaces/%s/%s/%s@%s", namespace, strings.ToLower(string(kind)), name, obj.GetUID())
@@ -201,8 +201,8 @@ func (e *env) expectRecorded(provenance *v1.Provenance, kind resource.Kind, name
 	}
 }
 
-// asEditor is the cluster as somebody sees it who has no right but Tekton's share
-// of the role edit, in one namespace.
+// asEditor returns the cluster with the identity of a user who may edit Tekton's
+// resources in one namespace and has no other permission.
 func (e *env) asEditor(namespace string) *harness.Cluster {
 	e.t.Helper()
 	const user = "editor"

@@ -87,10 +87,10 @@ func TestConfig_KeepsLastGoodWhenNewOneIsInvalid(t *testing.T) {
 	e.createTask(newTask(ns, "before"))
 	e.waitSigned(ns, "before")
 	for name, tc := range map[string]struct{ key, value, says string }{
-		"unknown signer":  {"artifacts.task.signer", "pgp", `found "pgp", expected one of: none, x509, kms`},
-		"unknown storage": {"artifacts.pipeline.storage", "floppy", `found "floppy"`},
-		"misspelled key":    {"artifacts.stepaction.singer", "x509", "unknown key"},
-		"invalid format of Chains":     {"artifacts.taskrun.format", "odd", "odd"},
+		"unknown signer":           {"artifacts.task.signer", "pgp", `found "pgp", expected one of: none, x509, kms`},
+		"unknown storage":          {"artifacts.pipeline.storage", "floppy", `found "floppy"`},
+		"misspelled key":           {"artifacts.stepaction.singer", "x509", "unknown key"},
+		"invalid format of Chains": {"artifacts.taskrun.format", "odd", "odd"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := e.sub(t)

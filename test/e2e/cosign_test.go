@@ -12,8 +12,8 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// What Chains' reconciler signs is what users of stock Chains verify: with
-// cosign, of either major version, and the public key.
+// Users verify the attestations of stock Chains with cosign and the public key. The
+// same commands work with both major versions of cosign.
 func TestCosign_VerifiesAttestations(t *testing.T) {
 	if err := harness.BuildCosigns(t.Context(), os.Stderr); err != nil {
 		t.Fatal(err)
@@ -41,8 +41,8 @@ func TestCosign_VerifiesAttestations(t *testing.T) {
 	}
 }
 
-// The verification status is nothing that stock tools stumble over, wherever
-// Chains stores the attestation and in either of the formats that carry it.
+// Stock cosign also accepts attestations with the verification status, in both formats
+// that carry the status and in both places where Chains stores attestations.
 func TestCosign_VerifiesAttestationsWithStatus(t *testing.T) {
 	if err := harness.BuildCosigns(t.Context(), os.Stderr); err != nil {
 		t.Fatal(err)
@@ -79,21 +79,21 @@ func TestCosign_VerifiesAttestationsWithStatus(t *testing.T) {
 				out, err := cosign.VerifyAttestation(t.Context(), m.public, image, "slsaprovenance1")
 				m.check(err)
 				if !strings.Contains(out, "payload") {
-					t.Errorf("cosign %s found no attestation: %s", cosign.Version, out)
+					t.Errorf("cosign %s printed no attestation: %s", cosign.Version, out)
 				}
 				_, err = cosign.VerifyAttestation(t.Context(), stranger, image, "slsaprovenance1")
 				if err == nil {
-					t.Errorf("cosign %s accepts a stranger's key", cosign.Version)
+					t.Errorf("cosign %s accepts the attestation with another key", cosign.Version)
 				}
 			}
 		})
 	}
 }
 
-// expectError wants an error that says why.
+// expectError requires an error whose message contains why.
 func (e *env) expectError(err error, why string) {
 	e.t.Helper()
 	if err == nil || !strings.Contains(err.Error(), why) {
-		e.t.Errorf("got error %v, want one that says %q", err, why)
+		e.t.Errorf("got error %v, want one that contains %q", err, why)
 	}
 }

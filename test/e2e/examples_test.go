@@ -24,14 +24,14 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// example is one document of Tekton's own examples.
+// example is one document in Tekton's own examples.
 type example struct {
 	file     string
 	document *unstructured.Unstructured
 }
 
-// invalidExamples name documents that Tekton's own webhook refuses, with what it
-// says. They must stay refused, or they belong with the others.
+// invalidExamples maps documents that Tekton's own webhook refuses to a part of the
+// error. If Tekton accepts one of them, the test fails, so that the entry is removed.
 var invalidExamples = map[string]string{
 	"v1/pipelineruns/no-ci/compressed-results-pipeline.yaml Task build-many-images": "non-existent variable",
 }
@@ -42,8 +42,8 @@ type applied struct {
 	namespace, name string
 }
 
-// Every Task, Pipeline and StepAction that Tekton ships as an example ends up
-// signed, and Tekton's verifier accepts the signature.
+// The controller signs every Task, Pipeline and StepAction in Tekton's examples, and
+// Tekton's verifier accepts the signatures.
 func TestExamples_AreSignedAndAccepted(t *testing.T) {
 	e := startController(t)
 	count := map[resource.Kind]int{}
@@ -65,8 +65,8 @@ func TestExamples_AreSignedAndAccepted(t *testing.T) {
 	}
 }
 
-// applyExamples creates all examples, those of each file in a namespace that is
-// opted in.
+// applyExamples creates all examples. Each file gets an opted-in namespace of its own,
+// because names repeat.
 func (e *env) applyExamples() []applied {
 	e.t.Helper()
 	client, err := dynamic.NewForConfig(cluster.Admin)
@@ -74,7 +74,7 @@ func (e *env) applyExamples() []applied {
 	e.enableAlphaFeatures()
 	var all []applied
 	refused := map[string]bool{}
-	namespaces := map[string]string{} // by file, because names repeat
+	namespaces := map[string]string{} // by file
 	for _, example := range e.readExamples() {
 		if namespaces[example.file] == "" {
 			namespaces[example.file] = e.namespace()
@@ -85,7 +85,7 @@ func (e *env) applyExamples() []applied {
 		example.document.SetNamespace(ns)
 		id := fmt.Sprintf("%s %s %s", example.file, gvk.Kind, example.document.GetName())
 		var created *unstructured.Unstructured
-		e.eventually(soon, func() (err error) { // the webhook takes a moment to see the features
+		e.eventually(soon, func() (err error) { // the webhook does not see the new feature flags at once
 			created, err = client.Resource(gvr).Namespace(ns).Create(e.t.Context(), example.document, metav1.CreateOptions{})
 			if says, invalid := invalidExamples[id]; invalid && err != nil && strings.Contains(err.Error(), says) {
 				refused[id] = true
@@ -106,7 +106,7 @@ func (e *env) applyExamples() []applied {
 	return all
 }
 
-// enableAlphaFeatures lets Tekton take the examples that need more than its defaults.
+// enableAlphaFeatures makes Tekton accept the examples that need alpha features.
 func (e *env) enableAlphaFeatures() {
 	e.t.Helper()
 	_, err := cluster.Kube.CoreV1().ConfigMaps("tekton-pipelines").Patch(e.t.Context(), "feature-flags", types.MergePatchType,
@@ -115,7 +115,7 @@ func (e *env) enableAlphaFeatures() {
 	e.check(err)
 }
 
-// readExamples reads the examples of the pipeline module that we build with.
+// readExamples reads the examples in the Go module of Tekton Pipelines.
 func (e *env) readExamples() []example {
 	e.t.Helper()
 	list := exec.CommandContext(e.t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/tektoncd/pipeline")
@@ -148,7 +148,7 @@ func (e *env) readExamples() []example {
 	return found
 }
 
-// tektonResources are the signable documents of a YAML stream.
+// tektonResources returns the signable documents of a YAML stream.
 func tektonResources(stream []byte) ([]*unstructured.Unstructured, error) {
 	var found []*unstructured.Unstructured
 	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(stream), 4096)

@@ -51,7 +51,7 @@ func TestSigningKey_IsLoadedOnceValid(t *testing.T) {
 			created := e.createTask(newTask(ns, "waits"))
 			e.waitEvent(created, resources.ReasonNoKey, tc.says...)
 			if got := e.getTask(ns, "waits"); signature(got) != "" {
-				t.Error("it was signed all the same")
+				t.Error("the Task is signed although the key is invalid")
 			}
 			good, public, err := fixtures.X509Secret()
 			e.check(err)
@@ -73,7 +73,7 @@ func TestSigningKey_KeepsLastGoodWhenNewOneIsInvalid(t *testing.T) {
 			e.check(tc.secret.Write(e.secretsDir))
 			e.waitLogged(e.controller, append(tc.says, "the last good one stays in use")...)
 			e.createTask(newTask(ns, name))
-			e.waitSigned(ns, name) // with the key from before
+			e.waitSigned(ns, name) // with the key that was valid before
 		})
 	}
 }
@@ -86,14 +86,14 @@ func TestSigningKey_SignsAgainAfterRotation(t *testing.T) {
 
 	next, public, err := fixtures.X509Secret()
 	e.check(err)
-	e.enforcePolicy(ns, v1alpha1.Authority{Name: "old", Key: &v1alpha1.KeyRef{Data: e.publicKeyPEM()}}) // as in a cluster that enforces
+	e.enforcePolicy(ns, v1alpha1.Authority{Name: "old", Key: &v1alpha1.KeyRef{Data: e.publicKeyPEM()}}) // a policy may still trust the old key
 	old := *e
 	e.check(next.Write(e.secretsDir))
 	e.public = public
 	e.waitSigned(ns, "rotated")
 	e.waitEvent(created, resources.ReasonSignedAgain, "not active any more")
 
-	// After a restart the old key is known from the secret only.
+	// After a restart the controller knows the old key only from the secret.
 	e.check(e.controller.Stop(t.Context()))
 	back := *e
 	third, thirdPublic, err := fixtures.X509Secret()
@@ -107,11 +107,11 @@ func TestSigningKey_SignsAgainAfterRotation(t *testing.T) {
 	e.public = thirdPublic
 	e.waitSigned(ns, "rotated")
 	if harness.Verify(t.Context(), e.getTask(ns, "rotated"), old.public) == nil {
-		t.Error("the first key still verifies it")
+		t.Error("the first key still verifies the Task")
 	}
 }
 
-// publicKeyPEM is the public key of e as policies hold it.
+// publicKeyPEM returns the public key of e in the form for policies.
 func (e *env) publicKeyPEM() string {
 	e.t.Helper()
 	pem, err := cryptoutils.MarshalPublicKeyToPEM(e.public)
@@ -130,12 +130,12 @@ func (e *env) enforcePolicy(namespace string, authorities ...v1alpha1.Authority)
 	e.check(err)
 }
 
-// foreignTask is a Task that another key has signed.
+// foreignTask returns a Task that another key has signed, and an env with that key.
 func (e *env) foreignTask(namespace, name string) (*v1.Task, *env) {
 	e.t.Helper()
 	key, public := e.newKey()
 
-	// As the API server will store it.
+	// The signature covers the Task with the defaults that the API server sets.
 	dry, err := cluster.Tekton.TektonV1().Tasks(namespace).Create(e.t.Context(), newTask(namespace, name),
 		metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	e.check(err)
@@ -149,6 +149,8 @@ func (e *env) foreignTask(namespace, name string) (*v1.Task, *env) {
 	return t, &env{t: e.t, public: public}
 }
 
+// The controller keeps a signature of another key if a policy trusts that key, and as
+// long as it cannot know whether a policy trusts the key.
 func TestForeignSignature_IsKeptWhileItMayBeTrusted(t *testing.T) {
 	e := startController(t)
 
@@ -164,25 +166,26 @@ func TestForeignSignature_IsKeptWhileItMayBeTrusted(t *testing.T) {
 			return v1alpha1.Authority{Name: "them", Key: &v1alpha1.KeyRef{SecretRef: &corev1.SecretReference{Namespace: ns, Name: "their-key"}}}
 		},
 	} {
-		t.Run("kept, key "+name, func(t *testing.T) {
+		t.Run("trusted key "+name+" is kept", func(t *testing.T) {
 			e := e.sub(t)
 			ns := e.namespace()
 			theirs, them := e.foreignTask(ns, "theirs")
-			// The policy first, with an authority that upstream would panic on.
+			// The policy exists before the Task. Upstream code panics on the first
+			// authority, which has no key.
 			e.enforcePolicy(ns, v1alpha1.Authority{Name: "broken"}, authority(e, ns, them.publicKeyPEM()))
 			e.createTask(theirs)
 			e.createTask(newTask(ns, "after"))
 			e.waitSigned(ns, "after")
 			if got := e.getTask(ns, "theirs"); signature(got) != signature(theirs) {
-				t.Error("their signature was overwritten")
+				t.Error("the signature of the other key was overwritten")
 			}
 			e.check(harness.Verify(t.Context(), e.getTask(ns, "theirs"), them.public))
 			e.patchTask(ns, "theirs", `{"spec":{"description":"changed"}}`)
-			e.waitSigned(ns, "theirs") // it is nobody's any more
+			e.waitSigned(ns, "theirs") // no key verifies the changed Task any more
 		})
 	}
 
-	t.Run("no authority", func(t *testing.T) {
+	t.Run("untrusted key is replaced", func(t *testing.T) {
 		e := e.sub(t)
 		ns := e.namespace()
 		theirs, _ := e.foreignTask(ns, "theirs")
@@ -190,7 +193,7 @@ func TestForeignSignature_IsKeptWhileItMayBeTrusted(t *testing.T) {
 		e.waitSigned(ns, "theirs")
 	})
 
-	t.Run("kept while the authority cannot be read", func(t *testing.T) {
+	t.Run("unreadable authority keeps signature", func(t *testing.T) {
 		e := e.sub(t)
 		ns := e.namespace()
 		theirs, them := e.foreignTask(ns, "theirs")
@@ -198,7 +201,7 @@ func TestForeignSignature_IsKeptWhileItMayBeTrusted(t *testing.T) {
 		created := e.createTask(theirs)
 		e.waitEvent(created, resources.ReasonUndecided, "missing", "policy-")
 		if got := e.getTask(ns, "theirs"); signature(got) != signature(theirs) {
-			t.Error("their signature was overwritten")
+			t.Error("the signature of the other key was overwritten")
 		}
 		_, err := cluster.Kube.CoreV1().Secrets(ns).Create(t.Context(), &corev1.Secret{
 			ObjectMeta: metav1.ObjectMeta{Name: "missing"}, Data: map[string][]byte{"key": []byte(them.publicKeyPEM())},

@@ -21,13 +21,13 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// vault is shared by all tests, as the cluster is; each has a key of its own.
+// vault is shared by all tests, like the cluster. Each test has a key of its own.
 var vault *harness.Vault
 
 func init() { beforeCluster = startVault }
 
-// startVault has every process of the cluster find Vault in its environment,
-// because Tekton looks for it nowhere else.
+// startVault starts Vault and puts its address and token into the environment of all
+// processes of the cluster. Tekton has no other configuration for a KMS.
 func startVault(ctx context.Context) (stop func() error, err error) {
 	binary, err := harness.BuildVault(ctx, os.Stderr)
 	if err != nil {
@@ -44,8 +44,8 @@ func startVault(ctx context.Context) (stop func() error, err error) {
 	return vault.Stop, nil
 }
 
-// startWithKMS runs a controller that has nothing but a new key of Vault, and
-// more settings, until the test ends.
+// startWithKMS runs a controller until the test ends. The controller has no key other
+// than a new key of Vault. More settings are added to its configuration.
 func startWithKMS(t *testing.T, keyName string, more map[string]string) (e *env, ref string) {
 	t.Helper()
 	e = &env{t: t, secretsDir: t.TempDir()}
@@ -59,7 +59,7 @@ func startWithKMS(t *testing.T, keyName string, more map[string]string) (e *env,
 	return e, ref
 }
 
-// vaultSettings have everything signed with a key of Vault.
+// vaultSettings returns settings that sign everything with a key of Vault.
 func vaultSettings(ref, token string) map[string]string {
 	settings := map[string]string{
 		"artifacts.taskrun.signer":    "kms",
@@ -122,7 +122,7 @@ func TestKMS_SignsAgainAfterRotation(t *testing.T) {
 
 	e.check(vault.RotateKey(t.Context(), "rotated"))
 	e.public = e.publicKey(ref)
-	e.createTask(newTask(ns, "new")) // nobody tells the controller, it finds out by this one
+	e.createTask(newTask(ns, "new")) // the controller notices the rotation when it signs this Task
 	e.waitSigned(ns, "new")
 	e.waitSigned(ns, "old")
 	e.waitEvent(old, resources.ReasonSignedAgain, "not active any more")
@@ -135,15 +135,15 @@ func TestKMS_SignsAfterUnseal(t *testing.T) {
 	e.waitSigned(ns, "before")
 
 	e.check(vault.Seal(t.Context()))
-	e.cleanup(func() error { return vault.Unseal(cleanupContext()) }) // it may be repeated
+	e.cleanup(func() error { return vault.Unseal(cleanupContext()) }) // does nothing after the call below
 	waits := e.createTask(newTask(ns, "waits"))
 	e.waitEvent(waits, resources.ReasonSignerFailed, "Vault is sealed")
 	e.check(vault.Unseal(t.Context()))
 	e.waitSigned(ns, "waits")
 }
 
-// A server that takes connections and does not answer is worse than one that is
-// gone: its client in sigstore waits forever.
+// Vault accepts connections and does not respond. sigstore's client has no timeout for
+// that, so the controller must have one.
 func TestKMS_SignsAfterHang(t *testing.T) {
 	e, _ := startWithKMS(t, "hangs", nil)
 	ns := e.namespace()
@@ -151,14 +151,14 @@ func TestKMS_SignsAfterHang(t *testing.T) {
 	e.waitSigned(ns, "before")
 
 	e.check(vault.Pause())
-	e.cleanup(vault.Resume) // it may be repeated
+	e.cleanup(vault.Resume) // does nothing after the call below
 	waits := e.createTask(newTask(ns, "waits"))
-	e.waitEventWithin(2*time.Minute, waits, resources.ReasonSignerFailed, "no answer in time")
+	e.waitEventWithin(harness.TimeLimit(2*time.Minute), waits, resources.ReasonSignerFailed, "no answer in time")
 	e.check(vault.Resume())
 	e.waitSigned(ns, "waits")
 }
 
-// Attestations tell of the keys of a KMS, too.
+// An authority of a policy may name a key of a KMS.
 func TestKMS_AttestationPassesWithKMSAuthority(t *testing.T) {
 	e, ref := startWithKMS(t, "attested", withProvenance)
 	m := &matrix{env: e}

@@ -15,7 +15,7 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// reference is a way in which a run refers to its resource.
+// reference is how a run refers to its resource.
 type reference string
 
 const (
@@ -29,7 +29,7 @@ const (
 
 var references = []reference{byCluster, byName, byAdmission, byBundle, byGit, inline}
 
-// situation is what is the matter with the resources behind a run.
+// situation is the state of the resources of a run, and of the policies for them.
 type situation string
 
 const (
@@ -39,7 +39,7 @@ const (
 	unknownKey  situation = "signed by an unknown key"
 	noPolicy    situation = "no matching policy"
 	warned      situation = "unsigned under a warn policy"
-	twoPolicies situation = "two enforce policies of which one fails"
+	twoPolicies situation = "two enforce policies, one fails"
 	deleted     situation = "deleted before the attestation"
 	changed     situation = "changed before the attestation"
 	forged      situation = "signature forged on the run"
@@ -47,11 +47,11 @@ const (
 
 var situations = []situation{trusted, unsigned, tampered, unknownKey, noPolicy, warned, twoPolicies, deleted, changed, forged}
 
-// cell is one run of the matrix.
+// cell is one run in the matrix of references and situations.
 type cell struct {
 	reference reference
 	situation situation
-	pipeline  bool // a PipelineRun
+	pipeline  bool // a PipelineRun, not a TaskRun
 	namespace string
 	run       metav1.Object
 }
@@ -64,7 +64,7 @@ func (c cell) String() string {
 	return fmt.Sprintf("%s/%s/%s", kind, c.reference, c.situation)
 }
 
-// want is what the attestation must say of each resource of the run.
+// want returns what the attestation must state about each resource of the run.
 func (c cell) want() (result, reason, mode string) {
 	switch {
 	case c.reference == inline:
@@ -86,13 +86,14 @@ func (c cell) want() (result, reason, mode string) {
 	return "PASSED", "", "enforce"
 }
 
-// runs says whether Tekton lets the run go ahead.
+// runs reports whether Tekton starts the run.
 func (c cell) runs() bool {
 	result, _, mode := c.want()
 	return result != "FAILED" || mode == "warn" || c.reference == byName
 }
 
-// wantTekton is Tekton's own verdict, and whether ours can be compared with it.
+// wantTekton returns the status of Tekton's condition, and what the attestation must
+// state about the agreement with our verdict.
 func (c cell) wantTekton() (status, agreement string) {
 	if c.reference == inline || c.reference == byName {
 		return "Absent", "NOT_COMPARABLE"
@@ -107,8 +108,7 @@ func (c cell) wantTekton() (status, agreement string) {
 	}
 }
 
-// lasts says whether something happens to the resources while the run is under
-// way.
+// lasts reports whether the test changes the resources while the run is in progress.
 func (c cell) lasts() bool { return c.situation == deleted || c.situation == changed }
 
 func (c cell) rank() int {
@@ -118,7 +118,8 @@ func (c cell) rank() int {
 	return 1
 }
 
-// matrix has what all cells share.
+// matrix is an env with the keys and servers that all cells share. It embeds env for
+// its helpers and adds none with the same name.
 type matrix struct {
 	*env
 	signer, stranger harness.Signer
@@ -143,7 +144,7 @@ func newMatrix(e *env) *matrix {
 	return m
 }
 
-// createPolicies are what a namespace of the situation trusts.
+// createPolicies creates the policies of a situation in a namespace.
 func (m *matrix) createPolicies(namespace string, s situation) {
 	m.t.Helper()
 	switch s {
@@ -176,7 +177,7 @@ func (m *matrix) createPolicy(namespace, name, pattern string, mode v1alpha1.Mod
 	m.check(err)
 }
 
-// prepareObject brings a resource into the situation.
+// prepareObject signs a resource, or not, as the situation requires.
 func (m *matrix) prepareObject(obj resource.Object, s situation, tamper func()) {
 	m.t.Helper()
 	switch s {
@@ -192,7 +193,7 @@ func (m *matrix) prepareObject(obj resource.Object, s situation, tamper func()) 
 	}
 }
 
-// publish puts a resource where the cell's reference finds it.
+// publish stores a resource where the reference of the cell finds it.
 func (m *matrix) publish(c cell, obj resource.Object) v1.ResolverRef {
 	m.t.Helper()
 	kind := resource.Task
@@ -232,7 +233,7 @@ func (m *matrix) createObject(obj resource.Object) {
 	m.check(err)
 }
 
-// startRun creates the cell's resources and its run.
+// startRun creates the resources and the run of a cell.
 func (m *matrix) startRun(c *cell, name string) {
 	m.t.Helper()
 	annotations := harness.BuildsImage()
@@ -283,12 +284,12 @@ func (m *matrix) startRun(c *cell, name string) {
 	m.check(err)
 }
 
-// buildsImage makes a Task one that builds an image.
+// buildsImage gives a Task the results of a Task that builds an image.
 func buildsImage(t *v1.Task) {
 	t.Spec.Results = []v1.TaskResult{{Name: "IMAGE_URL"}, {Name: "IMAGE_DIGEST"}}
 }
 
-// newPipeline is a Pipeline whose results are those of its task "build".
+// newPipeline returns a Pipeline whose results are the results of its task "build".
 func newPipeline(namespace, name string, tasks ...v1.PipelineTask) *v1.Pipeline {
 	p := &v1.Pipeline{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
 	p.Spec.Tasks = tasks
@@ -300,7 +301,8 @@ func newPipeline(namespace, name string, tasks ...v1.PipelineTask) *v1.Pipeline 
 	return p
 }
 
-// changeResources deletes or changes the resources once the run needs them no more.
+// changeResources deletes or changes the resources as soon as the run does not need
+// them any more.
 func (m *matrix) changeResources(c cell) {
 	m.t.Helper()
 	if c.reference == inline || c.reference == byBundle || c.reference == byGit {
@@ -329,7 +331,7 @@ func (m *matrix) changeResources(c cell) {
 		m.check(err)
 	}
 	if m.runDone(c) {
-		m.t.Fatalf("%v ended too early for the test", c)
+		m.t.Fatalf("run %v ended before its resources were changed: increase its duration", c)
 	}
 }
 

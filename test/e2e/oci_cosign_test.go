@@ -16,8 +16,9 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// What stock cosign refuses, we refuse, too: a signature that was moved to
-// another image, or has a byte changed. Cosign's own library attaches it.
+// Stock cosign and our reader both reject a signature that was copied from another
+// image and a signature with a changed byte. The test attaches these signatures with
+// cosign's own library.
 func TestImageSignature_RejectsForgery(t *testing.T) {
 	e := newEnv(t)
 	key, public := e.newKey()
@@ -37,20 +38,20 @@ func TestImageSignature_RejectsForgery(t *testing.T) {
 		"payload":   {"dsseEnvelope", "payload"},
 		"signature": {"dsseEnvelope", "signatures", "sig"},
 	} {
-		t.Run("a byte of the "+name, func(t *testing.T) {
+		t.Run("changed byte in "+name, func(t *testing.T) {
 			e := e.sub(t)
 			elsewhere := e.startRegistry()
 			reference, err := elsewhere.PushBundle(t.Context(), newTask("prod", "build")) // the same digest
 			e.check(err)
 			e.attachSignature(reference, flipBit(t, signature, field...))
 			e.expectImageRejected(reference)
-			e.attachSignature(reference, signature) // else it may have been refused for something else
+			e.attachSignature(reference, signature) // proves that the image was rejected because of the changed byte
 			e.expectCosignAccepts(reference)
 		})
 	}
 }
 
-// signatureOf is the Sigstore bundle that is attached to an image.
+// signatureOf returns the sigstore bundle that is attached to an image.
 func (e *env) signatureOf(reference string) []byte {
 	e.t.Helper()
 	digest := e.parseDigest(reference)
@@ -79,7 +80,8 @@ func (e *env) attachSignature(reference string, signature []byte) {
 		ociremote.WithRemoteOptions(remote.WithContext(e.t.Context()))))
 }
 
-// expectImageRejected wants nobody to take an image for signed with our key.
+// expectImageRejected requires that neither cosign nor our reader accepts an image as
+// signed with our key.
 func (e *env) expectImageRejected(reference string) {
 	e.t.Helper()
 	digest := e.parseDigest(reference)
@@ -91,12 +93,12 @@ func (e *env) expectImageRejected(reference string) {
 	found, err := oci.Inspect(e.t.Context(), newReader(digest.RegistryStr()).Registry, reference, e.keyRing(e.public))
 	e.check(err)
 	if len(found.Signers) != 0 {
-		e.t.Errorf("we take %s for signed by %v", reference, found.Signers)
+		e.t.Errorf("oci.Inspect accepts %s as signed by %v, want no signer", reference, found.Signers)
 	}
 }
 
-// flipBit flips a bit in the middle of a base64 field of a Sigstore bundle. A
-// list on the way there has one element.
+// flipBit returns a sigstore bundle with one changed bit in the middle of a base64
+// field. Each list on the path to the field has one element.
 func flipBit(t *testing.T, bundle []byte, path ...string) []byte {
 	t.Helper()
 	var root map[string]any
@@ -115,19 +117,19 @@ func flipBit(t *testing.T, bundle []byte, path ...string) []byte {
 	encoded, _ := at[last].(string)
 	content, err := base64.StdEncoding.DecodeString(encoded)
 	if err != nil || len(content) == 0 {
-		t.Fatalf("no base64 in %v: %v", path, err)
+		t.Fatalf("field %v has no base64 content: %v", path, err)
 	}
 	content[len(content)/2] ^= 1
 	at[last] = base64.StdEncoding.EncodeToString(content)
 	forged, err := json.Marshal(root)
 	if err != nil || bytes.Equal(forged, bundle) {
-		t.Fatalf("nothing changed: %v", err)
+		t.Fatalf("the bundle did not change: %v", err)
 	}
 	return forged
 }
 
-// With a transparency log, stock cosign wants the proof that the signature is in
-// it. What is not in it is not attached either.
+// With a transparency log, stock cosign requires the proof that the log contains the
+// signature. The controller attaches no signature that the log has not accepted.
 func TestTransparencyLog_IsRequiredWhenEnabled(t *testing.T) {
 	e := newEnv(t)
 	rekor, err := harness.StartRekor(t.Context())
@@ -145,14 +147,14 @@ func TestTransparencyLog_IsRequiredWhenEnabled(t *testing.T) {
 	e.controller = e.addReplica("controller")
 	logged := e.waitStored(store, e.createTask(newTask(e.namespace(), "logged")))
 	if rekor.Entries() != 1 {
-		t.Errorf("%d entries in the log, want one", rekor.Entries())
+		t.Errorf("the transparency log has %d entries, want 1", rekor.Entries())
 	}
 	for _, cosign := range harness.Cosigns {
 		if _, err := cosign.VerifyLoggedImages(t.Context(), e.public, root, e.parseDigest(logged.Reference)); err != nil {
 			t.Error(err)
 		}
 		if _, err := cosign.VerifyLoggedImages(t.Context(), e.public, root, e.parseDigest(unlogged.Reference)); err == nil {
-			t.Errorf("cosign %s finds in the log what is not there", cosign.Version)
+			t.Errorf("cosign %s accepts a signature that the transparency log does not have", cosign.Version)
 		}
 	}
 

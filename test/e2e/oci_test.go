@@ -34,10 +34,10 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// registries are those that a user may have, by what sets them apart.
+// registries starts each kind of registry that users have.
 var registries = map[string]func(e *env) (host string){
 	"with the referrers API": func(e *env) string { return e.startRegistry().Host() },
-	"without it": func(e *env) string {
+	"without the referrers API": func(e *env) string {
 		e.t.Helper()
 		registry, err := harness.StartRegistryWithoutReferrers(e.t.Context())
 		e.check(err)
@@ -55,7 +55,8 @@ func (e *env) startDistribution(options harness.DistributionOptions) *harness.Di
 	return distribution
 }
 
-// storingSettings keep all kinds in a registry, where they say "oci".
+// storingSettings returns settings that sign all kinds. A storage of "oci" stores them
+// in the registry at host.
 func storingSettings(host, storage string) map[string]string {
 	settings := maps.Clone(signAll)
 	for _, kind := range resource.Kinds {
@@ -65,19 +66,20 @@ func storingSettings(host, storage string) map[string]string {
 	return settings
 }
 
-// newReader is a reader that is not the controller.
+// newReader returns a client that reads what the controller has stored.
 func newReader(host string) *oci.Store {
 	return &oci.Store{Registry: registry.NewClient(registry.Options{}), Prefix: host + "/tekton"}
 }
 
-// configureStore has the controller keep all kinds in a registry, and gives a reader.
+// configureStore makes the controller store all kinds in a registry, and returns a
+// reader.
 func (e *env) configureStore(host, storage string) *oci.Store {
 	e.t.Helper()
 	e.configure(storingSettings(host, storage))
 	return newReader(host)
 }
 
-// keyRing are the keys as an auditor has them.
+// keyRing returns a key ring that trusts public keys, like the one of an auditor.
 func (e *env) keyRing(public ...crypto.PublicKey) *keys.Ring {
 	e.t.Helper()
 	ring, err := keys.Trusting(public...)
@@ -85,7 +87,7 @@ func (e *env) keyRing(public ...crypto.PublicKey) *keys.Ring {
 	return ring
 }
 
-// waitStored waits until a state of an object is in the registry.
+// waitStored waits until the registry has the present content of an object.
 func (e *env) waitStored(store *oci.Store, obj resource.Object) *oci.Image {
 	e.t.Helper()
 	checksum, err := resource.Checksum(e.t.Context(), obj)
@@ -98,8 +100,8 @@ func (e *env) waitStored(store *oci.Store, obj resource.Object) *oci.Image {
 	return found
 }
 
-// What is stored, stock tools find and accept, in any registry; and nothing that
-// was changed.
+// In each kind of registry, Tekton and cosign accept the stored bundle, and reject it
+// after a layer was replaced.
 func TestStoring_BundlesPassStockTools(t *testing.T) {
 	for name, start := range registries {
 		t.Run(name, func(t *testing.T) {
@@ -124,7 +126,7 @@ func TestStoring_BundlesPassStockTools(t *testing.T) {
 			e.expectRefused(e.runBundle(away, tag))
 			checksum := found.Resources[0].Checksum
 			if _, err := store.Find(t.Context(), oci.IDOf(created), checksum, e.keyRing(e.public)); !errors.Is(err, oci.ErrNotTrusted) {
-				t.Errorf("a tag that was moved is read as %v", err)
+				t.Errorf("reading a replaced bundle: got error %v, want %v", err, oci.ErrNotTrusted)
 			}
 		})
 	}
@@ -135,7 +137,8 @@ func (e *env) runBundle(namespace, reference string) *v1.TaskRun {
 	return e.runTaskRef(namespace, v1.TaskRef{ResolverRef: harness.BundleRef(reference, resource.Task, "build")})
 }
 
-// expectRunsFrom runs the Task "build" of a bundle where a policy has Tekton verify it.
+// expectRunsFrom runs the Task "build" of a bundle in a namespace with a policy, and
+// requires that Tekton verifies the Task and runs it.
 func (e *env) expectRunsFrom(namespace, reference string) {
 	e.t.Helper()
 	run := e.runBundle(namespace, reference)
@@ -143,12 +146,12 @@ func (e *env) expectRunsFrom(namespace, reference string) {
 		e.t.Errorf("the run of %s failed: %s: %s", reference, c.Reason, c.Message)
 	}
 	if c := run.Status.GetCondition(trustedresources.ConditionTrustedResourcesVerified); !c.IsTrue() {
-		e.t.Errorf("Tekton's verdict on %s is %+v", reference, c)
+		e.t.Errorf("run of %s: TrustedResourcesVerified is %+v, want True", reference, c)
 	}
 }
 
-// expectCosignAccepts has each release of cosign verify an image with our key, and
-// refuse it with another.
+// expectCosignAccepts requires that each release of cosign accepts images with our key
+// and rejects them with another key.
 func (e *env) expectCosignAccepts(references ...string) {
 	e.t.Helper()
 	images := make([]name.Digest, 0, len(references))
@@ -169,8 +172,9 @@ func (e *env) expectCosignAccepts(references ...string) {
 	}
 }
 
-// replaceLayer is what an attacker with write access to the registry does: the
-// same tag, the same annotations, another script. It returns the new bundle.
+// replaceLayer does what an attacker with write access to the registry can do: it
+// pushes a bundle with another script under the same tag, with the same annotations.
+// It returns the digest reference of the new bundle.
 func (e *env) replaceLayer(tag string) (reference string) {
 	e.t.Helper()
 	ref, err := name.ParseReference(tag)
@@ -188,7 +192,7 @@ func (e *env) replaceLayer(tag string) (reference string) {
 	e.check(err)
 	changed := bytes.Replace(archive.Bytes(), []byte("echo hello"), []byte("echo hellp"), 1)
 	if bytes.Equal(changed, archive.Bytes()) {
-		e.t.Fatal("nothing to change in the layer")
+		e.t.Fatal("the layer does not contain the script to change")
 	}
 	image, err := mutate.Append(mutate.MediaType(empty.Image, types.OCIManifestSchema1), mutate.Addendum{
 		Layer: static.NewLayer(changed, types.OCIUncompressedLayer), Annotations: manifest.Layers[0].Annotations,
@@ -200,7 +204,8 @@ func (e *env) replaceLayer(tag string) (reference string) {
 	return ref.Context().Digest(digest.String()).String()
 }
 
-// With the registry alone, the object in the cluster stays as it was applied.
+// With the storage "oci" alone, the controller does not change the object in the
+// cluster.
 func TestStoring_LeavesObjectUnchangedWithRegistryOnly(t *testing.T) {
 	e := newEnv(t)
 	store := e.configureStore(e.startRegistry().Host(), "oci")
@@ -210,25 +215,25 @@ func TestStoring_LeavesObjectUnchangedWithRegistryOnly(t *testing.T) {
 	found := e.waitStored(store, created)
 	e.expectCosignAccepts(found.Reference)
 	if now := e.getTask(ns, "build"); now.ResourceVersion != created.ResourceVersion {
-		t.Errorf("the object was written to: %v", now.ManagedFields)
+		t.Errorf("the object has changed: managed fields are %v", now.ManagedFields)
 	}
 	if err := harness.Verify(t.Context(), found.Resources[0].Object, e.public); err != nil {
-		t.Errorf("Tekton refuses what is stored: %v", err)
+		t.Errorf("Tekton's verifier rejects the stored Task: %v", err)
 	}
 
 	e.patchTask(ns, "build", `{"spec":{"description":"another"}}`)
 	changed := e.getTask(ns, "build")
 	e.waitStored(store, changed)
-	e.waitStored(store, created) // history stays
+	e.waitStored(store, created) // the older state is still stored
 	newest, err := store.Find(t.Context(), oci.IDOf(created), nil, e.keyRing(e.public))
 	e.check(err)
 	if got := newest.Resources[0].Object.(*v1.Task).Spec.Description; got != "another" {
-		t.Errorf("the newest state has description %q", got)
+		t.Errorf("the newest stored Task has description %q, want another", got)
 	}
 }
 
-// A registry that is away keeps nothing from being signed, is told about, and
-// gets what it missed.
+// While the registry is down, the controller signs resources and reports that storing
+// failed. When the registry is back, the controller stores them.
 func TestStoring_RetriesWhileRegistryIsDown(t *testing.T) {
 	e := newEnv(t)
 	registry := e.startRegistry()
@@ -245,8 +250,9 @@ func TestStoring_RetriesWhileRegistryIsDown(t *testing.T) {
 	e.waitEvent(created, "ResourceStored")
 }
 
-// The credentials are image pull secrets of the controller's service account,
-// the certificate authority is one of its environment. It heals when they do.
+// The credentials come from image pull secrets of the controller's service account. The
+// certificate authority comes from the environment variable SSL_CERT_FILE. The
+// controller uses new credentials without a restart.
 func TestStoring_UsesPullSecretsAndCA(t *testing.T) {
 	e := newEnv(t)
 	distribution := e.startDistribution(harness.DistributionOptions{TLS: true, Users: map[string]string{"chains": "secret"}})
@@ -266,11 +272,12 @@ func TestStoring_UsesPullSecretsAndCA(t *testing.T) {
 	log, err := e.controller.Log()
 	e.check(err)
 	if strings.Contains(log, "secret\"") || strings.Contains(log, base64.StdEncoding.EncodeToString([]byte("chains:secret"))) {
-		t.Error("the log has the password in it")
+		t.Error("the log of the controller contains the password")
 	}
 }
 
-// applyPullSecret gives the controller's service account credentials for a registry.
+// applyPullSecret creates an image pull secret for a registry and adds it to the
+// controller's service account.
 func (e *env) applyPullSecret(host, user, password string) {
 	e.t.Helper()
 	const name = "registry"
@@ -285,7 +292,7 @@ func (e *env) applyPullSecret(host, user, password string) {
 	e.cleanup(func() error {
 		err := secrets.Delete(cleanupContext(), name, metav1.DeleteOptions{})
 		if apierrors.IsNotFound(err) {
-			return nil // this runs for each password
+			return nil // an earlier cleanup has deleted it: there is one for each password
 		}
 		return err
 	})
@@ -293,14 +300,14 @@ func (e *env) applyPullSecret(host, user, password string) {
 
 var applying = metav1.ApplyOptions{FieldManager: "test", Force: true}
 
-// All that Tekton has as examples comes back as it was, when the cluster has
-// forgotten it.
+// The test stores all of Tekton's examples and deletes them from the cluster. What it
+// then reads from the registry equals the deleted resources.
 func TestStoring_RoundTripsTektonsExamples(t *testing.T) {
 	e := newEnv(t)
 	store := e.configureStore(e.startRegistry().Host(), "tekton,oci")
 	e.controller = e.addReplica("controller")
 	auditor := e.keyRing(e.public)
-	forgotten := map[applied]resource.Object{}
+	deleted := map[applied]resource.Object{}
 	for _, a := range e.applyExamples() {
 		var obj resource.Object
 		e.eventually(soon, func() (err error) {
@@ -311,10 +318,10 @@ func TestStoring_RoundTripsTektonsExamples(t *testing.T) {
 		})
 		e.waitStored(store, obj)
 		e.check(cluster.DeleteResource(t.Context(), a.kind, a.namespace, a.name))
-		forgotten[a] = obj
+		deleted[a] = obj
 	}
 	var references []string
-	for a, was := range forgotten {
+	for a, was := range deleted {
 		checksum, err := resource.Checksum(t.Context(), was)
 		e.check(err)
 		found, err := store.Find(t.Context(), oci.ID{Kind: a.kind, Namespace: a.namespace, Name: a.name}, checksum, auditor)
@@ -324,16 +331,16 @@ func TestStoring_RoundTripsTektonsExamples(t *testing.T) {
 		}
 		references = append(references, found.Reference)
 		if err := harness.Verify(t.Context(), found.Resources[0].Object, e.public); err != nil {
-			t.Errorf("%v: Tekton refuses what came back: %v", a, err)
+			t.Errorf("%v: Tekton's verifier rejects the stored resource: %v", a, err)
 		}
 		want, err := harness.Manifest(was)
 		e.check(err)
 		got, err := harness.Manifest(found.Resources[0].Object)
 		e.check(err)
 		if !bytes.Equal(got, want) {
-			t.Errorf("%v: stored was\n%s\ncame back\n%s", a, want, got)
+			t.Errorf("%v: read from the registry\n%s\nwant\n%s", a, got, want)
 		}
 	}
-	t.Logf("%d resources came back", len(references))
+	t.Logf("read %d resources from the registry", len(references))
 	e.expectCosignAccepts(references...)
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// withProvenance has Chains sign runs with the verification status in their
-// attestations, and no resource signed.
+// withProvenance is a configuration that adds the verification status to the
+// attestations of runs and signs no resources.
 var withProvenance = map[string]string{
 	"artifacts.taskrun.format":            "slsa/v2alpha4",
 	"artifacts.pipelinerun.format":        "slsa/v2alpha4",
@@ -25,8 +25,8 @@ var withProvenance = map[string]string{
 	"trustedresources.provenance.enabled": "true",
 }
 
-// waitAttestation waits for what Chains signs for a run, verifies its signature and
-// reads it strictly.
+// waitAttestation waits for the attestation of a run, verifies its signature and parses
+// it strictly.
 func (e *env) waitAttestation(namespace, name string, pipeline bool, within time.Duration) *harness.Provenance {
 	e.t.Helper()
 	var parsed *harness.Provenance
@@ -57,7 +57,8 @@ func (e *env) getRun(namespace, name string, pipeline bool) (metav1.Object, harn
 	return run, harness.TaskRun, err
 }
 
-// Each run's attestation says of each resource behind it what is so.
+// For each way to refer to a resource and each situation, the attestation states the
+// right result for each resource of the run.
 func TestAttestation_StatesVerificationOfEachResource(t *testing.T) {
 	e := startController(t)
 	e.configure(withProvenance)
@@ -79,7 +80,7 @@ func TestAttestation_StatesVerificationOfEachResource(t *testing.T) {
 			}
 		}
 	}
-	slices.SortStableFunc(cells, func(a, b *cell) int { // before the machine has much to do
+	slices.SortStableFunc(cells, func(a, b *cell) int { // runs with a time limit come first, while the machine is idle
 		return cmp.Compare(a.rank(), b.rank())
 	})
 	for i, c := range cells {
@@ -88,7 +89,7 @@ func TestAttestation_StatesVerificationOfEachResource(t *testing.T) {
 			m.changeResources(*c)
 		}
 	}
-	deadline := time.Now().Add(2 * time.Minute) // for all of them together
+	deadline := time.Now().Add(harness.TimeLimit(2 * time.Minute)) // for all attestations together
 	for _, c := range cells {
 		t.Run(c.String(), func(t *testing.T) {
 			m := &matrix{env: e.sub(t), signer: m.signer}
@@ -97,16 +98,16 @@ func TestAttestation_StatesVerificationOfEachResource(t *testing.T) {
 	}
 }
 
-// expectAttestation checks an attestation against what the cell wants.
+// expectAttestation compares an attestation with the expectations of the cell.
 func (m *matrix) expectAttestation(c cell, p *harness.Provenance) {
 	m.t.Helper()
 	verifications, summary := m.verificationStatus(p)
 	result, reason, mode := c.want()
 	if summary.Result != result {
-		m.t.Errorf("the summary says %s, want %s", summary.Result, result)
+		m.t.Errorf("the summary has result %s, want %s", summary.Result, result)
 	}
 	if status, agreement := c.wantTekton(); summary.Tekton.Status != status || summary.Agreement != agreement {
-		m.t.Errorf("Tekton's condition: got %s %s, want %s %s", summary.Tekton.Status, summary.Agreement, status, agreement)
+		m.t.Errorf("Tekton's condition and agreement: got %s %s, want %s %s", summary.Tekton.Status, summary.Agreement, status, agreement)
 	}
 	all := slices.Concat(verifications, summary.Others)
 	kinds := make([]string, 0, len(all))
@@ -125,7 +126,7 @@ func (m *matrix) expectAttestation(c cell, p *harness.Provenance) {
 		want = "Pipeline Task"
 	}
 	if got := strings.Join(kinds, " "); got != want {
-		m.t.Errorf("the attestation is about %q, want %q", got, want)
+		m.t.Errorf("the attestation covers resources of the kinds %q, want %q", got, want)
 	}
 	if m.t.Failed() {
 		m.t.Logf("summary: %+v", summary)
@@ -133,8 +134,7 @@ func (m *matrix) expectAttestation(c cell, p *harness.Provenance) {
 	}
 }
 
-// expectEntry checks what the entry of one resource says of keys, policies and
-// digests.
+// expectEntry checks the key, the policies and the digest in the entry of one resource.
 func (m *matrix) expectEntry(c cell, v harness.Verification) {
 	m.t.Helper()
 	public, err := m.signer.PublicKey()
@@ -154,12 +154,12 @@ func (m *matrix) expectEntry(c cell, v harness.Verification) {
 		m.t.Errorf("%s: the dependency has no digest: %v", v.Kind, v.Dependency)
 	}
 	if !known && len(v.Dependency.GetDigest()) != 0 {
-		m.t.Errorf("%s: a digest is claimed: %v", v.Kind, v.Dependency)
+		m.t.Errorf("%s: the dependency has a digest although the content is unknown: %v", v.Kind, v.Dependency)
 	}
 }
 
-// verificationStatus is what an attestation says, which must be there and be as the schema
-// wants it.
+// verificationStatus returns the verification status in an attestation. It fails the
+// test if there is none, or if the status does not match the schema.
 func (e *env) verificationStatus(p *harness.Provenance) ([]harness.Verification, *harness.Summary) {
 	e.t.Helper()
 	verifications, err := p.Verifications()
@@ -167,7 +167,7 @@ func (e *env) verificationStatus(p *harness.Provenance) ([]harness.Verification,
 	summary, err := p.Summary()
 	e.check(err)
 	if summary == nil {
-		e.t.Fatal("there is no summary")
+		e.t.Fatal("the attestation has no summary of verifications")
 	}
 	e.check(harness.ValidateVerification(p))
 	return verifications, summary

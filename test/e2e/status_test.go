@@ -20,7 +20,7 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// provenance starts a controller whose attestations carry the status.
+// startWithStatus starts a controller that adds the verification status to attestations.
 func startWithStatus(t *testing.T) *matrix {
 	t.Helper()
 	e := startController(t)
@@ -28,7 +28,7 @@ func startWithStatus(t *testing.T) *matrix {
 	return newMatrix(e)
 }
 
-// createTaskRun creates a TaskRun that builds an image.
+// createTaskRun creates a TaskRun with the results of a build.
 func (m *matrix) createTaskRun(namespace, name string, ref *v1.TaskRef, modifiers ...func(*v1.TaskRun)) {
 	m.t.Helper()
 	run := &v1.TaskRun{
@@ -42,25 +42,29 @@ func (m *matrix) createTaskRun(namespace, name string, ref *v1.TaskRef, modifier
 	m.check(err)
 }
 
-func lasting(run *v1.TaskRun) { lastingFor("15s")(run) }
+// lasting gives the test time to change resources while the TaskRun is in progress.
+func lasting(run *v1.TaskRun) { lastingFor(15 * time.Second)(run) }
 
-func lastingFor(duration string) func(*v1.TaskRun) {
-	return func(run *v1.TaskRun) { run.Annotations["kubelet.localcluster/duration"] = duration }
+// lastingFor returns a modifier that makes a TaskRun last for a time.
+func lastingFor(duration time.Duration) func(*v1.TaskRun) {
+	return func(run *v1.TaskRun) {
+		run.Annotations["kubelet.localcluster/duration"] = harness.TimeLimit(duration).String()
+	}
 }
 
-// waitUnderway waits until a TaskRun has all that it needs of its Task.
+// waitUnderway waits until a TaskRun has a pod. From then on it does not need its Task.
 func (m *matrix) waitUnderway(namespace, name string) {
 	m.t.Helper()
 	m.eventually(soon, func() error {
 		run, err := cluster.Tekton.TektonV1().TaskRuns(namespace).Get(m.t.Context(), name, metav1.GetOptions{})
 		if err == nil && run.Status.PodName == "" {
-			err = fmt.Errorf("%s has no pod yet", name)
+			err = fmt.Errorf("TaskRun %s has no pod yet", name)
 		}
 		return err
 	})
 }
 
-// describe renders what an attestation says, one line for each resource.
+// describe returns one line for each resource in an attestation.
 func describe(verifications []harness.Verification) string {
 	lines := make([]string, 0, len(verifications))
 	for _, v := range verifications {
@@ -75,7 +79,7 @@ func (m *matrix) expectVerifications(p *harness.Provenance, want ...string) {
 	verifications, _ := m.verificationStatus(p)
 	slices.Sort(want)
 	if got := describe(verifications); got != strings.Join(want, "\n") {
-		m.t.Errorf("got\n%s\nwant\n%s", got, strings.Join(want, "\n"))
+		m.t.Errorf("verifications in the attestation: got\n%s\nwant\n%s", got, strings.Join(want, "\n"))
 	}
 }
 
@@ -95,7 +99,8 @@ func (m *matrix) createStepAction(namespace, name string, signed bool) {
 	m.check(err)
 }
 
-// Tekton never verifies StepActions. The attestation says what they are.
+// Tekton never verifies StepActions. The attestation states whether their signatures
+// are valid.
 func TestAttestation_StatesVerificationOfStepActions(t *testing.T) {
 	m := startWithStatus(t)
 	ns := m.namespaceLabelled(nil)
@@ -141,13 +146,13 @@ func TestAttestation_StatesVerificationOfStepActions(t *testing.T) {
 	m.check(err)
 	m.expectVerifications(m.waitAttestation(ns, "refs-changed", false, soon),
 		"Task refs PASSED", "StepAction signed PASSED", "StepAction unsigned FAILED Unsigned")
-	m.expectVerifications(m.waitAttestation(ns, "locals-changed", false, soon), // which of the two it was is not known
+	m.expectVerifications(m.waitAttestation(ns, "locals-changed", false, soon), // the run may have used either content
 		"Task locals PASSED", "StepAction signed SKIPPED ContentUnavailable", "StepAction unsigned SKIPPED ContentUnavailable")
 }
 
-// Tekton may record another state of a Task than the one that it started, if the
-// Task is written to at that moment. So a Task by local name that was written to
-// since the run was created is not known, even if it looks the same again.
+// If a Task changes while Tekton starts a run, Tekton may record another content than it
+// runs. So the content of a Task with a local name counts as unknown if the Task has
+// changed since the run was created, even if it has changed back.
 func TestAttestation_SkipsTaskChangedAndChangedBack(t *testing.T) {
 	m := startWithStatus(t)
 	ns := m.namespaceLabelled(nil)
@@ -164,8 +169,8 @@ func TestAttestation_SkipsTaskChangedAndChangedBack(t *testing.T) {
 	m.expectVerifications(m.waitAttestation(ns, "later", false, soon), "Task built PASSED")
 }
 
-// Chains makes one dependency of twenty tasks that come from one bundle. Each
-// still has its own entry.
+// For twenty Tasks of one bundle Chains writes one dependency. Each Task still has an
+// entry of its own.
 func TestAttestation_ListsTwentyTasksOfOneBundle(t *testing.T) {
 	m := startWithStatus(t)
 	ns := m.namespaceLabelled(nil)
@@ -202,27 +207,27 @@ func TestAttestation_ListsTwentyTasksOfOneBundle(t *testing.T) {
 		Spec:       v1.PipelineRunSpec{PipelineRef: &v1.PipelineRef{Name: "twenty"}},
 	}, metav1.CreateOptions{})
 	m.check(err)
-	p := m.waitAttestation(ns, "run", true, 3*time.Minute)
+	p := m.waitAttestation(ns, "run", true, harness.TimeLimit(3*time.Minute))
 	m.expectVerifications(p, want...)
 	verifications, summary := m.verificationStatus(p)
 	if counts := summary.Counts; counts.Passed != 11 || counts.Failed != 10 || counts.Skipped != 0 {
-		t.Errorf("counts: %+v", counts)
+		t.Errorf("got counts %+v, want 11 passed and 10 failed", counts)
 	}
 	dependencies := map[any]bool{}
 	for _, v := range verifications {
 		dependencies[v.Dependency] = true
 	}
 	if len(dependencies) != 2 {
-		t.Errorf("%d dependencies carry entries, want the Pipeline and the bundle", len(dependencies))
+		t.Errorf("%d dependencies have entries, want 2: the Pipeline and the bundle", len(dependencies))
 	}
 }
 
-// What went wrong with the evidence or the policies is in the attestation; the
-// run is none the worse for it.
+// A failure to read content, a policy or a key is stated in the attestation. It does not
+// make the run fail.
 func TestAttestation_NamesUnavailableParts(t *testing.T) {
 	m := startWithStatus(t)
 
-	t.Run("a registry that went away", func(t *testing.T) {
+	t.Run("registry is down", func(t *testing.T) {
 		m := &matrix{env: m.sub(t), signer: m.signer, registry: m.registry}
 		ns := m.namespaceLabelled(nil)
 		m.createPolicies(ns, trusted)
@@ -242,12 +247,12 @@ func TestAttestation_NamesUnavailableParts(t *testing.T) {
 		authority v1alpha1.Authority
 		want      string
 	}{
-		// Tekton's controller would end in a panic on this one; it does not look at it for a local name.
-		{"an authority without a key", v1alpha1.Authority{Name: "none"}, "FAILED PolicyInvalid"},
-		{"a Secret that is not there", v1alpha1.Authority{Name: "secret", Key: &v1alpha1.KeyRef{
+		// Tekton's controller panics on such an authority, but reads no policies for a local name.
+		{"authority has no key", v1alpha1.Authority{Name: "none"}, "FAILED PolicyInvalid"},
+		{"Secret does not exist", v1alpha1.Authority{Name: "secret", Key: &v1alpha1.KeyRef{
 			SecretRef: &corev1.SecretReference{Name: "absent", Namespace: "default"},
 		}}, "FAILED KeyUnavailable"},
-		{"a KMS that is not there", v1alpha1.Authority{Name: "kms", Key: &v1alpha1.KeyRef{KMS: "hashivault://absent"}}, "FAILED KeyUnavailable"},
+		{"KMS does not exist", v1alpha1.Authority{Name: "kms", Key: &v1alpha1.KeyRef{KMS: "hashivault://absent"}}, "FAILED KeyUnavailable"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			m := &matrix{env: m.sub(t), signer: m.signer}
@@ -267,14 +272,14 @@ func TestAttestation_NamesUnavailableParts(t *testing.T) {
 			run, err := cluster.Tekton.TektonV1().TaskRuns(ns).Get(t.Context(), "run", metav1.GetOptions{})
 			m.check(err)
 			if c := run.Status.GetCondition(apis.ConditionSucceeded); !c.IsTrue() {
-				t.Errorf("the run is %+v", c)
+				t.Errorf("the run has condition %+v, want success", c)
 			}
 		})
 	}
 }
 
-// A policy may have changed since Tekton looked at it. The attestation says
-// that the two differ, and so do an Event and a counter.
+// A policy may have changed since Tekton verified the run. The attestation, an Event and
+// a metric then report that our verdict differs from Tekton's.
 func TestAttestation_ReportsDisagreementWithTekton(t *testing.T) {
 	m := startWithStatus(t)
 	ns := m.namespaceLabelled(nil)
@@ -291,7 +296,7 @@ func TestAttestation_ReportsDisagreementWithTekton(t *testing.T) {
 	p := m.waitAttestation(ns, "run", false, soon)
 	m.expectVerifications(p, "Task built FAILED SignatureInvalid")
 	if _, summary := m.verificationStatus(p); summary.Agreement != "DIFFERS" || summary.Tekton.Status != "True" {
-		t.Errorf("the summary is %+v", summary)
+		t.Errorf("the summary is %+v, want DIFFERS and Tekton status True", summary)
 	}
 	run, err := cluster.Tekton.TektonV1().TaskRuns(ns).Get(t.Context(), "run", metav1.GetOptions{})
 	m.check(err)
@@ -299,8 +304,8 @@ func TestAttestation_ReportsDisagreementWithTekton(t *testing.T) {
 	m.waitMetric(`trustedresources_verification_differences_total{kind="TaskRun"} 1`)
 }
 
-// The controller reads the Secrets that policies refer to with the permissions
-// that we ship, and names its own key where a policy lacks it.
+// With the RBAC of config/ the controller can read the Secrets that policies refer to.
+// If no policy trusts the controller's own key, the attestation names that key.
 func TestAttestation_NamesKeys(t *testing.T) {
 	m := startWithStatus(t)
 	ns := m.namespace()
@@ -332,6 +337,6 @@ func TestAttestation_NamesKeys(t *testing.T) {
 	p := m.waitAttestation(ns, "unknown", false, soon)
 	m.expectVerifications(p, "Task built FAILED KeyUnknown")
 	if verifications, _ := m.verificationStatus(p); !strings.HasPrefix(verifications[0].KeyID, "sha256:") {
-		t.Errorf("the key is not named: %+v", verifications[0])
+		t.Errorf("the entry names no key: %+v", verifications[0])
 	}
 }
