@@ -37,7 +37,7 @@ type Proxy struct {
 type Rule func(*http.Request) Fault
 
 // StartProxy starts a proxy for the registry at a host and port. The proxy forwards
-// all requests until SetRule is called.
+// all requests until Set is called.
 func StartProxy(ctx context.Context, upstreamHost string) (*Proxy, error) {
 	p := &Proxy{
 		upstream: &url.URL{Scheme: "http", Host: upstreamHost},
@@ -55,9 +55,9 @@ func StartProxy(ctx context.Context, upstreamHost string) (*Proxy, error) {
 // registry behind the proxy.
 func (p *Proxy) Host() string { return p.address }
 
-// SetRule replaces the rule for all further requests. Without a rule (nil) the proxy
+// Set replaces the rule for all further requests. Without a rule (nil) the proxy
 // forwards all requests.
-func (p *Proxy) SetRule(rule Rule) {
+func (p *Proxy) Set(rule Rule) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.rule = rule

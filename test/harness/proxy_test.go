@@ -108,7 +108,7 @@ func TestAnswer_RespondsInsteadOfRegistry(t *testing.T) {
 		http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestEntityTooLarge,
 		http.StatusTooManyRequests, http.StatusInsufficientStorage,
 	} {
-		faulty.SetRule(on(EndpointManifests, Answer(status, http.Header{"Retry-After": {"7"}}), http.MethodPut))
+		faulty.Set(on(EndpointManifests, Answer(status, http.Header{"Retry-After": {"7"}}), http.MethodPut))
 		_, err := PushImage(t.Context(), faulty.Host()+"/app", once)
 		var refused *transport.Error
 		if !errors.As(err, &refused) || refused.StatusCode != status || len(refused.Errors) != 1 {
@@ -129,7 +129,7 @@ func TestAnswer_RespondsInsteadOfRegistry(t *testing.T) {
 func TestProxy_AppliesCountingRule(t *testing.T) {
 	faulty, _ := startProxies(t)
 	left := 3
-	faulty.SetRule(func(*http.Request) Fault {
+	faulty.Set(func(*http.Request) Fault {
 		if left == 0 {
 			return nil
 		}
@@ -164,7 +164,7 @@ func TestProxy_AppliesCountingRule(t *testing.T) {
 // buffer on the way.
 func TestCutOff_ClosesConnectionDuringUpload(t *testing.T) {
 	faulty, counting := startProxies(t)
-	faulty.SetRule(on(EndpointUploads, CutOff(), http.MethodPatch))
+	faulty.Set(on(EndpointUploads, CutOff(), http.MethodPatch))
 	sent := &countingReader{Reader: bytes.NewReader(make([]byte, 64<<20))}
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, "http://"+faulty.Host()+"/v2/app/blobs/uploads/1", io.NopCloser(sent))
 	check(t, err)
@@ -183,7 +183,7 @@ func TestCutOff_ClosesConnectionDuringUpload(t *testing.T) {
 	if got := counting.Count().By(http.MethodPatch); got != 0 {
 		t.Errorf("%d of the uploads were forwarded", got)
 	}
-	faulty.SetRule(nil)
+	faulty.Set(nil)
 	_, err = PushImage(t.Context(), faulty.Host()+"/app", once)
 	check(t, err)
 }
@@ -202,7 +202,7 @@ func (c *countingReader) Read(p []byte) (int, error) {
 func TestHang_EndsWhenClientCancels(t *testing.T) {
 	faulty, counting := startProxies(t)
 	arrived, gone := make(chan struct{}), make(chan struct{})
-	faulty.SetRule(func(*http.Request) Fault {
+	faulty.Set(func(*http.Request) Fault {
 		return func(p *Proxy, w http.ResponseWriter, r *http.Request) {
 			close(arrived)
 			Hang()(p, w, r)
@@ -234,7 +234,7 @@ func TestHang_EndsWhenClientCancels(t *testing.T) {
 
 func TestHang_EndsWhenProxyStops(t *testing.T) {
 	faulty, _ := startProxies(t)
-	faulty.SetRule(func(*http.Request) Fault { return Hang() })
+	faulty.Set(func(*http.Request) Fault { return Hang() })
 	tag, ended := latest(t, faulty), make(chan error, 1)
 	go func() {
 		_, err := remote.Get(tag, remote.WithContext(t.Context()), once)
@@ -246,7 +246,7 @@ func TestHang_EndsWhenProxyStops(t *testing.T) {
 		t.Error("the request succeeded after Stop")
 	}
 	check(t, faulty.Start(t.Context()))
-	faulty.SetRule(nil)
+	faulty.Set(nil)
 	if !answers(t, faulty.Host()) {
 		t.Error("the proxy does not respond after Start")
 	}
@@ -255,7 +255,7 @@ func TestHang_EndsWhenProxyStops(t *testing.T) {
 func TestHold_ForwardsAfterRelease(t *testing.T) {
 	faulty, counting := startProxies(t)
 	release, pushed := make(chan struct{}), make(chan error, 1)
-	faulty.SetRule(on(EndpointManifests, Hold(release), http.MethodPut))
+	faulty.Set(on(EndpointManifests, Hold(release), http.MethodPut))
 	go func() {
 		_, err := PushImage(t.Context(), faulty.Host()+"/app", once)
 		pushed <- err
@@ -275,7 +275,7 @@ func TestHold_ForwardsAfterRelease(t *testing.T) {
 // A client without a limit reads until its context ends. A client with a limit fails.
 func TestEndless_NeverEndsResponse(t *testing.T) {
 	faulty, _ := startProxies(t)
-	faulty.SetRule(on(EndpointManifests, Endless(), http.MethodGet))
+	faulty.Set(on(EndpointManifests, Endless(), http.MethodGet))
 	ctx, cancel := context.WithTimeout(t.Context(), faultWait)
 	defer cancel()
 	response, err := do(ctx, http.MethodGet, "http://"+faulty.Host()+"/v2/app/manifests/latest", nil)
@@ -300,7 +300,7 @@ func TestTamper_ChangesBodyAndKeepsDigestHeader(t *testing.T) {
 	}
 	genuine, err := pull()
 	check(t, err)
-	faulty.SetRule(on(EndpointManifests, Tamper(func(body []byte) []byte { return append(body, ' ') }), http.MethodGet))
+	faulty.Set(on(EndpointManifests, Tamper(func(body []byte) []byte { return append(body, ' ') }), http.MethodGet))
 	if _, err := pull(); err == nil || !strings.Contains(err.Error(), "digest") {
 		t.Errorf("got error %v, want one about the digest", err)
 	}
@@ -312,7 +312,7 @@ func TestTamper_ChangesBodyAndKeepsDigestHeader(t *testing.T) {
 	if _, err := remote.Head(image, remote.WithContext(t.Context()), once); err != nil {
 		t.Errorf("HEAD, which has no body: %v", err)
 	}
-	faulty.SetRule(nil)
+	faulty.Set(nil)
 	if _, err := pull(); err != nil {
 		t.Error(err)
 	}
@@ -321,7 +321,7 @@ func TestTamper_ChangesBodyAndKeepsDigestHeader(t *testing.T) {
 // The client gets no error, and the registry stores nothing.
 func TestSwallow_ConfirmsWritesWithoutForwarding(t *testing.T) {
 	faulty, counting := startProxies(t)
-	faulty.SetRule(func(*http.Request) Fault { return Swallow() })
+	faulty.Set(func(*http.Request) Fault { return Swallow() })
 	image, err := PushImage(t.Context(), faulty.Host()+"/of/manifests/app", once)
 	check(t, err)
 	response, err := do(t.Context(), http.MethodDelete, "http://"+faulty.Host()+"/v2/of/manifests/app/manifests/"+image.DigestStr(), nil)
@@ -347,7 +347,7 @@ func TestProxy_ServesConcurrentClients(t *testing.T) {
 	var pushes, rules sync.WaitGroup
 	rules.Go(func() {
 		for ctx.Err() == nil {
-			faulty.SetRule(func(*http.Request) Fault { return nil })
+			faulty.Set(func(*http.Request) Fault { return nil })
 			faulty.Count()
 		}
 	})
