@@ -19,7 +19,8 @@ type startedRegistry interface {
 	Stop() error
 }
 
-// What one version of cosign signs both verify, whatever the registry can do.
+// Both versions of cosign verify what either version has signed, with and without the
+// referrers API.
 func TestCosign_VerifiesImagesSignedByBothVersions(t *testing.T) {
 	check(t, BuildCosigns(t.Context(), os.Stderr))
 	check(t, BuildDistribution(t.Context(), os.Stderr))
@@ -39,8 +40,8 @@ func TestCosign_VerifiesImagesSignedByBothVersions(t *testing.T) {
 	}
 }
 
-// signsImage verifies a signature with its key and no other, and an image that
-// has none.
+// signsImage checks that a signature verifies only with its own key, and that an image
+// without a signature does not verify.
 func signsImage(t *testing.T, signer Cosign, host string) {
 	image, err := PushImage(t.Context(), host+"/"+signer.Major)
 	check(t, err)
@@ -54,31 +55,32 @@ func signsImage(t *testing.T, signer Cosign, host string) {
 	refuses(t, signer.SignImage(t.Context(), keyFile, "incorrect horse", image), "decrypt")
 	for _, verifier := range Cosigns {
 		if _, err := verifier.VerifyImages(t.Context(), public, []name.Digest{image}); err == nil {
-			t.Errorf("cosign %s verifies an image without a signature", verifier.Version)
+			t.Errorf("cosign %s accepts an image without a signature", verifier.Version)
 		}
 	}
 	check(t, signer.SignImage(t.Context(), keyFile, password, image))
 	attached := referrers(t, image)
 	if len(attached) != 1 {
-		t.Fatalf("attached is %+v, want one referrer", attached)
+		t.Fatalf("got referrers %+v, want one", attached)
 	}
 	isBundle(t, image.Context().Digest(attached[0].Digest.String()))
 	for _, verifier := range Cosigns {
 		out, err := verifier.VerifyImages(t.Context(), public, []name.Digest{image})
 		check(t, err)
 		if !strings.Contains(out, image.DigestStr()) || !strings.Contains(out, "https://sigstore.dev/cosign/sign/v1") {
-			t.Errorf("cosign %s does not say what it has verified: %s", verifier.Version, out)
+			t.Errorf("the output of cosign %s lacks the digest or the predicate type: %s", verifier.Version, out)
 		}
 		if strings.Contains(out, "TUF") || strings.Contains(out, "sigstore.dev:") {
-			t.Errorf("cosign %s asks the internet: %s", verifier.Version, out)
+			t.Errorf("cosign %s asks the public Sigstore: %s", verifier.Version, out)
 		}
 		_, err = verifier.VerifyImages(t.Context(), other, []name.Digest{image})
 		refuses(t, err, "accepted signatures do not match threshold")
 	}
 }
 
-// isBundle asks the referrer itself: neither the registry in this process nor
-// cosign v2, under a tag, names its artifact type where they list it.
+// isBundle reads the referrer itself. The list of referrers does not always name the
+// artifact type: the registry in this process omits it, and so does cosign v2 in the
+// index under a tag.
 func isBundle(t *testing.T, referrer name.Digest) {
 	t.Helper()
 	got, err := remote.Get(referrer, remote.WithContext(t.Context()))
@@ -88,11 +90,11 @@ func isBundle(t *testing.T, referrer name.Digest) {
 	manifest, err := image.Manifest()
 	check(t, err)
 	if got.ArtifactType != BundleMediaType || len(manifest.Layers) != 1 || manifest.Layers[0].MediaType != BundleMediaType {
-		t.Errorf("the referrer is no bundle but %s", got.Manifest)
+		t.Errorf("the referrer is not a sigstore bundle: %s", got.Manifest)
 	}
 }
 
-// The flags say how to reach a registry that asks for a password by TLS.
+// With flags, cosign reaches a registry that needs TLS and a password.
 func TestCosign_AcceptsRegistryFlags(t *testing.T) {
 	check(t, BuildCosigns(t.Context(), os.Stderr))
 	d := startDistribution(t, DistributionOptions{TLS: true, Users: map[string]string{"alice": "secret"}})
@@ -113,7 +115,7 @@ func TestCosign_AcceptsRegistryFlags(t *testing.T) {
 	}
 }
 
-// What would need the internet fails at once: nothing of a test leaves this
+// cosign fails at once if it needs another host: no request of a test leaves this
 // machine.
 func TestCosign_FailsWithoutInternet(t *testing.T) {
 	check(t, BuildCosigns(t.Context(), os.Stderr))
@@ -129,10 +131,10 @@ func TestCosign_FailsWithoutInternet(t *testing.T) {
 	}
 }
 
-// refuses wants an error that says why.
+// refuses requires an error whose message contains why.
 func refuses(t *testing.T, err error, why string) {
 	t.Helper()
 	if err == nil || !strings.Contains(err.Error(), why) {
-		t.Errorf("got error %v, want one that says %q", err, why)
+		t.Errorf("got error %v, want one that contains %q", err, why)
 	}
 }
