@@ -34,7 +34,7 @@ func TestStamp_ChangesWithVersions(t *testing.T) {
 	}
 	write("go.sum", "changed")
 	if changed := stampOf(Binaries[0]); changed == first {
-		t.Error("the stamp does not follow go.sum")
+		t.Error("the stamp did not change with go.sum")
 	}
 }
 
@@ -63,7 +63,7 @@ func TestMissing_ListsAbsentAndOutdatedBinaries(t *testing.T) {
 	}
 	got, err := Missing(module, bin)
 	if err != nil || len(got) != 2 || got[0] != Binaries[0].Name || got[1] != Binaries[2].Name {
-		t.Errorf("Missing = %q, %v; want the absent and the outdated one", got, err)
+		t.Errorf("Missing = %q, %v; want the absent and the outdated binary", got, err)
 	}
 }
 
@@ -105,6 +105,6 @@ func TestDependencies_FindsRequiredModules(t *testing.T) {
 		t.Errorf("got %+v", deps)
 	}
 	if _, err := Dependencies(t.Context(), module, "example.com/none"); err == nil {
-		t.Error("an unknown module gives no error")
+		t.Error("Dependencies of an unknown module returned no error")
 	}
 }

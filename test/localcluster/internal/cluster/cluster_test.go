@@ -27,7 +27,7 @@ func TestChoosePorts_KeepsPortsWhileFree(t *testing.T) {
 	for _, name := range listeners {
 		port := first[name]
 		if port < lowestPort || port > highestPort || seen[port] {
-			t.Errorf("%s has port %d: out of range, or given twice", name, port)
+			t.Errorf("%s has port %d, which is out of range or used twice", name, port)
 		}
 		seen[port] = true
 	}
@@ -43,7 +43,7 @@ func TestChoosePorts_KeepsPortsWhileFree(t *testing.T) {
 	defer func() { _ = l.Close() }()
 	other, err := choosePorts(t.Context(), file)
 	if err != nil || other["etcd"] == first["etcd"] {
-		t.Errorf("the taken port %d was chosen again (%v)", first["etcd"], err)
+		t.Errorf("port %d was chosen again although it is in use (%v)", first["etcd"], err)
 	}
 }
 
@@ -70,7 +70,7 @@ func TestEnsureTokens_KeepsTokens(t *testing.T) {
 	}
 	again, err := ensureTokens(file)
 	if err != nil || !maps.Equal(first, again) {
-		t.Errorf("second time: %v, different tokens", err)
+		t.Errorf("the second call returned other tokens, or error %v", err)
 	}
 }
 
@@ -107,12 +107,12 @@ func TestHTTPReady_RequiresSuccessStatus(t *testing.T) {
 	}
 	for _, path := range []string{"/500", "/404"} {
 		if err := httpReady(server.URL+path, nil)(t.Context(), time.Now()); err == nil || !strings.Contains(err.Error(), "because") {
-			t.Errorf("status %s: error %v, want one with the answer", path, err)
+			t.Errorf("status %s: error %v, want one with the response", path, err)
 		}
 	}
 	server.Close()
 	if err := httpReady(server.URL+"/200", nil)(t.Context(), time.Now()); err == nil {
-		t.Error("a server that is gone counts as ready")
+		t.Error("a stopped server counts as ready")
 	}
 }
 
@@ -139,7 +139,7 @@ func TestRun_RejectsSecondSupervisor(t *testing.T) {
 	defer unlock()
 	err = Run(t.Context(), Options{Dir: dir, Module: dir, Bin: dir, Out: &strings.Builder{}})
 	if !errors.Is(err, state.ErrLocked) {
-		t.Errorf("Run: %v, want ErrLocked", err)
+		t.Errorf("Run: got error %v, want ErrLocked", err)
 	}
 }
 
@@ -149,9 +149,9 @@ func TestRun_ExplainsStopBeforeReady(t *testing.T) {
 	cancel()
 	err := Run(ctx, Options{Dir: dir, Module: dir, Bin: dir, Out: &strings.Builder{}})
 	if err == nil || !strings.Contains(err.Error(), "before the cluster was ready") {
-		t.Errorf("Run with an ended context: %v", err)
+		t.Errorf("Run with an ended context: got error %v, want one that says that the cluster was not ready", err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "state.json")); !os.IsNotExist(err) {
-		t.Errorf("there is a state.json of a cluster that was never ready: %v", err)
+		t.Errorf("state.json exists although the cluster was never ready: %v", err)
 	}
 }

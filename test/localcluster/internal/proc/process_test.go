@@ -21,7 +21,8 @@ import (
 
 const within = 20 * time.Second
 
-// supervise makes the test binary a supervisor of one child, for the test that kills it.
+// supervise is an environment variable that makes the test binary a supervisor of one child, for the test that
+// kills the supervisor.
 const supervise = "PROC_TEST_SUPERVISE"
 
 func TestMain(m *testing.M) {
@@ -37,7 +38,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// shell is a part that runs a script.
+// shell returns a process that runs a shell script, and a channel with its unexpected exits.
 func shell(t *testing.T, script string, change ...func(*Spec)) (*Process, chan Status) {
 	t.Helper()
 	spec := Spec{
@@ -53,7 +54,7 @@ func shell(t *testing.T, script string, change ...func(*Spec)) (*Process, chan S
 	return p, exited
 }
 
-// logged is a Ready function: the log contains the text.
+// logged sets Ready to a check that the log contains a text.
 func logged(text string) func(*Spec) {
 	return func(s *Spec) {
 		s.Ready = func(context.Context, time.Time) error {
@@ -82,7 +83,7 @@ func TestProcess_StartsStopsAndKills(t *testing.T) {
 	if err := p.Start(ctx); err != nil || p.Status().PID != first.PID {
 		t.Errorf("second start: %v, PID %d; want the same process %d", err, p.Status().PID, first.PID)
 	}
-	for range 2 { // the second time it is stopped already
+	for range 2 { // the second Stop finds a stopped process
 		if err := p.Stop(ctx); err != nil {
 			t.Fatal(err)
 		}
@@ -120,21 +121,21 @@ func TestStart_ExplainsFailure(t *testing.T) {
 		change       []func(*Spec)
 		want         []string
 	}{{
-		name: "it ends", script: "echo the reason; exit 4", change: []func(*Spec){logged("never")},
+		name: "process ends", script: "echo the reason; exit 4", change: []func(*Spec){logged("never")},
 		want: []string{"ended before it was healthy", "exit status 4", "the reason"},
 	}, {
-		name: "it is never healthy", script: "echo the reason; exec sleep 1000",
+		name: "process is never healthy", script: "echo the reason; exec sleep 1000",
 		change: []func(*Spec){logged("never"), func(s *Spec) { s.StartTimeout = 300 * time.Millisecond }},
 		want:   []string{"not healthy after 300ms", `no "never" in its log`, "the reason"},
 	}, {
-		name: "there is no such program", change: []func(*Spec){func(s *Spec) { s.Path = "/nonexistent" }},
+		name: "program does not exist", change: []func(*Spec){func(s *Spec) { s.Path = "/nonexistent" }},
 		want: []string{"start part", "/nonexistent"},
 	}} {
 		t.Run(tc.name, func(t *testing.T) {
 			p, _ := shell(t, tc.script, tc.change...)
 			err := p.Start(t.Context())
 			if err == nil {
-				t.Fatal("it started")
+				t.Fatal("Start returned no error")
 			}
 			for _, want := range tc.want {
 				if !strings.Contains(err.Error(), want) {
@@ -156,7 +157,7 @@ func TestStop_KillsProcessThatIgnoresSIGTERM(t *testing.T) {
 		t.Errorf("stop: %v, want ErrKilled", err)
 	}
 	if s := p.Status(); s.State != Stopped {
-		t.Errorf("after stop: %+v", s)
+		t.Errorf("after stop: %+v, want stopped", s)
 	}
 }
 
@@ -171,7 +172,7 @@ func TestKill_EndsPendingStart(t *testing.T) {
 	}
 	p.Kill()
 	if err := <-failed; err == nil || !strings.Contains(err.Error(), "signal: killed") {
-		t.Errorf("start of a process that was killed: %v", err)
+		t.Errorf("start of a process that was killed: got error %v, want signal: killed", err)
 	}
 }
 
@@ -198,7 +199,7 @@ func TestStart_ErrorShowsOnlyOwnLog(t *testing.T) {
 	})
 	err := p.Start(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "second") || strings.Contains(err.Error(), "first") {
-		t.Errorf("error %v, want the log of the last run only", err)
+		t.Errorf("error %v, want one with the log of the last process only", err)
 	}
 }
 
@@ -222,7 +223,7 @@ func TestForker_KillsChildrenWithSupervisor(t *testing.T) {
 	}
 	child, err := strconv.Atoi(strings.TrimSpace(line))
 	if err != nil {
-		t.Fatalf("the supervisor says %q", line)
+		t.Fatalf("the supervisor printed %q, want a process ID", line)
 	}
 	if proctest.Gone(child) {
 		t.Fatal("the child does not run")
@@ -234,7 +235,7 @@ func TestForker_KillsChildrenWithSupervisor(t *testing.T) {
 	if err := wait.PollUntilContextTimeout(t.Context(), pollInterval, within, true, func(context.Context) (bool, error) {
 		return proctest.Gone(child), nil
 	}); err != nil {
-		t.Errorf("the child outlived its supervisor: %v", err)
+		t.Errorf("the child still runs after its supervisor was killed: %v", err)
 	}
 }
 
@@ -258,6 +259,6 @@ func TestTail_ReturnsLastLines(t *testing.T) {
 		}
 	}
 	if _, err := Tail(file+"x", 0, 1); err == nil {
-		t.Error("Tail of a missing file gives no error")
+		t.Error("Tail of a missing file returned no error")
 	}
 }

@@ -33,7 +33,7 @@ func TestState_ReadReturnsWrittenState(t *testing.T) {
 	if info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %o, want 600: the file holds a token", info.Mode().Perm())
 	}
-	for range 2 { // removing what is not there is no error
+	for range 2 { // removing a missing file is not an error
 		if err := Remove(dir); err != nil {
 			t.Fatal(err)
 		}
