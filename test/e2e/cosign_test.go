@@ -22,7 +22,7 @@ func TestCosign_VerifiesAttestations(t *testing.T) {
 	e.configure(with(withoutRegistry, map[string]string{"artifacts.taskrun.format": "slsa/v2alpha4"}))
 	envelope, err := harness.Envelope(e.runBuildTask(e.namespace()), harness.TaskRun)
 	e.check(err)
-	_, stranger, err := fixtures.X509Secret()
+	_, otherKey, err := fixtures.X509Secret()
 	e.check(err)
 	const provenance = "slsaprovenance1"
 	other := strings.Repeat("0", len(harness.BuiltDigest))
@@ -31,7 +31,7 @@ func TestCosign_VerifiesAttestations(t *testing.T) {
 		t.Run(cosign.Version, func(t *testing.T) {
 			e := e.sub(t)
 			e.check(cosign.VerifyBlobAttestation(t.Context(), e.public, envelope, provenance, harness.BuiltDigest))
-			e.expectError(cosign.VerifyBlobAttestation(t.Context(), stranger, envelope, provenance, harness.BuiltDigest),
+			e.expectError(cosign.VerifyBlobAttestation(t.Context(), otherKey, envelope, provenance, harness.BuiltDigest),
 				"accepted signatures do not match threshold")
 			e.expectError(cosign.VerifyBlobAttestation(t.Context(), e.public, envelope, provenance, other),
 				"no matching subject digest found")
@@ -48,7 +48,7 @@ func TestCosign_VerifiesAttestationsWithStatus(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := startWithStatus(t)
-	_, stranger, err := fixtures.X509Secret()
+	_, otherKey, err := fixtures.X509Secret()
 	m.check(err)
 	for _, format := range []string{"slsa/v2alpha3", "slsa/v2alpha4"} {
 		t.Run(format, func(t *testing.T) {
@@ -81,7 +81,7 @@ func TestCosign_VerifiesAttestationsWithStatus(t *testing.T) {
 				if !strings.Contains(out, "payload") {
 					t.Errorf("cosign %s printed no attestation: %s", cosign.Version, out)
 				}
-				_, err = cosign.VerifyAttestation(t.Context(), stranger, image, "slsaprovenance1")
+				_, err = cosign.VerifyAttestation(t.Context(), otherKey, image, "slsaprovenance1")
 				if err == nil {
 					t.Errorf("cosign %s accepts the attestation with another key", cosign.Version)
 				}

@@ -122,9 +122,9 @@ func (c cell) rank() int {
 // its helpers and adds none with the same name.
 type matrix struct {
 	*env
-	signer, stranger harness.Signer
-	registry         *harness.Registry
-	git              *harness.Git
+	signer, otherSigner harness.Signer
+	registry            *harness.Registry
+	git                 *harness.Git
 }
 
 func newMatrix(e *env) *matrix {
@@ -133,7 +133,7 @@ func newMatrix(e *env) *matrix {
 	var err error
 	m.signer, err = harness.NewSigner()
 	e.check(err)
-	m.stranger, err = harness.NewSigner()
+	m.otherSigner, err = harness.NewSigner()
 	e.check(err)
 	m.registry, err = harness.StartRegistry(context.Background())
 	e.check(err)
@@ -154,7 +154,7 @@ func (m *matrix) createPolicies(namespace string, s situation) {
 		m.createPolicy(namespace, "warn", ".*", v1alpha1.ModeWarn, m.signer)
 	case twoPolicies:
 		m.createPolicy(namespace, "first", ".*", v1alpha1.ModeEnforce, m.signer)
-		m.createPolicy(namespace, "second", ".*", v1alpha1.ModeEnforce, m.stranger)
+		m.createPolicy(namespace, "second", ".*", v1alpha1.ModeEnforce, m.otherSigner)
 	case trusted, unsigned, tampered, unknownKey, deleted, changed, forged:
 		m.createPolicy(namespace, "trust", ".*", v1alpha1.ModeEnforce, m.signer)
 	}
@@ -184,7 +184,7 @@ func (m *matrix) prepareObject(obj resource.Object, s situation, tamper func()) 
 	case unsigned, warned, forged:
 		obj.SetDefaults(m.t.Context())
 	case unknownKey:
-		m.check(m.stranger.Sign(m.t.Context(), obj))
+		m.check(m.otherSigner.Sign(m.t.Context(), obj))
 	case tampered:
 		m.check(m.signer.Sign(m.t.Context(), obj))
 		tamper()

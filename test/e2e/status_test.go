@@ -291,7 +291,7 @@ func TestAttestation_ReportsDisagreementWithTekton(t *testing.T) {
 	m.waitUnderway(ns, "run")
 	policies := cluster.Tekton.TektonV1alpha1().VerificationPolicies(ns)
 	m.check(policies.Delete(t.Context(), "trust", metav1.DeleteOptions{}))
-	m.createPolicy(ns, "others", ".*", v1alpha1.ModeEnforce, m.stranger)
+	m.createPolicy(ns, "others", ".*", v1alpha1.ModeEnforce, m.otherSigner)
 
 	p := m.waitAttestation(ns, "run", false, soon)
 	m.expectVerifications(p, "Task built FAILED SignatureInvalid")
@@ -332,7 +332,7 @@ func TestAttestation_NamesKeys(t *testing.T) {
 	m.expectVerifications(m.waitAttestation(ns, "passed", false, soon), "Task built PASSED")
 
 	m.check(cluster.Tekton.TektonV1alpha1().VerificationPolicies(ns).Delete(t.Context(), "by-secret", metav1.DeleteOptions{}))
-	m.createPolicy(ns, "others", ".*", v1alpha1.ModeWarn, m.stranger)
+	m.createPolicy(ns, "others", ".*", v1alpha1.ModeWarn, m.otherSigner)
 	m.createTaskRun(ns, "unknown", &v1.TaskRef{Name: "built"})
 	p := m.waitAttestation(ns, "unknown", false, soon)
 	m.expectVerifications(p, "Task built FAILED KeyUnknown")

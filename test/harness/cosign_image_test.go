@@ -47,9 +47,9 @@ func signsImage(t *testing.T, signer Cosign, host string) {
 	check(t, err)
 	keyFile, public, err := signer.GenerateKeyPair(t.Context(), t.TempDir(), password)
 	check(t, err)
-	stranger, err := NewSigner()
+	otherSigner, err := NewSigner()
 	check(t, err)
-	other, err := stranger.PublicKey()
+	other, err := otherSigner.PublicKey()
 	check(t, err)
 
 	refuses(t, signer.SignImage(t.Context(), keyFile, "incorrect horse", image), "decrypt")
