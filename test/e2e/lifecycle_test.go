@@ -13,7 +13,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/trusted-resources/chains-extension/pkg/controllers/resources"
-	"github.com/trusted-resources/chains-extension/pkg/keys"
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
@@ -247,18 +246,4 @@ func (e *env) resourceVersions(namespace string) map[string]string {
 		versions["StepAction "+a.Name] = a.ResourceVersion
 	}
 	return versions
-}
-
-func (e *env) keyID() string {
-	e.t.Helper()
-	id, err := keys.KeyID(e.public)
-	e.check(err)
-	return id
-}
-
-// sub returns the same environment for a subtest.
-func (e *env) sub(t *testing.T) *env {
-	subtest := *e
-	subtest.t = t
-	return &subtest
 }
