@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 )
 
-// Layout returns the paths of the files of a cluster.
+// Layout provides the paths of the files of a cluster.
 type Layout struct{ Dir string }
 
 // NewLayout creates the directories of a cluster. Only the user can read them.
