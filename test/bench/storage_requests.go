@@ -60,7 +60,7 @@ func countMethod(ctx context.Context, registry registryKind, method method) (cou
 
 // countSteps counts the first store in a registry and the first store in a
 // repository separately, because a method sends some requests only then.
-func countSteps(ctx context.Context, proxy *harness.Faults, method method, samples samples) ([]storageRequests, error) {
+func countSteps(ctx context.Context, proxy *harness.Proxy, method method, samples samples) ([]storageRequests, error) {
 	storer, err := method.open(ctx, proxy.Host()+"/bench", samples)
 	if err != nil {
 		return nil, err

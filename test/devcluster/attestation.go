@@ -13,8 +13,8 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// attested shows what the attestation of a TaskRun says of its Task, in YAML
-// because that is easier to read.
+// attested verifies the attestation of a TaskRun and prints the entry of its Task, in
+// YAML because YAML is easier to read than JSON.
 func (d *demonstration) attested(ctx context.Context, name string) error {
 	var provenance *harness.Provenance
 	observed := "signed, verifies"
@@ -31,14 +31,15 @@ func (d *demonstration) attested(ctx context.Context, name string) error {
 	}); err != nil {
 		observed = err.Error()
 	}
-	d.sayf("TaskRun %s: provenance by Tekton Chains' reconciler: %s", name, observed)
-	d.rows = append(d.rows, row{"Provenance of that TaskRun", "signed, verifies", observed})
+	d.sayf("TaskRun %s: provenance attestation: %s", name, observed)
+	d.rows = append(d.rows, row{"Attestation of that TaskRun", "signed, verifies", observed})
 	if provenance == nil {
 		return nil
 	}
 	return d.show(provenance)
 }
 
+// show prints the verification status in an attestation.
 func (d *demonstration) show(provenance *harness.Provenance) error {
 	verifications, err := provenance.Verifications()
 	if err != nil {
@@ -62,9 +63,9 @@ func (d *demonstration) show(provenance *harness.Provenance) error {
 		if err != nil {
 			return err
 		}
-		d.sayf("the attestation says of the Task:\n    %s", strings.ReplaceAll(strings.TrimSpace(string(text)), "\n", "\n    "))
+		d.sayf("entry of the Task in the attestation:\n    %s", strings.ReplaceAll(strings.TrimSpace(string(text)), "\n", "\n    "))
 	}
-	d.sayf("in sum: %s; Tekton's condition is %s: %s", summary.Result, summary.Tekton.Status, summary.Agreement)
-	d.rows = append(d.rows, row{"What the provenance says", "Task PASSED", observed})
+	d.sayf("overall result: %s; Tekton's condition TrustedResourcesVerified: %s; comparison of both: %s", summary.Result, summary.Tekton.Status, summary.Agreement)
+	d.rows = append(d.rows, row{"Result in the attestation", "Task PASSED", observed})
 	return nil
 }

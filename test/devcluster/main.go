@@ -1,4 +1,4 @@
-// Command devcluster is behind make demo, cluster-up, cluster-down and run.
+// Command devcluster implements make demo, binaries, cluster-up, cluster-down and run.
 package main
 
 import (
@@ -29,16 +29,16 @@ func execute() int {
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "devcluster",
-		Short:         "A local cluster with the controller of this source tree",
+		Short:         "Run a local cluster with the controller of this source tree",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	root.AddCommand(
-		newCommand("build", "Build the control plane, the controller and what else tests run", buildAll),
+		newCommand("build", "Build the control plane, the controller and the tools that tests run", buildAll),
 		newCommand("up", "Start a cluster with the controller and leave it running", up),
 		newCommand("down", "Stop that cluster and remove its data", down),
-		newCommand("run", "Run the controller in the foreground, in the place of the cluster's own", run),
-		newCommand("demo", "Show signing, acceptance and refusal on a cluster that ends with the demo", demo),
+		newCommand("run", "Run the controller in the foreground instead of in the cluster", run),
+		newCommand("demo", "Show signing, acceptance and refusal on a cluster that is removed at the end", demo),
 	)
 	return root
 }
@@ -57,7 +57,7 @@ func buildAll(cmd *cobra.Command) error {
 	return harness.BuildDistribution(cmd.Context(), cmd.OutOrStdout())
 }
 
-// The one cluster that up, run and down are about, and its files.
+// The directory of the cluster of up, run and down, and the files in it.
 func clusterDir() string { return filepath.Join(harness.Root(), ".localcluster") }
 func secretsDir() string { return filepath.Join(clusterDir(), "signing-secrets") }
 func publicKey() string  { return filepath.Join(clusterDir(), "cosign.pub") }

@@ -10,13 +10,13 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// sample is one resource of config/samples in the demo's namespace.
+// sample is a resource of config/samples in the namespace of the demo.
 type sample struct {
 	kind resource.Kind
 	name string
 }
 
-// samples lists what kubectl has created.
+// samples lists the resources that kubectl has created.
 func (d *demonstration) samples(ctx context.Context) ([]sample, error) {
 	var found []sample
 	tasks := d.Tekton.TektonV1().Tasks(demoNamespace)
@@ -47,7 +47,7 @@ func (d *demonstration) samples(ctx context.Context) ([]sample, error) {
 	return found, nil
 }
 
-// waitSigned waits until Tekton's verifier accepts the sample.
+// waitSigned waits until Tekton's verifier accepts the signature of a sample.
 func (d *demonstration) waitSigned(ctx context.Context, s sample) error {
 	err := d.until(ctx, func(ctx context.Context) error {
 		obj, err := d.Resource(ctx, s.kind, demoNamespace, s.name)
@@ -57,7 +57,7 @@ func (d *demonstration) waitSigned(ctx context.Context, s sample) error {
 		return harness.Verify(ctx, obj, d.public)
 	})
 	if err != nil {
-		return fmt.Errorf("%s %s/%s was not signed: %w", s.kind, demoNamespace, s.name, err)
+		return fmt.Errorf("%s %s/%s has no valid signature after %v: %w", s.kind, demoNamespace, s.name, demoWait, err)
 	}
 	return nil
 }

@@ -35,28 +35,31 @@ func up(cmd *cobra.Command) error {
 	if err := cluster.OptIn(ctx, "default"); err != nil {
 		return err
 	}
-	if _, err := cluster.Part(ctx, controllerPart); err != nil { // not there yet
+	if _, err := cluster.Part(ctx, controllerPart); err != nil { // the controller is not a part of the cluster yet
 		if _, err := cluster.AddController(ctx, controllerPart, secretsDir()); err != nil {
 			return err
 		}
 	}
 	fmt.Fprintf(out, `
-The cluster runs, and the controller signs what is in namespace default.
+The cluster is ready. The controller signs Tasks, Pipelines and StepActions in the
+namespace default. Next, create the samples and look at their signatures:
 
   export KUBECONFIG=%s PATH=%s:$PATH
   kubectl apply -f config/samples/
   kubectl get tasks,pipelines,stepactions -o custom-columns='KIND:.kind,NAME:.metadata.name,SIGNATURE:.metadata.annotations.tekton\.dev/signature'
   kubectl get events
 
-Public key:        %s
-Log:               %s
-Another namespace: kubectl label namespace NAME %s=true
-Stop it all:       make cluster-down
+Public key:              %s
+Log of the controller:   %s
+Opt in a namespace:      kubectl label namespace NAME %s=true
+Use your own controller: make run
+Stop the cluster:        make cluster-down
 `, cluster.Kubeconfig(), binaries.Dir, publicKey(), cluster.Log(controllerPart), config.NamespaceLabel)
 	return nil
 }
 
-// makeKeys makes the signing secret once; it outlives the cluster's restarts.
+// makeKeys creates the signing secret if there is none. make cluster-down removes the
+// secret.
 func makeKeys() error {
 	_, err := os.Stat(filepath.Join(secretsDir(), fixtures.CosignKey))
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -80,10 +83,10 @@ func run(cmd *cobra.Command) error {
 	}
 	cluster, err := harness.Connect(binaries, clusterDir())
 	if err != nil {
-		return fmt.Errorf("%w; make cluster-up starts a cluster", err)
+		return fmt.Errorf("%w; start a cluster with make cluster-up", err)
 	}
 	if _, err := cluster.Part(ctx, controllerPart); err == nil {
-		fmt.Fprintln(cmd.ErrOrStderr(), "stopping the cluster's own controller; make cluster-up brings it back")
+		fmt.Fprintln(cmd.ErrOrStderr(), "removing the controller from the cluster; make cluster-up adds it again")
 		if err := cluster.Control(ctx, "remove", controllerPart); err != nil {
 			return err
 		}
@@ -103,7 +106,7 @@ func down(cmd *cobra.Command) error {
 	return removeData()
 }
 
-// removeData leaves only the binaries.
+// removeData removes everything in the directory of the cluster except the binaries.
 func removeData() error {
 	entries, err := os.ReadDir(clusterDir())
 	if err != nil {

@@ -15,14 +15,14 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/config"
 )
 
-// request is a run that the API server is asked to admit, but not to store.
+// request is a run for a dry run: the API server admits it and does not store it.
 type request struct {
 	namespace, version, kind, spec string
 }
 
-// admit returns the spec that would be stored.
-func (e *env) admit(r request) (map[string]any, error) {
-	e.Helper()
+// dryRunCreate returns the spec that the API server would store.
+func (e *env) dryRunCreate(r request) (map[string]any, error) {
+	e.t.Helper()
 	client, err := dynamic.NewForConfig(cluster.Admin)
 	e.check(err)
 	var spec map[string]any
@@ -32,7 +32,7 @@ func (e *env) admit(r request) (map[string]any, error) {
 	run.SetKind(r.kind)
 	run.SetGenerateName("dry-run-")
 	gvr := schema.GroupVersionResource{Group: "tekton.dev", Version: r.version, Resource: strings.ToLower(r.kind) + "s"}
-	run, err = client.Resource(gvr).Namespace(r.namespace).Create(e.Context(), run, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	run, err = client.Resource(gvr).Namespace(r.namespace).Create(e.t.Context(), run, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	if err != nil {
 		return nil, err
 	}
@@ -40,16 +40,16 @@ func (e *env) admit(r request) (map[string]any, error) {
 	return spec, err
 }
 
-// The policies give all that Tekton takes for a local reference a resolver, and
-// leave everything else to Tekton.
-func TestAdmissionRewrites(t *testing.T) {
-	e := prepare(t)
-	in, out := e.namespace(), e.namespaceWith(nil)
-	optedOut := e.namespaceWith(map[string]string{config.NamespaceLabel: "false"})
+// The policies add the cluster resolver to each reference that Tekton treats as
+// local. They change nothing else.
+func TestAdmission_RewritesOnlyLocalReferences(t *testing.T) {
+	e := newEnv(t)
+	in, out := e.namespace(), e.namespaceLabelled(nil)
+	optedOut := e.namespaceLabelled(map[string]string{config.NamespaceLabel: "false"})
 
 	tests := map[string]struct {
 		request
-		rewritten string // the reference that is, or none
+		rewritten string // the field that the policies change, or ""
 	}{
 		"task":                      {request{in, "v1", "TaskRun", `{"taskRef":{"name":"x"}}`}, "taskRef"},
 		"task with its kind":        {request{in, "v1", "TaskRun", `{"taskRef":{"name":"x","kind":"Task","apiVersion":"tekton.dev/v1"}}`}, "taskRef"},
@@ -86,7 +86,7 @@ func TestAdmissionRewrites(t *testing.T) {
 		err  string
 	}
 	ask := func(r request) (o outcome) {
-		spec, err := e.admit(r)
+		spec, err := e.dryRunCreate(r)
 		if err != nil {
 			o.err = err.Error()
 		}
@@ -102,17 +102,17 @@ func TestAdmissionRewrites(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			got := ask(test.request)
 			if test.rewritten != "" {
-				e.in(t).givenResolver(got.spec[test.rewritten], test.namespace)
+				e.sub(t).expectClusterResolver(got.spec[test.rewritten], test.namespace)
 			} else if !reflect.DeepEqual(got, before[name]) {
-				t.Errorf("got %+v, without the policies it is %+v", got, before[name])
+				t.Errorf("got %+v, want the same as without the policies: %+v", got, before[name])
 			}
 		})
 	}
 }
 
-// givenResolver wants a reference to x to be one to the cluster resolver.
-func (e *env) givenResolver(reference any, namespace string) {
-	e.Helper()
+// expectClusterResolver requires that a reference names x through the cluster resolver.
+func (e *env) expectClusterResolver(reference any, namespace string) {
+	e.t.Helper()
 	ref, _ := reference.(map[string]any)
 	params := map[string]any{}
 	list, _ := ref["params"].([]any)
@@ -121,14 +121,14 @@ func (e *env) givenResolver(reference any, namespace string) {
 		params[fmt.Sprint(param["name"])] = param["value"]
 	}
 	if ref["resolver"] != "cluster" || ref["name"] != nil || params["name"] != "x" || params["namespace"] != namespace {
-		e.Errorf("got %v, want x of namespace %s by the cluster resolver", reference, namespace)
+		e.t.Errorf("got reference %v, want resolver cluster with name x and namespace %s", reference, namespace)
 	}
 }
 
-// Whoever applied manifests of runs before still can: runs that are there stay
-// as they are, and new ones may be applied again.
-func TestAdmissionLetsManifestsBeAppliedAgain(t *testing.T) {
-	e := prepare(t)
+// The policies do not break kubectl apply: a run that was created before stays as it
+// is, and a run that was created with the policies can be applied again.
+func TestAdmission_AllowsManifestsToBeAppliedAgain(t *testing.T) {
+	e := newEnv(t)
 	ns := e.namespace()
 	manifests := func(name string) string {
 		return fmt.Sprintf(`
@@ -137,24 +137,25 @@ func TestAdmissionLetsManifestsBeAppliedAgain(t *testing.T) {
 {"apiVersion":"tekton.dev/v1","kind":"PipelineRun","metadata":{"name":%[1]q,"namespace":%[2]q},"spec":{"pipelineRef":{"name":"x"}}}
 `, name, ns)
 	}
-	e.apply(manifests("from-before"))
+	e.kubectlApply(manifests("from-before"))
 	e.installAdmission()
-	e.apply(manifests("from-before"))
+	e.kubectlApply(manifests("from-before"))
 	for range 2 {
-		e.apply(manifests("client-side"))
-		e.apply(manifests("server-side"), "--server-side")
+		e.kubectlApply(manifests("client-side"))
+		e.kubectlApply(manifests("server-side"), "--server-side")
 	}
 	run, err := cluster.Tekton.TektonV1().TaskRuns(ns).Get(t.Context(), "client-side", metav1.GetOptions{})
 	e.check(err)
 	if ref := run.Spec.TaskRef; ref.Resolver != "cluster" || ref.Name != "" {
-		t.Errorf("after it was applied again the reference is %+v", ref)
+		t.Errorf("after the second apply the reference is %+v, want resolver cluster without a name", ref)
 	}
 }
 
-// What the rewriting misses, because something else changes the run afterwards,
-// is refused. Here it misses everything.
-func TestAdmissionRefusesWhatIsStillLocal(t *testing.T) {
-	e := prepare(t)
+// A validating policy rejects runs whose reference is still local, because another
+// mutating webhook may change a run after our policy. In this test the mutating policies
+// are not bound at all.
+func TestAdmission_RejectsReferencesThatStayLocal(t *testing.T) {
+	e := newEnv(t)
 	ns := e.namespace()
 	e.installAdmission()
 	_, err := cluster.RunKubectl(t.Context(), "", "delete", "mutatingadmissionpolicybinding",
@@ -166,7 +167,7 @@ func TestAdmissionRefusesWhatIsStillLocal(t *testing.T) {
 		{ns, "v1", "PipelineRun", `{"pipelineRef":{"name":"x"}}`},
 	} {
 		e.eventually(soon, func() error {
-			spec, err := e.admit(r)
+			spec, err := e.dryRunCreate(r)
 			if err == nil || !strings.Contains(err.Error(), "use the cluster resolver") {
 				return fmt.Errorf("%s in %s: got %v, %w", r.kind, r.version, spec, err)
 			}

@@ -13,19 +13,19 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// writes counts, from the API server's audit log, the successful writes of the
-// controller's service account in a namespace, by name of the resource.
-func (e *env) writes(namespace string) map[string]int {
-	e.Helper()
+// auditedWrites counts the successful writes of the controller's service account in a
+// namespace, by name of the resource. It reads the API server's audit log.
+func (e *env) auditedWrites(namespace string) map[string]int {
+	e.t.Helper()
 	log, err := os.Open(cluster.AuditLog())
 	e.check(err)
-	defer func() { _ = log.Close() }() // only read
+	defer func() { _ = log.Close() }() // the file was only read
 	counts := map[string]int{}
 	lines := bufio.NewReader(log)
 	for {
 		line, err := lines.ReadBytes('\n')
 		if err != nil {
-			return counts // the end, or a line that is being written
+			return counts // the end of the log, or an incomplete last line
 		}
 		var entry auditv1.Event
 		e.check(json.Unmarshal(line, &entry))
@@ -37,27 +37,28 @@ func (e *env) writes(namespace string) map[string]int {
 	}
 }
 
-// One write for each signature, whatever the controller was told in between.
-func TestOneWriteForEachResource(t *testing.T) {
-	e := start(t)
+// The controller writes once for each signature, even if it gets more events about the
+// same resource.
+func TestController_WritesEachResourceOnce(t *testing.T) {
+	e := startController(t)
 	ns := e.namespace()
 	const count = 100
 	for i := range count {
-		e.create(task(ns, fmt.Sprintf("task-%d", i)))
+		e.createTask(newTask(ns, fmt.Sprintf("task-%d", i)))
 	}
 	for i := range count {
-		e.signed(ns, fmt.Sprintf("task-%d", i))
+		e.waitSigned(ns, fmt.Sprintf("task-%d", i))
 	}
-	e.configure(with(signAll, map[string]string{"trustedresources.namespaces": "all"})) // everything is looked at again
-	e.create(task(ns, "last"))
-	e.signed(ns, "last")
-	writes := e.writes(ns)
+	e.configure(with(signAll, map[string]string{"trustedresources.namespaces": "all"})) // the controller checks all resources again
+	e.createTask(newTask(ns, "last"))
+	e.waitSigned(ns, "last")
+	writes := e.auditedWrites(ns)
 	if len(writes) != count+1 {
-		t.Errorf("the audit log knows %d resources, want %d", len(writes), count+1)
+		t.Errorf("the audit log has writes to %d resources, want %d", len(writes), count+1)
 	}
 	for name, n := range writes {
 		if n != 1 {
-			t.Errorf("%s was written %d times", name, n)
+			t.Errorf("%s was written %d times, want once", name, n)
 		}
 	}
 }

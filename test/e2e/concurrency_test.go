@@ -14,10 +14,10 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// Four writers change the same resources while the controller signs them. All
-// their changes are there at the end, and signed.
-func TestNoLostUpdate(t *testing.T) {
-	e := start(t)
+// Four writers change the same resources while the controller signs them. At the end
+// all changes are there, and the signatures are valid.
+func TestController_KeepsConcurrentChanges(t *testing.T) {
+	e := startController(t)
 	ns := e.namespace()
 	const (
 		count   = 50
@@ -25,7 +25,7 @@ func TestNoLostUpdate(t *testing.T) {
 		rounds  = 5
 	)
 	for i := range count {
-		e.create(task(ns, fmt.Sprintf("task-%d", i)))
+		e.createTask(newTask(ns, fmt.Sprintf("task-%d", i)))
 	}
 	group, ctx := errgroup.WithContext(t.Context())
 	for writer := range writers {
@@ -43,19 +43,18 @@ func TestNoLostUpdate(t *testing.T) {
 	e.check(group.Wait())
 	for i := range count {
 		name := fmt.Sprintf("task-%d", i)
-		e.signed(ns, name)
-		got := e.get(ns, name)
+		e.waitSigned(ns, name)
+		got := e.getTask(ns, name)
 		e.check(harness.Verify(t.Context(), got, e.public))
 		for writer := range writers {
 			if value := got.Annotations[fmt.Sprintf("writer-%d", writer)]; value != fmt.Sprint(rounds-1) {
-				t.Errorf("%s: the last change of writer %d is undone: found %q", name, writer, value)
+				t.Errorf("%s: the last change of writer %d is lost: found %q, want %d", name, writer, value, rounds-1)
 			}
 		}
 	}
 }
 
-// annotate changes a Task as a careful client does: read, change, write, and
-// again after a conflict.
+// annotate reads, changes and writes a Task, and tries again after a conflict.
 func annotate(ctx context.Context, namespace, name, key, value string) error {
 	tasks := cluster.Tekton.TektonV1().Tasks(namespace)
 	backoff := retry.DefaultBackoff
@@ -74,26 +73,27 @@ func annotate(ctx context.Context, namespace, name, key, value string) error {
 	})
 }
 
-// createMany creates Tasks task-0 to task-(count-1), some at a time.
+// createMany creates the Tasks task-0 to task-(count-1), eight at a time.
 func (e *env) createMany(namespace string, count int) {
-	e.Helper()
-	group, ctx := errgroup.WithContext(e.Context())
+	e.t.Helper()
+	group, ctx := errgroup.WithContext(e.t.Context())
 	group.SetLimit(8)
 	for i := range count {
 		group.Go(func() error {
-			_, err := cluster.Tekton.TektonV1().Tasks(namespace).Create(ctx, task(namespace, fmt.Sprintf("task-%d", i)), metav1.CreateOptions{})
+			_, err := cluster.Tekton.TektonV1().Tasks(namespace).Create(ctx, newTask(namespace, fmt.Sprintf("task-%d", i)), metav1.CreateOptions{})
 			return err
 		})
 	}
 	e.check(group.Wait())
 }
 
-// allSigned says whether all of count Tasks are signed. A signature that does
-// not verify is an error of another kind: it must never be seen.
-var errInvalid = errors.New("there is a signature that does not verify")
+// errInvalid means that a Task has a signature that does not verify.
+var errInvalid = errors.New("the signature does not verify")
 
-func (e *env) allSigned(namespace string, count int) error {
-	list, err := cluster.Tekton.TektonV1().Tasks(namespace).List(e.Context(), metav1.ListOptions{})
+// checkAllSigned returns an error unless all of count Tasks are signed. An invalid
+// signature, which must never exist, is errInvalid.
+func (e *env) checkAllSigned(namespace string, count int) error {
+	list, err := cluster.Tekton.TektonV1().Tasks(namespace).List(e.t.Context(), metav1.ListOptions{})
 	if err != nil {
 		return err
 	}
@@ -101,7 +101,7 @@ func (e *env) allSigned(namespace string, count int) error {
 	for i := range list.Items {
 		switch {
 		case signature(&list.Items[i]) == "":
-		case harness.Verify(e.Context(), &list.Items[i], e.public) != nil:
+		case harness.Verify(e.t.Context(), &list.Items[i], e.public) != nil:
 			return fmt.Errorf("%s: %w", list.Items[i].Name, errInvalid)
 		default:
 			signed++
@@ -113,14 +113,14 @@ func (e *env) allSigned(namespace string, count int) error {
 	return nil
 }
 
-// neverInvalid is allSigned within a deadline, but fails at once when there is
-// an invalid signature.
-func (e *env) neverInvalid(namespace string, count int) {
-	e.Helper()
+// waitAllSigned waits until checkAllSigned returns nil. An invalid signature fails the
+// test at once.
+func (e *env) waitAllSigned(namespace string, count int) {
+	e.t.Helper()
 	e.eventually(afterFailover, func() error {
-		err := e.allSigned(namespace, count)
+		err := e.checkAllSigned(namespace, count)
 		if errors.Is(err, errInvalid) {
-			e.Fatal(err)
+			e.t.Fatal(err)
 		}
 		return err
 	})

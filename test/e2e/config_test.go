@@ -24,110 +24,111 @@ func countLines(text, with string) int {
 	return n
 }
 
-func TestNamespacesOptInAndOut(t *testing.T) {
-	e := start(t)
-	ns, other := e.namespaceWith(nil), e.namespace()
+func TestNamespaceLabel_OptsInAndOut(t *testing.T) {
+	e := startController(t)
+	ns, other := e.namespaceLabelled(nil), e.namespace()
 	e.canary = other
-	// settled proves that what came before has been looked at.
+	// settled waits until the controller has handled all earlier changes: it signs
+	// another Task.
 	settled := func(name string) {
-		e.create(task(other, name))
-		e.signed(other, name)
+		e.createTask(newTask(other, name))
+		e.waitSigned(other, name)
 	}
 	unsigned := func(name string) {
 		t.Helper()
-		if got := e.get(ns, name); signature(got) != "" {
-			t.Errorf("%s is signed", name)
+		if got := e.getTask(ns, name); signature(got) != "" {
+			t.Errorf("Task %s is signed, want no signature", name)
 		}
 	}
 
-	e.create(task(ns, "early"))
+	e.createTask(newTask(ns, "early"))
 	settled("a")
 	unsigned("early")
 
-	e.label(ns, "true")
-	e.signed(ns, "early")
+	e.labelNamespace(ns, "true")
+	e.waitSigned(ns, "early")
 
-	e.label(ns, "false")
-	e.optedOut(ns)
-	e.create(task(ns, "late"))
+	e.labelNamespace(ns, "false")
+	e.waitOptedOut(ns)
+	e.createTask(newTask(ns, "late"))
 	settled("c")
 	unsigned("late")
 
-	e.label(ns, "")
+	e.labelNamespace(ns, "")
 	e.configure(with(signAll, map[string]string{"trustedresources.namespaces": "all"}))
-	e.signed(ns, "late")
+	e.waitSigned(ns, "late")
 
-	e.label(ns, "yes") // not a value that we know
-	e.optedOut(ns)
-	e.create(task(ns, "unknown"))
+	e.labelNamespace(ns, "yes") // not a valid value
+	e.waitOptedOut(ns)
+	e.createTask(newTask(ns, "unknown"))
 	settled("e")
 	unsigned("unknown")
 }
 
-// optedOut waits until new Tasks of a namespace are left alone: its label
-// reaches the controller on its own way.
-func (e *env) optedOut(namespace string) {
-	e.Helper()
+// waitOptedOut waits until new Tasks of a namespace are not signed. The controller
+// gets Namespaces and Tasks from two watches, in no particular order.
+func (e *env) waitOptedOut(namespace string) {
+	e.t.Helper()
 	probe := func(t *v1.Task) { t.GenerateName = "probe-" }
 	e.eventually(soon, func() error {
-		left := e.create(task(namespace, "", probe))
-		e.signed(e.canary, e.create(task(e.canary, "", probe)).Name)
-		if signature(e.get(namespace, left.Name)) != "" {
-			return fmt.Errorf("%s is signed", left.Name)
+		left := e.createTask(newTask(namespace, "", probe))
+		e.waitSigned(e.canary, e.createTask(newTask(e.canary, "", probe)).Name)
+		if signature(e.getTask(namespace, left.Name)) != "" {
+			return fmt.Errorf("Task %s in the opted-out namespace %s is signed", left.Name, namespace)
 		}
 		return nil
 	})
 }
 
-func TestBadConfigKeepsTheLastGood(t *testing.T) {
-	e := start(t)
+func TestConfig_KeepsLastGoodWhenNewOneIsInvalid(t *testing.T) {
+	e := startController(t)
 	ns := e.namespace()
-	e.create(task(ns, "before"))
-	e.signed(ns, "before")
+	e.createTask(newTask(ns, "before"))
+	e.waitSigned(ns, "before")
 	for name, tc := range map[string]struct{ key, value, says string }{
-		"unknown signer":  {"artifacts.task.signer", "pgp", `found "pgp", expected one of: none, x509, kms`},
-		"unknown storage": {"artifacts.pipeline.storage", "floppy", `found "floppy"`},
-		"misspelt key":    {"artifacts.stepaction.singer", "x509", "unknown key"},
-		"Chains' own":     {"artifacts.taskrun.format", "odd", "odd"},
+		"unknown signer":           {"artifacts.task.signer", "pgp", `found "pgp", expected one of: none, x509, kms`},
+		"unknown storage":          {"artifacts.pipeline.storage", "floppy", `found "floppy"`},
+		"misspelled key":           {"artifacts.stepaction.singer", "x509", "unknown key"},
+		"invalid format of Chains": {"artifacts.taskrun.format", "odd", "odd"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e := e.in(t)
-			// With a signer of none beside, we would see it if the bad one was taken.
+			e := e.sub(t)
+			// If this configuration were used, the signer "none" would stop the signing.
 			e.configure(map[string]string{"artifacts.task.signer": "none", tc.key: tc.value})
 			cm, err := cluster.Kube.CoreV1().ConfigMaps(harness.SystemNamespace).Get(t.Context(), harness.ConfigMap, metav1.GetOptions{})
 			e.check(err)
-			e.event(cm, v1alpha1.ReasonConfigRefused, tc.says)
-			e.logged(e.controller, "Configuration refused", strings.ReplaceAll(tc.says, `"`, `\"`))
-			resource := strings.ToLower(strings.NewReplacer(" ", "-", "'", "").Replace(name))
-			e.create(task(ns, resource))
-			e.signed(ns, resource)
+			e.waitEvent(cm, v1alpha1.ReasonConfigRefused, tc.says)
+			e.waitLogged(e.controller, "Configuration refused", strings.ReplaceAll(tc.says, `"`, `\"`))
+			resource := strings.ToLower(strings.ReplaceAll(name, " ", "-"))
+			e.createTask(newTask(ns, resource))
+			e.waitSigned(ns, resource)
 		})
 	}
-	// And a good one is taken again.
+	// A valid configuration is used again.
 	e.configure(map[string]string{"artifacts.task.signer": "none"})
-	e.logged(e.controller, "Configuration loaded", `"signers":[]`)
-	e.create(task(ns, "off"))
-	e.untouched(ns, 2*time.Second)
+	e.waitLogged(e.controller, "Configuration loaded", `"signers":[]`)
+	e.createTask(newTask(ns, "off"))
+	e.expectNoWrites(ns, 2*time.Second)
 }
 
-func TestBadConfigAtStart(t *testing.T) {
-	e := prepare(t)
+func TestConfig_SignsNothingWhenInvalidAtStart(t *testing.T) {
+	e := newEnv(t)
 	ns := e.namespace()
 	e.configure(with(signAll, map[string]string{"artifacts.task.signer": "pgp"}))
-	e.create(task(ns, "waits"))
-	e.controller = e.replica("controller")
-	e.logged(e.controller, "Configuration refused", "pgp")
-	if got := e.get(ns, "waits"); signature(got) != "" {
-		t.Error("something was signed without a configuration")
+	e.createTask(newTask(ns, "waits"))
+	e.controller = e.addReplica("controller")
+	e.waitLogged(e.controller, "Configuration refused", "pgp")
+	if got := e.getTask(ns, "waits"); signature(got) != "" {
+		t.Error("the Task is signed although there is no valid configuration")
 	}
 	e.configure(signAll)
-	e.signed(ns, "waits")
+	e.waitSigned(ns, "waits")
 }
 
-// On a Tekton whose checksum differs nothing is signed, and the controller says
-// why; after the upgrade it signs.
-func TestOldTekton(t *testing.T) {
-	e := prepare(t)
+// Older Tekton releases compute another checksum. The controller then signs nothing
+// and names the release. After an upgrade of Tekton the controller signs.
+func TestController_SignsNothingOnOldTekton(t *testing.T) {
+	e := newEnv(t)
 	ns := e.namespace()
 	release := func(version string) string {
 		info := cluster.Kube.CoreV1().ConfigMaps("tekton-pipelines")
@@ -139,13 +140,13 @@ func TestOldTekton(t *testing.T) {
 	}
 	current := release("v1.9.3")
 	defer release(current)
-	e.controller = e.replica("controller")
-	created := e.create(task(ns, "waits"))
-	e.event(created, v1alpha1.ReasonTektonTooOld, "v1.9.3", "v1.10.0")
-	e.logged(e.controller, "Nothing is signed", "v1.9.3")
-	if got := e.get(ns, "waits"); signature(got) != "" {
-		t.Error("it was signed all the same")
+	e.controller = e.addReplica("controller")
+	created := e.createTask(newTask(ns, "waits"))
+	e.waitEvent(created, v1alpha1.ReasonTektonTooOld, "v1.9.3", "v1.10.0")
+	e.waitLogged(e.controller, "Nothing is signed", "v1.9.3")
+	if got := e.getTask(ns, "waits"); signature(got) != "" {
+		t.Error("the Task is signed although Tekton is too old")
 	}
 	release(current)
-	e.signed(ns, "waits")
+	e.waitSigned(ns, "waits")
 }

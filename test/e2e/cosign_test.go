@@ -12,62 +12,62 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// What Chains' reconciler signs is what users of stock Chains verify: with
-// cosign, of either major version, and the public key.
-func TestCosignVerifiesAttestations(t *testing.T) {
+// Users verify the attestations of stock Chains with cosign and the public key. The
+// same commands work with both major versions of cosign.
+func TestCosign_VerifiesAttestations(t *testing.T) {
 	if err := harness.BuildCosigns(t.Context(), os.Stderr); err != nil {
 		t.Fatal(err)
 	}
-	e := start(t)
+	e := startController(t)
 	e.configure(with(withoutRegistry, map[string]string{"artifacts.taskrun.format": "slsa/v2alpha4"}))
-	envelope, err := harness.Envelope(e.build(e.namespace()), harness.TaskRun)
+	envelope, err := harness.Envelope(e.runBuildTask(e.namespace()), harness.TaskRun)
 	e.check(err)
-	_, stranger, err := fixtures.X509Secret()
+	_, otherKey, err := fixtures.X509Secret()
 	e.check(err)
 	const provenance = "slsaprovenance1"
 	other := strings.Repeat("0", len(harness.BuiltDigest))
 
 	for _, cosign := range harness.Cosigns {
 		t.Run(cosign.Version, func(t *testing.T) {
-			e := e.in(t)
+			e := e.sub(t)
 			e.check(cosign.VerifyBlobAttestation(t.Context(), e.public, envelope, provenance, harness.BuiltDigest))
-			e.fails(cosign.VerifyBlobAttestation(t.Context(), stranger, envelope, provenance, harness.BuiltDigest),
+			e.expectError(cosign.VerifyBlobAttestation(t.Context(), otherKey, envelope, provenance, harness.BuiltDigest),
 				"accepted signatures do not match threshold")
-			e.fails(cosign.VerifyBlobAttestation(t.Context(), e.public, envelope, provenance, other),
+			e.expectError(cosign.VerifyBlobAttestation(t.Context(), e.public, envelope, provenance, other),
 				"no matching subject digest found")
-			e.fails(cosign.VerifyBlobAttestation(t.Context(), e.public, envelope, "slsaprovenance02", harness.BuiltDigest),
+			e.expectError(cosign.VerifyBlobAttestation(t.Context(), e.public, envelope, "slsaprovenance02", harness.BuiltDigest),
 				"invalid predicate type")
 		})
 	}
 }
 
-// The verification status is nothing that stock tools stumble over, wherever
-// Chains stores the attestation and in either of the formats that carry it.
-func TestCosignVerifiesAttestationsWithStatus(t *testing.T) {
+// Stock cosign also accepts attestations with the verification status, in both formats
+// that carry the status and in both places where Chains stores attestations.
+func TestCosign_VerifiesAttestationsWithStatus(t *testing.T) {
 	if err := harness.BuildCosigns(t.Context(), os.Stderr); err != nil {
 		t.Fatal(err)
 	}
-	m := withStatus(t)
-	_, stranger, err := fixtures.X509Secret()
+	m := startWithStatus(t)
+	_, otherKey, err := fixtures.X509Secret()
 	m.check(err)
 	for _, format := range []string{"slsa/v2alpha3", "slsa/v2alpha4"} {
 		t.Run(format, func(t *testing.T) {
-			m := &matrix{env: m.in(t), signer: m.signer, registry: m.registry}
+			m := &matrix{env: m.sub(t), signer: m.signer, registry: m.registry}
 			m.configure(with(withProvenance, map[string]string{
 				"artifacts.taskrun.format": format, "artifacts.taskrun.storage": "tekton,oci",
 			}))
-			ns := m.namespaceWith(nil)
-			m.policies(ns, trusted)
-			built := task(ns, "built", building)
+			ns := m.namespaceLabelled(nil)
+			m.createPolicies(ns, trusted)
+			built := newTask(ns, "built", buildsImage)
 			m.check(m.signer.Sign(t.Context(), built))
-			m.create(built)
+			m.createTask(built)
 			image, err := m.registry.PushImage(t.Context(), "app")
 			m.check(err)
-			m.run(ns, "run", &v1.TaskRef{Name: "built"}, func(run *v1.TaskRun) {
+			m.createTaskRun(ns, "run", &v1.TaskRef{Name: "built"}, func(run *v1.TaskRun) {
 				run.Annotations = harness.Builds(image.Context().Name(), image.DigestStr())
 			})
-			m.finds(m.attestation(ns, "run", false, soon), "Task built PASSED")
-			m.logged(m.controller, "Created payload of type "+format)
+			m.expectVerifications(m.waitAttestation(ns, "run", false, soon), "Task built PASSED")
+			m.waitLogged(m.controller, "Created payload of type "+format)
 
 			run, err := cluster.Tekton.TektonV1().TaskRuns(ns).Get(t.Context(), "run", metav1.GetOptions{})
 			m.check(err)
@@ -79,21 +79,21 @@ func TestCosignVerifiesAttestationsWithStatus(t *testing.T) {
 				out, err := cosign.VerifyAttestation(t.Context(), m.public, image, "slsaprovenance1")
 				m.check(err)
 				if !strings.Contains(out, "payload") {
-					t.Errorf("cosign %s found no attestation: %s", cosign.Version, out)
+					t.Errorf("cosign %s printed no attestation: %s", cosign.Version, out)
 				}
-				_, err = cosign.VerifyAttestation(t.Context(), stranger, image, "slsaprovenance1")
+				_, err = cosign.VerifyAttestation(t.Context(), otherKey, image, "slsaprovenance1")
 				if err == nil {
-					t.Errorf("cosign %s accepts a stranger's key", cosign.Version)
+					t.Errorf("cosign %s accepts the attestation with another key", cosign.Version)
 				}
 			}
 		})
 	}
 }
 
-// fails wants an error that says why.
-func (e *env) fails(err error, why string) {
-	e.Helper()
+// expectError requires an error whose message contains why.
+func (e *env) expectError(err error, why string) {
+	e.t.Helper()
 	if err == nil || !strings.Contains(err.Error(), why) {
-		e.Errorf("got error %v, want one that says %q", err, why)
+		e.t.Errorf("got error %v, want one that contains %q", err, why)
 	}
 }

@@ -12,37 +12,37 @@ import (
 
 const manyTasks = 500
 
-func TestControllerKilledAtWork(t *testing.T) {
-	e := start(t)
-	ns := e.namespaceWith(nil)
+func TestController_FinishesAfterKill(t *testing.T) {
+	e := startController(t)
+	ns := e.namespaceLabelled(nil)
 	e.createMany(ns, manyTasks)
-	e.label(ns, "true")
-	e.atWork(ns)
+	e.labelNamespace(ns, "true")
+	e.waitPartlySigned(ns)
 	e.check(e.controller.Kill(t.Context()))
-	if err := e.allSigned(ns, manyTasks); err == nil {
-		t.Fatal("it was done before it was killed; make more work")
+	if err := e.checkAllSigned(ns, manyTasks); err == nil {
+		t.Fatal("the controller signed everything before it was killed: increase manyTasks")
 	} else if errors.Is(err, errInvalid) {
 		t.Error(err)
 	}
 	e.check(e.controller.Start(t.Context()))
-	e.neverInvalid(ns, manyTasks)
+	e.waitAllSigned(ns, manyTasks)
 }
 
-func TestAPIServerRestartsWhileControllerWorks(t *testing.T) {
-	e := start(t)
-	ns := e.namespaceWith(nil)
+func TestController_FinishesAfterAPIServerRestart(t *testing.T) {
+	e := startController(t)
+	ns := e.namespaceLabelled(nil)
 	e.createMany(ns, manyTasks)
-	e.label(ns, "true")
-	e.atWork(ns)
+	e.labelNamespace(ns, "true")
+	e.waitPartlySigned(ns)
 	e.check(cluster.Control(t.Context(), "kill", harness.PartAPIServer))
 	e.check(cluster.Control(t.Context(), "start", harness.PartAPIServer))
-	e.neverInvalid(ns, manyTasks)
+	e.waitAllSigned(ns, manyTasks)
 }
 
-// atWork waits until some are signed and many are not.
-func (e *env) atWork(namespace string) {
-	e.Helper()
-	watcher, err := cluster.Tekton.TektonV1().Tasks(namespace).Watch(e.Context(), metav1.ListOptions{})
+// waitPartlySigned waits until a tenth of manyTasks is signed.
+func (e *env) waitPartlySigned(namespace string) {
+	e.t.Helper()
+	watcher, err := cluster.Tekton.TektonV1().Tasks(namespace).Watch(e.t.Context(), metav1.ListOptions{})
 	e.check(err)
 	defer watcher.Stop()
 	signed := 0
@@ -54,39 +54,39 @@ func (e *env) atWork(namespace string) {
 			return
 		}
 	}
-	e.Fatal("the watch ended before a tenth was signed")
+	e.t.Fatalf("the watch ended after %d of %d signatures", signed, manyTasks/10)
 }
 
-func TestTwoReplicas(t *testing.T) {
-	e := prepare(t)
-	ns := e.namespaceWith(nil)
-	first := e.replica("replica-1")
-	e.label(ns, "true")
-	e.create(task(ns, "probe"))
-	e.signed(ns, "probe") // so the first one leads
-	e.label(ns, "")
-	second := e.replica("replica-2")
+func TestReplicas_TakeOverFromKilledLeader(t *testing.T) {
+	e := newEnv(t)
+	ns := e.namespaceLabelled(nil)
+	first := e.addReplica("replica-1")
+	e.labelNamespace(ns, "true")
+	e.createTask(newTask(ns, "probe"))
+	e.waitSigned(ns, "probe") // so the first replica leads
+	e.labelNamespace(ns, "")
+	second := e.addReplica("replica-2")
 	e.createMany(ns, manyTasks)
-	e.label(ns, "true")
-	e.atWork(ns)
-	if n := e.signaturesBy(second); n != 0 {
-		t.Errorf("the replica that does not lead made %d signatures", n)
+	e.labelNamespace(ns, "true")
+	e.waitPartlySigned(ns)
+	if n := e.countSignatures(second); n != 0 {
+		t.Errorf("the replica that does not lead made %d signatures, want 0", n)
 	}
 	e.check(first.Kill(t.Context()))
-	before := e.signaturesBy(first)
-	e.neverInvalid(ns, manyTasks+1)
-	if after := e.signaturesBy(second); before == 0 || after == 0 {
-		t.Errorf("the first replica made %d signatures, the second %d; want both at work", before, after)
+	before := e.countSignatures(first)
+	e.waitAllSigned(ns, manyTasks+1)
+	if after := e.countSignatures(second); before == 0 || after == 0 {
+		t.Errorf("the first replica made %d signatures, the second %d; want some by each", before, after)
 	}
-	for name, n := range e.writes(ns) {
+	for name, n := range e.auditedWrites(ns) {
 		if n != 1 {
-			t.Errorf("%s was written %d times", name, n)
+			t.Errorf("%s was written %d times, want once", name, n)
 		}
 	}
 }
 
-func (e *env) signaturesBy(controller *harness.Controller) int {
-	e.Helper()
+func (e *env) countSignatures(controller *harness.Controller) int {
+	e.t.Helper()
 	log, err := controller.Log()
 	e.check(err)
 	return countLines(log, fmt.Sprintf("%q:%q", "msg", "Resource signed"))

@@ -13,26 +13,27 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 )
 
-// In some clusters a mutating webhook changes whatever is written, so that
-// signing changes what was signed. The two must not write forever.
-func TestDisputeWithAMutatingPolicy(t *testing.T) {
-	e := start(t)
+// In some clusters a mutating webhook changes a resource on each write, so that each
+// signature is invalid as soon as it is written. The controller must not write in an
+// endless loop.
+func TestDispute_BacksOffFromMutatingPolicy(t *testing.T) {
+	e := startController(t)
 	ns := e.namespace()
 	e.stampUpdates(ns)
-	created := e.create(task(ns, "disputed"))
-	e.event(created, v1alpha1.ReasonDisputed, "mutating admission webhook")
+	created := e.createTask(newTask(ns, "disputed"))
+	e.waitEvent(created, v1alpha1.ReasonDisputed, "mutating admission webhook")
 
-	// Held back for 1, 2, 4, 8 seconds: that is at most 4 writes from here on,
-	// where a loop would make hundreds.
-	if writes := e.writesDuring(ns, 10*time.Second); writes > 4 {
-		t.Errorf("%d writes within 10 s", writes)
+	// The controller waits 1, 2, 4 and 8 seconds: at most 4 writes from here on. A
+	// loop without delays would make hundreds.
+	if writes := e.countWritesDuring(ns, 10*time.Second); writes > 4 {
+		t.Errorf("%d writes within 10 s, want at most 4", writes)
 	}
 }
 
-// stampUpdates makes the API server note the resourceVersion that a Task had
-// in an annotation of it, so that every update has new content.
+// stampUpdates makes the API server write the previous resourceVersion of a Task into
+// an annotation, so that every update changes the content.
 func (e *env) stampUpdates(namespace string) {
-	e.Helper()
+	e.t.Helper()
 	const annotation = "example.com/was"
 	policy := &admissionv1.MutatingAdmissionPolicy{
 		TypeMeta:   metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "MutatingAdmissionPolicy"},
@@ -62,7 +63,7 @@ func (e *env) stampUpdates(namespace string) {
 	for _, obj := range []any{policy, binding} {
 		manifest, err := json.Marshal(obj)
 		e.check(err)
-		e.apply(string(manifest))
+		e.kubectlApply(string(manifest))
 	}
 	client := cluster.Kube.AdmissionregistrationV1()
 	e.cleanup(func() error {
@@ -71,13 +72,13 @@ func (e *env) stampUpdates(namespace string) {
 	e.cleanup(func() error {
 		return client.MutatingAdmissionPolicies().Delete(cleanupContext(), policy.Name, metav1.DeleteOptions{})
 	})
-	e.eventually(soon, func() error { // the API server takes a moment to see it
-		probe := e.create(task(namespace, "", func(t *v1.Task) { t.GenerateName = "probe-" }))
-		e.patch(namespace, probe.Name, `{"spec":{"description":"changed"}}`)
-		stamped := e.get(namespace, probe.Name).Annotations[annotation] != ""
-		e.check(cluster.Tekton.TektonV1().Tasks(namespace).Delete(e.Context(), probe.Name, metav1.DeleteOptions{}))
+	e.eventually(soon, func() error { // the API server does not use a new policy at once
+		probe := e.createTask(newTask(namespace, "", func(t *v1.Task) { t.GenerateName = "probe-" }))
+		e.patchTask(namespace, probe.Name, `{"spec":{"description":"changed"}}`)
+		stamped := e.getTask(namespace, probe.Name).Annotations[annotation] != ""
+		e.check(cluster.Tekton.TektonV1().Tasks(namespace).Delete(e.t.Context(), probe.Name, metav1.DeleteOptions{}))
 		if !stamped {
-			return fmt.Errorf("%s is not stamped", probe.Name)
+			return fmt.Errorf("Task %s has no annotation %s", probe.Name, annotation)
 		}
 		return nil
 	})

@@ -24,14 +24,14 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// example is one document of Tekton's own examples.
+// example is one document in Tekton's own examples.
 type example struct {
 	file     string
 	document *unstructured.Unstructured
 }
 
-// invalidExamples name documents that Tekton's own webhook refuses, with what it
-// says. They must stay refused, or they belong with the others.
+// invalidExamples maps documents that Tekton's own webhook refuses to a part of the
+// error. If Tekton accepts one of them, the test fails, so that the entry is removed.
 var invalidExamples = map[string]string{
 	"v1/pipelineruns/no-ci/compressed-results-pipeline.yaml Task build-many-images": "non-existent variable",
 }
@@ -42,10 +42,10 @@ type applied struct {
 	namespace, name string
 }
 
-// Every Task, Pipeline and StepAction that Tekton ships as an example ends up
-// signed, and Tekton's verifier accepts the signature.
-func TestTektonsExamples(t *testing.T) {
-	e := start(t)
+// The controller signs every Task, Pipeline and StepAction in Tekton's examples, and
+// Tekton's verifier accepts the signatures.
+func TestExamples_AreSignedAndAccepted(t *testing.T) {
+	e := startController(t)
 	count := map[resource.Kind]int{}
 	for _, a := range e.applyExamples() {
 		e.eventually(soon, func() error {
@@ -65,17 +65,17 @@ func TestTektonsExamples(t *testing.T) {
 	}
 }
 
-// applyExamples creates all examples, those of each file in a namespace that is
-// opted in.
+// applyExamples creates all examples. Each file gets an opted-in namespace of its own,
+// because names repeat.
 func (e *env) applyExamples() []applied {
-	e.Helper()
+	e.t.Helper()
 	client, err := dynamic.NewForConfig(cluster.Admin)
 	e.check(err)
-	e.alphaFeatures()
+	e.enableAlphaFeatures()
 	var all []applied
 	refused := map[string]bool{}
-	namespaces := map[string]string{} // by file, because names repeat
-	for _, example := range e.examples() {
+	namespaces := map[string]string{} // by file
+	for _, example := range e.readExamples() {
 		if namespaces[example.file] == "" {
 			namespaces[example.file] = e.namespace()
 		}
@@ -85,8 +85,8 @@ func (e *env) applyExamples() []applied {
 		example.document.SetNamespace(ns)
 		id := fmt.Sprintf("%s %s %s", example.file, gvk.Kind, example.document.GetName())
 		var created *unstructured.Unstructured
-		e.eventually(soon, func() (err error) { // the webhook takes a moment to see the features
-			created, err = client.Resource(gvr).Namespace(ns).Create(e.Context(), example.document, metav1.CreateOptions{})
+		e.eventually(soon, func() (err error) { // the webhook does not see the new feature flags at once
+			created, err = client.Resource(gvr).Namespace(ns).Create(e.t.Context(), example.document, metav1.CreateOptions{})
 			if says, invalid := invalidExamples[id]; invalid && err != nil && strings.Contains(err.Error(), says) {
 				refused[id] = true
 				return nil
@@ -101,24 +101,24 @@ func (e *env) applyExamples() []applied {
 		}
 	}
 	if len(refused) != len(invalidExamples) {
-		e.Errorf("Tekton refused %v, want all of %v", refused, invalidExamples)
+		e.t.Errorf("Tekton refused %v, want all of %v", refused, invalidExamples)
 	}
 	return all
 }
 
-// alphaFeatures lets Tekton take the examples that need more than its defaults.
-func (e *env) alphaFeatures() {
-	e.Helper()
-	_, err := cluster.Kube.CoreV1().ConfigMaps("tekton-pipelines").Patch(e.Context(), "feature-flags", types.MergePatchType,
+// enableAlphaFeatures makes Tekton accept the examples that need alpha features.
+func (e *env) enableAlphaFeatures() {
+	e.t.Helper()
+	_, err := cluster.Kube.CoreV1().ConfigMaps("tekton-pipelines").Patch(e.t.Context(), "feature-flags", types.MergePatchType,
 		[]byte(`{"data":{"enable-api-fields":"alpha","enable-param-enum":"true","enable-artifacts":"true",
 			"enable-cel-in-whenexpression":"true","enable-concise-resolver-syntax":"true"}}`), metav1.PatchOptions{})
 	e.check(err)
 }
 
-// examples reads the examples of the pipeline module that we build with.
-func (e *env) examples() []example {
-	e.Helper()
-	list := exec.CommandContext(e.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/tektoncd/pipeline")
+// readExamples reads the examples in the Go module of Tekton Pipelines.
+func (e *env) readExamples() []example {
+	e.t.Helper()
+	list := exec.CommandContext(e.t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/tektoncd/pipeline")
 	list.Dir = harness.Root()
 	dir, err := list.Output()
 	e.check(err)
@@ -148,7 +148,7 @@ func (e *env) examples() []example {
 	return found
 }
 
-// tektonResources are the signable documents of a YAML stream.
+// tektonResources returns the signable documents of a YAML stream.
 func tektonResources(stream []byte) ([]*unstructured.Unstructured, error) {
 	var found []*unstructured.Unstructured
 	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(stream), 4096)

@@ -21,7 +21,7 @@ func badSecrets(e *env) map[string]struct {
 	secret fixtures.Secret
 	says   []string
 } {
-	e.Helper()
+	e.t.Helper()
 	good, _, err := fixtures.CosignSecret()
 	e.check(err)
 	rsa, err := fixtures.RSASecret()
@@ -40,60 +40,60 @@ func badSecrets(e *env) map[string]struct {
 	}
 }
 
-func TestBadKeysAtStart(t *testing.T) {
-	for name, tc := range badSecrets(prepare(t)) {
+func TestSigningKey_IsLoadedOnceValid(t *testing.T) {
+	for name, tc := range badSecrets(newEnv(t)) {
 		t.Run(name, func(t *testing.T) {
-			e := prepare(t)
+			e := newEnv(t)
 			ns := e.namespace()
 			e.check(tc.secret.Write(e.secretsDir))
-			e.controller = e.replica("controller")
-			e.logged(e.controller, append(tc.says, "Signing key not usable")...)
-			created := e.create(task(ns, "waits"))
-			e.event(created, trv1alpha1.ReasonNoKey, tc.says...)
-			if got := e.get(ns, "waits"); signature(got) != "" {
-				t.Error("it was signed all the same")
+			e.controller = e.addReplica("controller")
+			e.waitLogged(e.controller, append(tc.says, "Signing key not usable")...)
+			created := e.createTask(newTask(ns, "waits"))
+			e.waitEvent(created, trv1alpha1.ReasonNoKey, tc.says...)
+			if got := e.getTask(ns, "waits"); signature(got) != "" {
+				t.Error("the Task is signed although the key is invalid")
 			}
 			good, public, err := fixtures.X509Secret()
 			e.check(err)
 			e.check(good.Write(e.secretsDir))
 			e.public = public
-			e.signed(ns, "waits") // without a restart
+			e.waitSigned(ns, "waits") // without a restart
 		})
 	}
 }
 
-func TestKeyReplacedByABadOneWhileRunning(t *testing.T) {
-	e := start(t)
+func TestSigningKey_KeepsLastGoodWhenNewOneIsInvalid(t *testing.T) {
+	e := startController(t)
 	ns := e.namespace()
-	e.create(task(ns, "before"))
-	e.signed(ns, "before")
+	e.createTask(newTask(ns, "before"))
+	e.waitSigned(ns, "before")
 	for name, tc := range badSecrets(e) {
 		t.Run(name, func(t *testing.T) {
-			e := e.in(t)
+			e := e.sub(t)
 			e.check(tc.secret.Write(e.secretsDir))
-			e.logged(e.controller, append(tc.says, "the last good one stays in use")...)
-			e.create(task(ns, name))
-			e.signed(ns, name) // with the key from before
+			e.waitLogged(e.controller, append(tc.says, "the last good one stays in use")...)
+			e.createTask(newTask(ns, name))
+			e.waitSigned(ns, name) // with the key that was valid before
 		})
 	}
 }
 
-func TestRotation(t *testing.T) {
-	e := start(t)
+func TestSigningKey_SignsAgainAfterRotation(t *testing.T) {
+	e := startController(t)
 	ns := e.namespace()
-	created := e.create(task(ns, "rotated"))
-	e.signed(ns, "rotated")
+	created := e.createTask(newTask(ns, "rotated"))
+	e.waitSigned(ns, "rotated")
 
 	next, public, err := fixtures.X509Secret()
 	e.check(err)
-	e.policy(ns, v1alpha1.Authority{Name: "old", Key: &v1alpha1.KeyRef{Data: e.pem()}}) // as in a cluster that enforces
+	e.enforcePolicy(ns, v1alpha1.Authority{Name: "old", Key: &v1alpha1.KeyRef{Data: e.publicKeyPEM()}}) // a policy may still trust the old key
 	old := *e
 	e.check(next.Write(e.secretsDir))
 	e.public = public
-	e.signed(ns, "rotated")
-	e.event(created, trv1alpha1.ReasonSignedAgain, "not active any more")
+	e.waitSigned(ns, "rotated")
+	e.waitEvent(created, trv1alpha1.ReasonSignedAgain, "not active any more")
 
-	// After a restart the old key is known from the secret only.
+	// After a restart the controller knows the old key only from the secret.
 	e.check(e.controller.Stop(t.Context()))
 	back := *e
 	third, thirdPublic, err := fixtures.X509Secret()
@@ -102,26 +102,26 @@ func TestRotation(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.check(third.Write(e.secretsDir))
-	e.policy(ns, v1alpha1.Authority{Name: "second", Key: &v1alpha1.KeyRef{Data: back.pem()}})
+	e.enforcePolicy(ns, v1alpha1.Authority{Name: "second", Key: &v1alpha1.KeyRef{Data: back.publicKeyPEM()}})
 	e.check(e.controller.Start(t.Context()))
 	e.public = thirdPublic
-	e.signed(ns, "rotated")
-	if harness.Verify(t.Context(), e.get(ns, "rotated"), old.public) == nil {
-		t.Error("the first key still verifies it")
+	e.waitSigned(ns, "rotated")
+	if harness.Verify(t.Context(), e.getTask(ns, "rotated"), old.public) == nil {
+		t.Error("the first key still verifies the Task")
 	}
 }
 
-// pem is the public key of e as policies hold it.
-func (e *env) pem() string {
-	e.Helper()
+// publicKeyPEM returns the public key of e in the form for policies.
+func (e *env) publicKeyPEM() string {
+	e.t.Helper()
 	pem, err := cryptoutils.MarshalPublicKeyToPEM(e.public)
 	e.check(err)
 	return string(pem)
 }
 
-func (e *env) policy(namespace string, authorities ...v1alpha1.Authority) {
-	e.Helper()
-	_, err := cluster.Tekton.TektonV1alpha1().VerificationPolicies(namespace).Create(e.Context(), &v1alpha1.VerificationPolicy{
+func (e *env) enforcePolicy(namespace string, authorities ...v1alpha1.Authority) {
+	e.t.Helper()
+	_, err := cluster.Tekton.TektonV1alpha1().VerificationPolicies(namespace).Create(e.t.Context(), &v1alpha1.VerificationPolicy{
 		ObjectMeta: metav1.ObjectMeta{GenerateName: "policy-"},
 		Spec: v1alpha1.VerificationPolicySpec{
 			Resources: []v1alpha1.ResourcePattern{{Pattern: ".*"}}, Authorities: authorities, Mode: v1alpha1.ModeEnforce,
@@ -130,27 +130,29 @@ func (e *env) policy(namespace string, authorities ...v1alpha1.Authority) {
 	e.check(err)
 }
 
-// signedBySomebodyElse is a Task that another key has signed.
-func (e *env) signedBySomebodyElse(namespace, name string) (*v1.Task, *env) {
-	e.Helper()
+// foreignTask returns a Task that another key has signed, and an env with that key.
+func (e *env) foreignTask(namespace, name string) (*v1.Task, *env) {
+	e.t.Helper()
 	key, public := e.newKey()
 
-	// As the API server will store it.
-	dry, err := cluster.Tekton.TektonV1().Tasks(namespace).Create(e.Context(), task(namespace, name),
+	// The signature covers the Task with the defaults that the API server sets.
+	dry, err := cluster.Tekton.TektonV1().Tasks(namespace).Create(e.t.Context(), newTask(namespace, name),
 		metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	e.check(err)
 	checksum, err := dry.Checksum()
 	e.check(err)
-	sig, err := key.Sign(e.Context(), checksum)
+	sig, err := key.Sign(e.t.Context(), checksum)
 	e.check(err)
-	t := task(namespace, name, func(t *v1.Task) {
+	t := newTask(namespace, name, func(t *v1.Task) {
 		t.Annotations = map[string]string{trustedresources.SignatureAnnotation: resource.EncodeSignature(sig)}
 	})
-	return t, &env{T: e.T, public: public}
+	return t, &env{t: e.t, public: public}
 }
 
-func TestSomebodyElsesSignature(t *testing.T) {
-	e := start(t)
+// The controller keeps a signature of another key if a policy trusts that key, and as
+// long as it cannot know whether a policy trusts the key.
+func TestForeignSignature_IsKeptWhileItMayBeTrusted(t *testing.T) {
+	e := startController(t)
 
 	for name, authority := range map[string]func(e *env, ns, pem string) v1alpha1.Authority{
 		"inline": func(_ *env, _, pem string) v1alpha1.Authority {
@@ -164,46 +166,47 @@ func TestSomebodyElsesSignature(t *testing.T) {
 			return v1alpha1.Authority{Name: "them", Key: &v1alpha1.KeyRef{SecretRef: &corev1.SecretReference{Namespace: ns, Name: "their-key"}}}
 		},
 	} {
-		t.Run("kept, key "+name, func(t *testing.T) {
-			e := e.in(t)
+		t.Run("trusted key "+name+" is kept", func(t *testing.T) {
+			e := e.sub(t)
 			ns := e.namespace()
-			theirs, them := e.signedBySomebodyElse(ns, "theirs")
-			// The policy first, with an authority that upstream would panic on.
-			e.policy(ns, v1alpha1.Authority{Name: "broken"}, authority(e, ns, them.pem()))
-			e.create(theirs)
-			e.create(task(ns, "after"))
-			e.signed(ns, "after")
-			if got := e.get(ns, "theirs"); signature(got) != signature(theirs) {
-				t.Error("their signature was overwritten")
+			theirs, them := e.foreignTask(ns, "theirs")
+			// The policy exists before the Task. Upstream code panics on the first
+			// authority, which has no key.
+			e.enforcePolicy(ns, v1alpha1.Authority{Name: "broken"}, authority(e, ns, them.publicKeyPEM()))
+			e.createTask(theirs)
+			e.createTask(newTask(ns, "after"))
+			e.waitSigned(ns, "after")
+			if got := e.getTask(ns, "theirs"); signature(got) != signature(theirs) {
+				t.Error("the signature of the other key was overwritten")
 			}
-			e.check(harness.Verify(t.Context(), e.get(ns, "theirs"), them.public))
-			e.patch(ns, "theirs", `{"spec":{"description":"changed"}}`)
-			e.signed(ns, "theirs") // it is nobody's any more
+			e.check(harness.Verify(t.Context(), e.getTask(ns, "theirs"), them.public))
+			e.patchTask(ns, "theirs", `{"spec":{"description":"changed"}}`)
+			e.waitSigned(ns, "theirs") // no key verifies the changed Task any more
 		})
 	}
 
-	t.Run("no authority", func(t *testing.T) {
-		e := e.in(t)
+	t.Run("untrusted key is replaced", func(t *testing.T) {
+		e := e.sub(t)
 		ns := e.namespace()
-		theirs, _ := e.signedBySomebodyElse(ns, "theirs")
-		e.create(theirs)
-		e.signed(ns, "theirs")
+		theirs, _ := e.foreignTask(ns, "theirs")
+		e.createTask(theirs)
+		e.waitSigned(ns, "theirs")
 	})
 
-	t.Run("kept while the authority cannot be read", func(t *testing.T) {
-		e := e.in(t)
+	t.Run("unreadable authority keeps signature", func(t *testing.T) {
+		e := e.sub(t)
 		ns := e.namespace()
-		theirs, them := e.signedBySomebodyElse(ns, "theirs")
-		e.policy(ns, v1alpha1.Authority{Name: "them", Key: &v1alpha1.KeyRef{SecretRef: &corev1.SecretReference{Namespace: ns, Name: "missing"}}})
-		created := e.create(theirs)
-		e.event(created, trv1alpha1.ReasonUndecided, "missing", "policy-")
-		if got := e.get(ns, "theirs"); signature(got) != signature(theirs) {
-			t.Error("their signature was overwritten")
+		theirs, them := e.foreignTask(ns, "theirs")
+		e.enforcePolicy(ns, v1alpha1.Authority{Name: "them", Key: &v1alpha1.KeyRef{SecretRef: &corev1.SecretReference{Namespace: ns, Name: "missing"}}})
+		created := e.createTask(theirs)
+		e.waitEvent(created, trv1alpha1.ReasonUndecided, "missing", "policy-")
+		if got := e.getTask(ns, "theirs"); signature(got) != signature(theirs) {
+			t.Error("the signature of the other key was overwritten")
 		}
 		_, err := cluster.Kube.CoreV1().Secrets(ns).Create(t.Context(), &corev1.Secret{
-			ObjectMeta: metav1.ObjectMeta{Name: "missing"}, Data: map[string][]byte{"key": []byte(them.pem())},
+			ObjectMeta: metav1.ObjectMeta{Name: "missing"}, Data: map[string][]byte{"key": []byte(them.publicKeyPEM())},
 		}, metav1.CreateOptions{})
 		e.check(err)
-		e.check(harness.Verify(t.Context(), e.get(ns, "theirs"), them.public))
+		e.check(harness.Verify(t.Context(), e.getTask(ns, "theirs"), them.public))
 	})
 }

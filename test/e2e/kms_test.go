@@ -21,13 +21,13 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// vault is shared by all tests, as the cluster is; each has a key of its own.
+// vault is shared by all tests, like the cluster. Each test has a key of its own.
 var vault *harness.Vault
 
 func init() { beforeCluster = startVault }
 
-// startVault has every process of the cluster find Vault in its environment,
-// because Tekton looks for it nowhere else.
+// startVault starts Vault and puts its address and token into the environment of all
+// processes of the cluster. Tekton has no other configuration for a KMS.
 func startVault(ctx context.Context) (stop func() error, err error) {
 	binary, err := harness.BuildVault(ctx, os.Stderr)
 	if err != nil {
@@ -44,22 +44,22 @@ func startVault(ctx context.Context) (stop func() error, err error) {
 	return vault.Stop, nil
 }
 
-// startWithKMS runs a controller that has nothing but a new key of Vault, and
-// more settings, until the test ends.
+// startWithKMS runs a controller until the test ends. The controller has no key other
+// than a new key of Vault. More settings are added to its configuration.
 func startWithKMS(t *testing.T, keyName string, more map[string]string) (e *env, ref string) {
 	t.Helper()
-	e = &env{T: t, secretsDir: t.TempDir()}
+	e = &env{t: t, secretsDir: t.TempDir()}
 	ref, err := vault.CreateKey(t.Context(), keyName, harness.VaultKeyType)
 	e.check(err)
 	e.public = e.publicKey(ref)
 	token := filepath.Join(t.TempDir(), "token")
 	e.check(os.WriteFile(token, []byte(vault.Token), 0o600))
 	e.configure(with(vaultSettings(ref, token), more))
-	e.controller = e.replica("controller")
+	e.controller = e.addReplica("controller")
 	return e, ref
 }
 
-// vaultSettings have everything signed with a key of Vault.
+// vaultSettings returns settings that sign everything with a key of Vault.
 func vaultSettings(ref, token string) map[string]string {
 	settings := map[string]string{
 		"artifacts.taskrun.signer":    "kms",
@@ -75,24 +75,24 @@ func vaultSettings(ref, token string) map[string]string {
 }
 
 func (e *env) publicKey(ref string) crypto.PublicKey {
-	e.Helper()
-	signer, err := kms.Get(e.Context(), ref, crypto.SHA256)
+	e.t.Helper()
+	signer, err := kms.Get(e.t.Context(), ref, crypto.SHA256)
 	e.check(err)
 	public, err := signer.PublicKey()
 	e.check(err)
 	return public
 }
 
-func TestKMSSignsAndTektonEnforces(t *testing.T) {
+func TestKMS_SignaturesPassTektonsEnforcement(t *testing.T) {
 	e, ref := startWithKMS(t, "enforced", nil)
-	authorities := map[string]v1alpha1.KeyRef{"kms": {KMS: ref}, "inline": {Data: e.pem()}}
+	authorities := map[string]v1alpha1.KeyRef{"kms": {KMS: ref}, "inline": {Data: e.publicKeyPEM()}}
 	namespaces := map[string]string{}
 	for name, key := range authorities {
 		ns := e.namespace()
 		namespaces[name] = ns
-		e.policy(ns, v1alpha1.Authority{Name: name, Key: &key})
-		e.create(task(ns, "signed"))
-		e.signed(ns, "signed")
+		e.enforcePolicy(ns, v1alpha1.Authority{Name: name, Key: &key})
+		e.createTask(newTask(ns, "signed"))
+		e.waitSigned(ns, "signed")
 		run := e.runTask(ns, "signed")
 		for _, condition := range []apis.ConditionType{apis.ConditionSucceeded, trustedresources.ConditionTrustedResourcesVerified} {
 			if c := run.Status.GetCondition(condition); !c.IsTrue() {
@@ -102,70 +102,70 @@ func TestKMSSignsAndTektonEnforces(t *testing.T) {
 	}
 	e.check(e.controller.Stop(t.Context()))
 	for _, ns := range namespaces {
-		e.patch(ns, "signed", `{"spec":{"description":"tampered with"}}`)
-		e.refused(ns, "signed")
+		e.patchTask(ns, "signed", `{"spec":{"description":"tampered with"}}`)
+		e.runExpectingRefusal(ns, "signed")
 	}
 }
 
-func TestKMSSignsRuns(t *testing.T) {
+func TestKMS_SignsRuns(t *testing.T) {
 	e, _ := startWithKMS(t, "runs", nil)
-	run := e.build(e.namespace())
+	run := e.runBuildTask(e.namespace())
 	_, err := harness.Attestation(run, harness.TaskRun, e.public)
 	e.check(err)
 }
 
-func TestKMSRotatesTheKey(t *testing.T) {
+func TestKMS_SignsAgainAfterRotation(t *testing.T) {
 	e, ref := startWithKMS(t, "rotated", nil)
 	ns := e.namespace()
-	old := e.create(task(ns, "old"))
-	e.signed(ns, "old")
+	old := e.createTask(newTask(ns, "old"))
+	e.waitSigned(ns, "old")
 
 	e.check(vault.RotateKey(t.Context(), "rotated"))
 	e.public = e.publicKey(ref)
-	e.create(task(ns, "new")) // nobody tells the controller, it finds out by this one
-	e.signed(ns, "new")
-	e.signed(ns, "old")
-	e.event(old, trv1alpha1.ReasonSignedAgain, "not active any more")
+	e.createTask(newTask(ns, "new")) // the controller notices the rotation when it signs this Task
+	e.waitSigned(ns, "new")
+	e.waitSigned(ns, "old")
+	e.waitEvent(old, trv1alpha1.ReasonSignedAgain, "not active any more")
 }
 
-func TestKMSIsSealedForAWhile(t *testing.T) {
+func TestKMS_SignsAfterUnseal(t *testing.T) {
 	e, _ := startWithKMS(t, "sealed", nil)
 	ns := e.namespace()
-	e.create(task(ns, "before"))
-	e.signed(ns, "before")
+	e.createTask(newTask(ns, "before"))
+	e.waitSigned(ns, "before")
 
 	e.check(vault.Seal(t.Context()))
-	e.cleanup(func() error { return vault.Unseal(cleanupContext()) }) // it may be repeated
-	waits := e.create(task(ns, "waits"))
-	e.event(waits, trv1alpha1.ReasonSignerFailed, "Vault is sealed")
+	e.cleanup(func() error { return vault.Unseal(cleanupContext()) }) // does nothing after the call below
+	waits := e.createTask(newTask(ns, "waits"))
+	e.waitEvent(waits, trv1alpha1.ReasonSignerFailed, "Vault is sealed")
 	e.check(vault.Unseal(t.Context()))
-	e.signed(ns, "waits")
+	e.waitSigned(ns, "waits")
 }
 
-// A server that takes connections and does not answer is worse than one that is
-// gone: its client in sigstore waits forever.
-func TestKMSHangsForAWhile(t *testing.T) {
+// Vault accepts connections and does not respond. sigstore's client has no timeout for
+// that, so the controller must have one.
+func TestKMS_SignsAfterHang(t *testing.T) {
 	e, _ := startWithKMS(t, "hangs", nil)
 	ns := e.namespace()
-	e.create(task(ns, "before"))
-	e.signed(ns, "before")
+	e.createTask(newTask(ns, "before"))
+	e.waitSigned(ns, "before")
 
 	e.check(vault.Pause())
-	e.cleanup(vault.Resume) // it may be repeated
-	waits := e.create(task(ns, "waits"))
-	e.eventWithin(2*time.Minute, waits, trv1alpha1.ReasonSignerFailed, "no answer in time")
+	e.cleanup(vault.Resume) // does nothing after the call below
+	waits := e.createTask(newTask(ns, "waits"))
+	e.waitEventWithin(harness.TimeLimit(2*time.Minute), waits, trv1alpha1.ReasonSignerFailed, "no answer in time")
 	e.check(vault.Resume())
-	e.signed(ns, "waits")
+	e.waitSigned(ns, "waits")
 }
 
-// Attestations tell of the keys of a KMS, too.
-func TestKMSKeysInAttestations(t *testing.T) {
+// An authority of a policy may name a key of a KMS.
+func TestKMS_AttestationPassesWithKMSAuthority(t *testing.T) {
 	e, ref := startWithKMS(t, "attested", withProvenance)
 	m := &matrix{env: e}
 	ns := e.namespace()
-	e.policy(ns, v1alpha1.Authority{Name: "kms", Key: &v1alpha1.KeyRef{KMS: ref}})
-	e.create(task(ns, "built", building))
-	e.signed(ns, "built")
-	m.run(ns, "passed", &v1.TaskRef{Name: "built"})
-	m.finds(e.attestation(ns, "passed", false, soon), "Task built PASSED")
+	e.enforcePolicy(ns, v1alpha1.Authority{Name: "kms", Key: &v1alpha1.KeyRef{KMS: ref}})
+	e.createTask(newTask(ns, "built", buildsImage))
+	e.waitSigned(ns, "built")
+	m.createTaskRun(ns, "passed", &v1.TaskRef{Name: "built"})
+	m.expectVerifications(e.waitAttestation(ns, "passed", false, soon), "Task built PASSED")
 }

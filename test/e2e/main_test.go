@@ -1,5 +1,6 @@
-// Package e2e tests the controller on a real control plane: real etcd,
-// API server and Tekton Pipelines, with the RBAC of config/.
+// Package e2e tests the controller on a real control plane: etcd, the Kubernetes API
+// server and Tekton Pipelines, with the RBAC of config/. See test/README.md for how to
+// run one test and where its logs are.
 package e2e
 
 import (
@@ -7,19 +8,19 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"testing"
 
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// cluster is shared by all tests; each works in namespaces of its own. The
-// tests run one after the other, because there is one configuration and one
-// leader in a cluster.
+// cluster is shared by all tests. Each test works in namespaces of its own. The tests
+// run one after another, because a cluster has one configuration and one leader.
 var cluster *harness.Cluster
 
-// beforeCluster starts what the cluster finds in its environment. Files with a
-// build tag set it.
+// beforeCluster starts servers that the processes of the cluster find by environment
+// variables. Files with a build tag set it, see kms_test.go.
 var beforeCluster = func(context.Context) (stop func() error, err error) {
 	return func() error { return nil }, nil
 }
@@ -31,12 +32,12 @@ func run(m *testing.M) int {
 	defer cancel()
 	binaries, err := harness.Build(ctx, os.Stderr)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "building:", err)
+		fmt.Fprintln(os.Stderr, "building the binaries:", err)
 		return 1
 	}
 	stop, err := beforeCluster(ctx)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "starting what the cluster needs:", err)
+		fmt.Fprintln(os.Stderr, "starting the servers that the cluster needs:", err)
 		return 1
 	}
 	defer func() {
@@ -61,7 +62,7 @@ func run(m *testing.M) int {
 	if code == 0 {
 		_ = os.RemoveAll(dir)
 	} else {
-		fmt.Fprintln(os.Stderr, "logs are kept in", dir)
+		fmt.Fprintln(os.Stderr, "logs of the failed tests are in", filepath.Join(dir, "logs"))
 	}
 	return code
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// reference is a way in which a run refers to its resource.
+// reference is how a run refers to its resource.
 type reference string
 
 const (
@@ -29,7 +29,7 @@ const (
 
 var references = []reference{byCluster, byName, byAdmission, byBundle, byGit, inline}
 
-// situation is what is the matter with the resources behind a run.
+// situation is the state of the resources of a run, and of the policies for them.
 type situation string
 
 const (
@@ -39,7 +39,7 @@ const (
 	unknownKey  situation = "signed by an unknown key"
 	noPolicy    situation = "no matching policy"
 	warned      situation = "unsigned under a warn policy"
-	twoPolicies situation = "two enforce policies of which one fails"
+	twoPolicies situation = "two enforce policies, one fails"
 	deleted     situation = "deleted before the attestation"
 	changed     situation = "changed before the attestation"
 	forged      situation = "signature forged on the run"
@@ -47,11 +47,11 @@ const (
 
 var situations = []situation{trusted, unsigned, tampered, unknownKey, noPolicy, warned, twoPolicies, deleted, changed, forged}
 
-// cell is one run of the matrix.
+// cell is one run in the matrix of references and situations.
 type cell struct {
 	reference reference
 	situation situation
-	pipeline  bool // a PipelineRun
+	pipeline  bool // a PipelineRun, not a TaskRun
 	namespace string
 	run       metav1.Object
 }
@@ -64,7 +64,7 @@ func (c cell) String() string {
 	return fmt.Sprintf("%s/%s/%s", kind, c.reference, c.situation)
 }
 
-// want is what the attestation must say of each resource of the run.
+// want returns what the attestation must state about each resource of the run.
 func (c cell) want() (result, reason, mode string) {
 	switch {
 	case c.reference == inline:
@@ -86,13 +86,14 @@ func (c cell) want() (result, reason, mode string) {
 	return "PASSED", "", "enforce"
 }
 
-// runs says whether Tekton lets the run go ahead.
+// runs reports whether Tekton starts the run.
 func (c cell) runs() bool {
 	result, _, mode := c.want()
 	return result != "FAILED" || mode == "warn" || c.reference == byName
 }
 
-// wantTekton is Tekton's own verdict, and whether ours can be compared with it.
+// wantTekton returns the status of Tekton's condition, and what the attestation must
+// state about the agreement with our verdict.
 func (c cell) wantTekton() (status, agreement string) {
 	if c.reference == inline || c.reference == byName {
 		return "Absent", "NOT_COMPARABLE"
@@ -107,8 +108,7 @@ func (c cell) wantTekton() (status, agreement string) {
 	}
 }
 
-// lasts says whether something happens to the resources while the run is under
-// way.
+// lasts reports whether the test changes the resources while the run is in progress.
 func (c cell) lasts() bool { return c.situation == deleted || c.situation == changed }
 
 func (c cell) rank() int {
@@ -118,21 +118,22 @@ func (c cell) rank() int {
 	return 1
 }
 
-// matrix has what all cells share.
+// matrix is an env with the keys and servers that all cells share. It embeds env for
+// its helpers and adds none with the same name.
 type matrix struct {
 	*env
-	signer, stranger harness.Signer
-	registry         *harness.Registry
-	git              *harness.Git
+	signer, otherSigner harness.Signer
+	registry            *harness.Registry
+	git                 *harness.Git
 }
 
 func newMatrix(e *env) *matrix {
-	e.Helper()
+	e.t.Helper()
 	m := &matrix{env: e}
 	var err error
 	m.signer, err = harness.NewSigner()
 	e.check(err)
-	m.stranger, err = harness.NewSigner()
+	m.otherSigner, err = harness.NewSigner()
 	e.check(err)
 	m.registry, err = harness.StartRegistry(context.Background())
 	e.check(err)
@@ -143,29 +144,29 @@ func newMatrix(e *env) *matrix {
 	return m
 }
 
-// policies are what a namespace of the situation trusts.
-func (m *matrix) policies(namespace string, s situation) {
-	m.Helper()
+// createPolicies creates the policies of a situation in a namespace.
+func (m *matrix) createPolicies(namespace string, s situation) {
+	m.t.Helper()
 	switch s {
 	case noPolicy:
-		m.policy(namespace, "elsewhere", "https://elsewhere/.*", v1alpha1.ModeEnforce, m.signer)
+		m.createPolicy(namespace, "elsewhere", "https://elsewhere/.*", v1alpha1.ModeEnforce, m.signer)
 	case warned:
-		m.policy(namespace, "warn", ".*", v1alpha1.ModeWarn, m.signer)
+		m.createPolicy(namespace, "warn", ".*", v1alpha1.ModeWarn, m.signer)
 	case twoPolicies:
-		m.policy(namespace, "first", ".*", v1alpha1.ModeEnforce, m.signer)
-		m.policy(namespace, "second", ".*", v1alpha1.ModeEnforce, m.stranger)
+		m.createPolicy(namespace, "first", ".*", v1alpha1.ModeEnforce, m.signer)
+		m.createPolicy(namespace, "second", ".*", v1alpha1.ModeEnforce, m.otherSigner)
 	case trusted, unsigned, tampered, unknownKey, deleted, changed, forged:
-		m.policy(namespace, "trust", ".*", v1alpha1.ModeEnforce, m.signer)
+		m.createPolicy(namespace, "trust", ".*", v1alpha1.ModeEnforce, m.signer)
 	}
 }
 
-func (m *matrix) policy(namespace, name, pattern string, mode v1alpha1.ModeType, signer harness.Signer) {
-	m.Helper()
+func (m *matrix) createPolicy(namespace, name, pattern string, mode v1alpha1.ModeType, signer harness.Signer) {
+	m.t.Helper()
 	public, err := signer.PublicKey()
 	m.check(err)
 	pem, err := cryptoutils.MarshalPublicKeyToPEM(public)
 	m.check(err)
-	_, err = cluster.Tekton.TektonV1alpha1().VerificationPolicies(namespace).Create(m.Context(), &v1alpha1.VerificationPolicy{
+	_, err = cluster.Tekton.TektonV1alpha1().VerificationPolicies(namespace).Create(m.t.Context(), &v1alpha1.VerificationPolicy{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec: v1alpha1.VerificationPolicySpec{
 			Resources:   []v1alpha1.ResourcePattern{{Pattern: pattern}},
@@ -176,78 +177,78 @@ func (m *matrix) policy(namespace, name, pattern string, mode v1alpha1.ModeType,
 	m.check(err)
 }
 
-// prepare brings a resource into the situation.
-func (m *matrix) prepare(obj resource.Object, s situation, tamper func()) {
-	m.Helper()
+// prepareObject signs a resource, or not, as the situation requires.
+func (m *matrix) prepareObject(obj resource.Object, s situation, tamper func()) {
+	m.t.Helper()
 	switch s {
 	case unsigned, warned, forged:
-		obj.SetDefaults(m.Context())
+		obj.SetDefaults(m.t.Context())
 	case unknownKey:
-		m.check(m.stranger.Sign(m.Context(), obj))
+		m.check(m.otherSigner.Sign(m.t.Context(), obj))
 	case tampered:
-		m.check(m.signer.Sign(m.Context(), obj))
+		m.check(m.signer.Sign(m.t.Context(), obj))
 		tamper()
 	case trusted, noPolicy, twoPolicies, deleted, changed:
-		m.check(m.signer.Sign(m.Context(), obj))
+		m.check(m.signer.Sign(m.t.Context(), obj))
 	}
 }
 
-// publish puts a resource where the cell's reference finds it.
+// publish stores a resource where the reference of the cell finds it.
 func (m *matrix) publish(c cell, obj resource.Object) v1.ResolverRef {
-	m.Helper()
+	m.t.Helper()
 	kind := resource.Task
 	if _, ok := obj.(*v1.Pipeline); ok {
 		kind = resource.Pipeline
 	}
 	switch c.reference {
 	case byBundle:
-		ref, err := m.registry.PushBundle(m.Context(), obj)
+		ref, err := m.registry.PushBundle(m.t.Context(), obj)
 		m.check(err)
 		return harness.BundleRef(ref, kind, obj.GetName())
 	case byGit:
 		manifest, err := harness.Manifest(obj)
 		m.check(err)
 		path := fmt.Sprintf("%s/%s/%s.yaml", c.namespace, kind, obj.GetName())
-		revision, err := m.git.Commit(m.Context(), path, manifest)
+		revision, err := m.git.Commit(m.t.Context(), path, manifest)
 		m.check(err)
 		return m.git.Ref(revision, path)
 	case byCluster, byName, byAdmission, inline:
 	}
-	m.store(obj)
+	m.createObject(obj)
 	if c.reference == byCluster {
 		return harness.ClusterRef(kind, obj.GetNamespace(), obj.GetName())
 	}
 	return v1.ResolverRef{}
 }
 
-func (m *matrix) store(obj resource.Object) {
-	m.Helper()
+func (m *matrix) createObject(obj resource.Object) {
+	m.t.Helper()
 	var err error
 	switch obj := obj.(type) {
 	case *v1.Task:
-		_, err = cluster.Tekton.TektonV1().Tasks(obj.Namespace).Create(m.Context(), obj, metav1.CreateOptions{})
+		_, err = cluster.Tekton.TektonV1().Tasks(obj.Namespace).Create(m.t.Context(), obj, metav1.CreateOptions{})
 	case *v1.Pipeline:
-		_, err = cluster.Tekton.TektonV1().Pipelines(obj.Namespace).Create(m.Context(), obj, metav1.CreateOptions{})
+		_, err = cluster.Tekton.TektonV1().Pipelines(obj.Namespace).Create(m.t.Context(), obj, metav1.CreateOptions{})
 	}
 	m.check(err)
 }
 
-// begin creates the cell's resources and its run.
-func (m *matrix) begin(c *cell, name string) {
-	m.Helper()
+// startRun creates the resources and the run of a cell.
+func (m *matrix) startRun(c *cell, name string) {
+	m.t.Helper()
 	annotations := harness.BuildsImage()
 	if c.lasts() {
 		annotations["kubelet.localcluster/duration"] = "20s"
 	}
 	if c.situation == forged {
-		other := task(c.namespace, "other")
-		m.check(m.signer.Sign(m.Context(), other))
+		other := newTask(c.namespace, "other")
+		m.check(m.signer.Sign(m.t.Context(), other))
 		annotations[trustedresources.SignatureAnnotation] = signature(other)
 	}
 	meta := metav1.ObjectMeta{Namespace: c.namespace, Name: name, Annotations: annotations}
 
-	built := task(c.namespace, name, building)
-	m.prepare(built, c.situation, func() { built.Spec.Steps[0].Script = "echo evil" })
+	built := newTask(c.namespace, name, buildsImage)
+	m.prepareObject(built, c.situation, func() { built.Spec.Steps[0].Script = "echo evil" })
 	taskRef := &v1.TaskRef{}
 	if c.reference != inline {
 		taskRef.ResolverRef = m.publish(*c, built)
@@ -261,15 +262,15 @@ func (m *matrix) begin(c *cell, name string) {
 		if c.reference == inline {
 			run.Spec.TaskRef, run.Spec.TaskSpec = nil, &built.Spec
 		}
-		c.run, err = cluster.Tekton.TektonV1().TaskRuns(c.namespace).Create(m.Context(), run, metav1.CreateOptions{})
+		c.run, err = cluster.Tekton.TektonV1().TaskRuns(c.namespace).Create(m.t.Context(), run, metav1.CreateOptions{})
 		m.check(err)
 		return
 	}
-	pipeline := pipelineOf(c.namespace, name, v1.PipelineTask{Name: "build", TaskRef: taskRef})
+	pipeline := newPipeline(c.namespace, name, v1.PipelineTask{Name: "build", TaskRef: taskRef})
 	if c.reference == inline {
 		pipeline.Spec.Tasks[0] = v1.PipelineTask{Name: "build", TaskSpec: &v1.EmbeddedTask{TaskSpec: built.Spec}}
 	}
-	m.prepare(pipeline, c.situation, func() { pipeline.Spec.Description = "evil" })
+	m.prepareObject(pipeline, c.situation, func() { pipeline.Spec.Description = "evil" })
 	run := &v1.PipelineRun{ObjectMeta: meta, Spec: v1.PipelineRunSpec{PipelineRef: &v1.PipelineRef{}}}
 	if c.reference == inline {
 		run.Spec.PipelineRef, run.Spec.PipelineSpec = nil, &pipeline.Spec
@@ -279,17 +280,17 @@ func (m *matrix) begin(c *cell, name string) {
 			run.Spec.PipelineRef.Name = name
 		}
 	}
-	c.run, err = cluster.Tekton.TektonV1().PipelineRuns(c.namespace).Create(m.Context(), run, metav1.CreateOptions{})
+	c.run, err = cluster.Tekton.TektonV1().PipelineRuns(c.namespace).Create(m.t.Context(), run, metav1.CreateOptions{})
 	m.check(err)
 }
 
-// building makes a Task one that builds an image.
-func building(t *v1.Task) {
+// buildsImage gives a Task the results of a Task that builds an image.
+func buildsImage(t *v1.Task) {
 	t.Spec.Results = []v1.TaskResult{{Name: "IMAGE_URL"}, {Name: "IMAGE_DIGEST"}}
 }
 
-// pipelineOf is a Pipeline whose results are those of its task "build".
-func pipelineOf(namespace, name string, tasks ...v1.PipelineTask) *v1.Pipeline {
+// newPipeline returns a Pipeline whose results are the results of its task "build".
+func newPipeline(namespace, name string, tasks ...v1.PipelineTask) *v1.Pipeline {
 	p := &v1.Pipeline{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
 	p.Spec.Tasks = tasks
 	for _, result := range []string{"IMAGE_URL", "IMAGE_DIGEST"} {
@@ -300,9 +301,10 @@ func pipelineOf(namespace, name string, tasks ...v1.PipelineTask) *v1.Pipeline {
 	return p
 }
 
-// interfere deletes or changes the resources once the run needs them no more.
-func (m *matrix) interfere(c cell) {
-	m.Helper()
+// changeResources deletes or changes the resources as soon as the run does not need
+// them any more.
+func (m *matrix) changeResources(c cell) {
+	m.t.Helper()
 	if c.reference == inline || c.reference == byBundle || c.reference == byGit {
 		return
 	}
@@ -311,36 +313,36 @@ func (m *matrix) interfere(c cell) {
 	if c.pipeline {
 		taskRun += "-build"
 	}
-	m.underway(c.namespace, taskRun)
+	m.waitUnderway(c.namespace, taskRun)
 	patch, options := []byte(`{"spec":{"description":"another"}}`), metav1.PatchOptions{}
 	var err error
 	if c.situation == deleted {
-		err = tekton.Tasks(c.namespace).Delete(m.Context(), name, metav1.DeleteOptions{})
+		err = tekton.Tasks(c.namespace).Delete(m.t.Context(), name, metav1.DeleteOptions{})
 	} else {
-		_, err = tekton.Tasks(c.namespace).Patch(m.Context(), name, types.MergePatchType, patch, options)
+		_, err = tekton.Tasks(c.namespace).Patch(m.t.Context(), name, types.MergePatchType, patch, options)
 	}
 	m.check(err)
 	if c.pipeline {
 		if c.situation == deleted {
-			err = tekton.Pipelines(c.namespace).Delete(m.Context(), name, metav1.DeleteOptions{})
+			err = tekton.Pipelines(c.namespace).Delete(m.t.Context(), name, metav1.DeleteOptions{})
 		} else {
-			_, err = tekton.Pipelines(c.namespace).Patch(m.Context(), name, types.MergePatchType, patch, options)
+			_, err = tekton.Pipelines(c.namespace).Patch(m.t.Context(), name, types.MergePatchType, patch, options)
 		}
 		m.check(err)
 	}
-	if m.done(c) {
-		m.Fatalf("%v ended too early for the test", c)
+	if m.runDone(c) {
+		m.t.Fatalf("run %v ended before its resources were changed: increase its duration", c)
 	}
 }
 
-func (m *matrix) done(c cell) bool {
-	m.Helper()
+func (m *matrix) runDone(c cell) bool {
+	m.t.Helper()
 	if c.pipeline {
-		run, err := cluster.Tekton.TektonV1().PipelineRuns(c.namespace).Get(m.Context(), c.run.GetName(), metav1.GetOptions{})
+		run, err := cluster.Tekton.TektonV1().PipelineRuns(c.namespace).Get(m.t.Context(), c.run.GetName(), metav1.GetOptions{})
 		m.check(err)
 		return run.IsDone()
 	}
-	run, err := cluster.Tekton.TektonV1().TaskRuns(c.namespace).Get(m.Context(), c.run.GetName(), metav1.GetOptions{})
+	run, err := cluster.Tekton.TektonV1().TaskRuns(c.namespace).Get(m.t.Context(), c.run.GetName(), metav1.GetOptions{})
 	m.check(err)
 	return run.IsDone()
 }

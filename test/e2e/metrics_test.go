@@ -9,28 +9,28 @@ import (
 	"testing"
 )
 
-func TestMetricsCountWhatHappens(t *testing.T) {
-	e := start(t)
+func TestMetrics_CountSignaturesAndConfigErrors(t *testing.T) {
+	e := startController(t)
 	ns := e.namespace()
-	e.create(task(ns, "counted"))
-	e.signed(ns, "counted")
-	e.patch(ns, "counted", `{"spec":{"description":"changed"}}`)
-	e.signed(ns, "counted")
+	e.createTask(newTask(ns, "counted"))
+	e.waitSigned(ns, "counted")
+	e.patchTask(ns, "counted", `{"spec":{"description":"changed"}}`)
+	e.waitSigned(ns, "counted")
 	e.configure(with(signAll, map[string]string{"artifacts.task.signer": "pgp"}))
 	for _, want := range []string{
 		`trustedresources_signatures_total{kind="Task",reason="Unsigned"} 1`,
 		`trustedresources_signatures_total{kind="Task",reason="ContentChanged"} 1`,
 		`trustedresources_config_errors_total 1`,
 	} {
-		e.counted(want)
+		e.waitMetric(want)
 	}
 }
 
-// counted waits until the controller's metrics have a line.
-func (e *env) counted(want string) {
-	e.Helper()
+// waitMetric waits until the controller's metrics contain a line.
+func (e *env) waitMetric(want string) {
+	e.t.Helper()
 	e.eventually(soon, func() error {
-		metrics, err := fetch(e.Context(), e.controller.MetricsURL)
+		metrics, err := httpGet(e.t.Context(), e.controller.MetricsURL)
 		if err != nil {
 			return err
 		}
@@ -39,13 +39,13 @@ func (e *env) counted(want string) {
 				return nil
 			}
 		}
-		return fmt.Errorf("no line %s in %s", want, grep(metrics, "trustedresources"))
+		return fmt.Errorf("the metrics have no line %s:\n%s", want, linesWith(metrics, "trustedresources"))
 	})
 }
 
-// sum adds up what the metrics say of a counter, in lines with this label.
-func (e *env) sum(counter, label string) (total int, err error) {
-	metrics, err := fetch(e.Context(), e.controller.MetricsURL)
+// sumMetric adds up the values of a counter in all lines that contain the label.
+func (e *env) sumMetric(counter, label string) (total int, err error) {
+	metrics, err := httpGet(e.t.Context(), e.controller.MetricsURL)
 	if err != nil {
 		return 0, err
 	}
@@ -62,7 +62,7 @@ func (e *env) sum(counter, label string) (total int, err error) {
 	return total, nil
 }
 
-// withoutScope removes the labels by which OpenTelemetry names the library.
+// withoutScope removes the labels that name the OpenTelemetry instrumentation scope.
 func withoutScope(line string) string {
 	line = strings.TrimSpace(line)
 	name, rest, found := strings.Cut(line, "{")
@@ -82,7 +82,7 @@ func withoutScope(line string) string {
 	return name + "{" + strings.Join(kept, ",") + "}" + value
 }
 
-func grep(text, with string) string {
+func linesWith(text, with string) string {
 	var found strings.Builder
 	for line := range strings.Lines(text) {
 		if strings.Contains(line, with) {
@@ -92,7 +92,7 @@ func grep(text, with string) string {
 	return found.String()
 }
 
-func fetch(ctx context.Context, url string) (string, error) {
+func httpGet(ctx context.Context, url string) (string, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return "", err

@@ -16,32 +16,32 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// storedAndAttested keeps resources in a registry and has attestations say what
-// of them was verified.
-func storedAndAttested(t *testing.T, storage string) (*matrix, *harness.Registry) {
+// startStoringWithStatus starts a controller that stores resources in a registry and
+// adds the verification status to attestations.
+func startStoringWithStatus(t *testing.T, storage string) (*matrix, *harness.Registry) {
 	t.Helper()
-	e := prepare(t)
-	registry := e.registry()
+	e := newEnv(t)
+	registry := e.startRegistry()
 	settings := maps.Clone(withProvenance)
 	maps.Copy(settings, storingSettings(registry.Host(), storage))
 	e.configure(settings)
-	e.controller = e.replica("controller")
+	e.controller = e.addReplica("controller")
 	return &matrix{env: e}, registry
 }
 
-const runEnds = time.Minute
+var runEnds = harness.TimeLimit(time.Minute)
 
-// The attestation of a run that used a stored bundle names its digest, and the
-// key that signed the resource in it.
-func TestStatusOfAStoredBundle(t *testing.T) {
-	m, registry := storedAndAttested(t, "tekton,oci")
-	ns, away := m.namespace(), m.namespaceWith(nil)
+// A run uses a bundle that the controller has stored. The attestation names the digest
+// of the bundle and the key that signed the resource.
+func TestAttestation_NamesStoredBundle(t *testing.T) {
+	m, registry := startStoringWithStatus(t, "tekton,oci")
+	ns, away := m.namespace(), m.namespaceLabelled(nil)
 	m.check(cluster.TrustFrom(t.Context(), away, regexp.QuoteMeta(registry.Host())+"/tekton/.*", m.public))
-	created := m.create(task(ns, "build", building))
-	found := m.stored(newStore(registry.Host()), created)
+	created := m.createTask(newTask(ns, "build", buildsImage))
+	found := m.waitStored(newReader(registry.Host()), created)
 
-	m.run(away, "run", &v1.TaskRef{ResolverRef: harness.BundleRef(found.Reference, resource.Task, "build")})
-	verifications, summary := m.status(m.attestation(away, "run", false, runEnds))
+	m.createTaskRun(away, "run", &v1.TaskRef{ResolverRef: harness.BundleRef(found.Reference, resource.Task, "build")})
+	verifications, summary := m.verificationStatus(m.waitAttestation(away, "run", false, runEnds))
 	if summary.Result != "PASSED" || summary.Agreement != "AGREES" || len(verifications) != 1 {
 		t.Fatalf("got %+v, %+v", summary, verifications)
 	}
@@ -51,29 +51,29 @@ func TestStatusOfAStoredBundle(t *testing.T) {
 	}
 }
 
-// When the Task is gone, its signature is still in the registry. As long as that
-// does not answer, nothing is claimed.
-func TestStatusByASignatureInTheRegistry(t *testing.T) {
-	m, registry := storedAndAttested(t, "oci")
+// The Task is deleted, but its signature is still in the registry. While the registry
+// does not respond, the attestation states no verification result.
+func TestAttestation_UsesSignatureInRegistry(t *testing.T) {
+	m, registry := startStoringWithStatus(t, "oci")
 	ns := m.namespace()
 	m.check(cluster.Trust(t.Context(), ns, m.public))
 	_, err := cluster.Tekton.TektonV1alpha1().VerificationPolicies(ns).Patch(t.Context(), "trust", types.MergePatchType,
-		[]byte(`{"spec":{"mode":"`+v1alpha1.ModeWarn+`"}}`), metav1.PatchOptions{}) // the object itself is not signed
+		[]byte(`{"spec":{"mode":"`+v1alpha1.ModeWarn+`"}}`), metav1.PatchOptions{}) // warn, because the object in the cluster is not signed
 	m.check(err)
-	created := m.create(task(ns, "build", building))
-	m.stored(newStore(registry.Host()), created)
+	created := m.createTask(newTask(ns, "build", buildsImage))
+	m.waitStored(newReader(registry.Host()), created)
 
 	byCluster := &v1.TaskRef{ResolverRef: harness.ClusterRef(resource.Task, ns, "build")}
-	m.run(ns, "run", byCluster, lastingFor("5s"))
-	m.underway(ns, "run")
-	m.run(ns, "later", byCluster, lastingFor("15s"))
-	m.underway(ns, "later")
+	m.createTaskRun(ns, "run", byCluster, lastingFor(5*time.Second))
+	m.waitUnderway(ns, "run")
+	m.createTaskRun(ns, "later", byCluster, lastingFor(15*time.Second))
+	m.waitUnderway(ns, "later")
 	m.check(cluster.DeleteResource(t.Context(), resource.Task, ns, "build"))
 
-	verifications, _ := m.status(m.attestation(ns, "run", false, runEnds))
-	if got := found(verifications); got != "Task build PASSED" || verifications[0].KeyID != m.keyID() {
-		t.Errorf("got %s with key %s, want that of %s", got, verifications[0].KeyID, m.keyID())
+	verifications, _ := m.verificationStatus(m.waitAttestation(ns, "run", false, runEnds))
+	if got := describe(verifications); got != "Task build PASSED" || verifications[0].KeyID != m.keyID() {
+		t.Errorf("got %s with key %s, want Task build PASSED with key %s", got, verifications[0].KeyID, m.keyID())
 	}
 	m.check(registry.Stop())
-	m.finds(m.attestation(ns, "later", false, runEnds), "Task build SKIPPED SignatureUnavailable")
+	m.expectVerifications(m.waitAttestation(ns, "later", false, runEnds), "Task build SKIPPED SignatureUnavailable")
 }

@@ -34,28 +34,29 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// registries are those that a user may have, by what sets them apart.
+// registries starts each kind of registry that users have.
 var registries = map[string]func(e *env) (host string){
-	"with the referrers API": func(e *env) string { return e.registry().Host() },
-	"without it": func(e *env) string {
-		e.Helper()
-		registry, err := harness.StartRegistryWithoutReferrers(e.Context())
+	"with the referrers API": func(e *env) string { return e.startRegistry().Host() },
+	"without the referrers API": func(e *env) string {
+		e.t.Helper()
+		registry, err := harness.StartRegistryWithoutReferrers(e.t.Context())
 		e.check(err)
 		e.cleanup(registry.Stop)
 		return registry.Host()
 	},
-	"CNCF Distribution": func(e *env) string { return e.distribution(harness.DistributionOptions{}).Host() },
+	"CNCF Distribution": func(e *env) string { return e.startDistribution(harness.DistributionOptions{}).Host() },
 }
 
-func (e *env) distribution(options harness.DistributionOptions) *harness.Distribution {
-	e.Helper()
-	distribution, err := harness.StartDistribution(e.Context(), os.Stderr, options)
+func (e *env) startDistribution(options harness.DistributionOptions) *harness.Distribution {
+	e.t.Helper()
+	distribution, err := harness.StartDistribution(e.t.Context(), os.Stderr, options)
 	e.check(err)
 	e.cleanup(distribution.Stop)
 	return distribution
 }
 
-// storingSettings keep all kinds in a registry, where they say "oci".
+// storingSettings returns settings that sign all kinds. A storage of "oci" stores them
+// in the registry at host.
 func storingSettings(host, storage string) map[string]string {
 	settings := maps.Clone(signAll)
 	for _, kind := range resource.Kinds {
@@ -65,117 +66,120 @@ func storingSettings(host, storage string) map[string]string {
 	return settings
 }
 
-// newStore is a reader that is not the controller.
-func newStore(host string) *oci.Store {
+// newReader returns a client that reads what the controller has stored.
+func newReader(host string) *oci.Store {
 	return &oci.Store{Registry: registry.NewClient(registry.Options{}), Prefix: host + "/tekton"}
 }
 
-// storeIn has the controller keep all kinds in a registry, and gives a reader.
-func (e *env) storeIn(host, storage string) *oci.Store {
-	e.Helper()
+// configureStore makes the controller store all kinds in a registry, and returns a
+// reader.
+func (e *env) configureStore(host, storage string) *oci.Store {
+	e.t.Helper()
 	e.configure(storingSettings(host, storage))
-	return newStore(host)
+	return newReader(host)
 }
 
-// trusting are the keys as an auditor has them.
-func (e *env) trusting(public ...crypto.PublicKey) *keys.Ring {
-	e.Helper()
+// keyRing returns a key ring that trusts public keys, like the one of an auditor.
+func (e *env) keyRing(public ...crypto.PublicKey) *keys.Ring {
+	e.t.Helper()
 	ring, err := keys.Trusting(public...)
 	e.check(err)
 	return ring
 }
 
-// stored waits until a state of an object is in the registry.
-func (e *env) stored(store *oci.Store, obj resource.Object) *oci.Image {
-	e.Helper()
-	checksum, err := resource.Checksum(e.Context(), obj)
+// waitStored waits until the registry has the present content of an object.
+func (e *env) waitStored(store *oci.Store, obj resource.Object) *oci.Image {
+	e.t.Helper()
+	checksum, err := resource.Checksum(e.t.Context(), obj)
 	e.check(err)
 	var found *oci.Image
 	e.eventually(soon, func() error {
-		found, err = store.Find(e.Context(), oci.IDOf(obj), checksum, e.trusting(e.public))
+		found, err = store.Find(e.t.Context(), oci.IDOf(obj), checksum, e.keyRing(e.public))
 		return err
 	})
 	return found
 }
 
-// What is stored, stock tools find and accept, in any registry; and nothing that
-// was changed.
-func TestStoredBundles(t *testing.T) {
+// In each kind of registry, Tekton and cosign accept the stored bundle, and reject it
+// after a layer was replaced.
+func TestStoring_BundlesPassStockTools(t *testing.T) {
 	for name, start := range registries {
 		t.Run(name, func(t *testing.T) {
-			e := prepare(t)
+			e := newEnv(t)
 			host := start(e)
-			store := e.storeIn(host, "tekton,oci")
-			e.controller = e.replica("controller")
-			ns, away := e.namespace(), e.namespaceWith(nil)
+			store := e.configureStore(host, "tekton,oci")
+			e.controller = e.addReplica("controller")
+			ns, away := e.namespace(), e.namespaceLabelled(nil)
 			e.check(cluster.TrustFrom(t.Context(), away, regexp.QuoteMeta(host+"/tekton/"+ns), e.public))
 
-			created := e.create(task(ns, "build"))
-			e.signed(ns, "build")
-			found := e.stored(store, created)
-			e.event(created, "ResourceStored", found.Reference)
-			e.cosignAccepts(found.Reference)
+			created := e.createTask(newTask(ns, "build"))
+			e.waitSigned(ns, "build")
+			found := e.waitStored(store, created)
+			e.waitEvent(created, "ResourceStored", found.Reference)
+			e.expectCosignAccepts(found.Reference)
 
 			tag := host + "/tekton/" + ns + ":" + hex.EncodeToString(found.Resources[0].Checksum)
-			e.runsFrom(away, tag)
-			e.runsFrom(away, host+"/tekton/"+ns+":task.build")
+			e.expectRunsFrom(away, tag)
+			e.expectRunsFrom(away, host+"/tekton/"+ns+":task.build")
 
-			e.refusesImage(e.replaceLayer(tag))
-			e.wasRefused(e.runBundle(away, tag))
+			e.expectImageRejected(e.replaceLayer(tag))
+			e.expectRefused(e.runBundle(away, tag))
 			checksum := found.Resources[0].Checksum
-			if _, err := store.Find(t.Context(), oci.IDOf(created), checksum, e.trusting(e.public)); !errors.Is(err, oci.ErrNotTrusted) {
-				t.Errorf("a tag that was moved is read as %v", err)
+			if _, err := store.Find(t.Context(), oci.IDOf(created), checksum, e.keyRing(e.public)); !errors.Is(err, oci.ErrNotTrusted) {
+				t.Errorf("reading a replaced bundle: got error %v, want %v", err, oci.ErrNotTrusted)
 			}
 		})
 	}
 }
 
 func (e *env) runBundle(namespace, reference string) *v1.TaskRun {
-	e.Helper()
+	e.t.Helper()
 	return e.runTaskRef(namespace, v1.TaskRef{ResolverRef: harness.BundleRef(reference, resource.Task, "build")})
 }
 
-// runsFrom runs the Task "build" of a bundle where a policy has Tekton verify it.
-func (e *env) runsFrom(namespace, reference string) {
-	e.Helper()
+// expectRunsFrom runs the Task "build" of a bundle in a namespace with a policy, and
+// requires that Tekton verifies the Task and runs it.
+func (e *env) expectRunsFrom(namespace, reference string) {
+	e.t.Helper()
 	run := e.runBundle(namespace, reference)
 	if c := run.Status.GetCondition(apis.ConditionSucceeded); !c.IsTrue() {
-		e.Errorf("the run of %s failed: %s: %s", reference, c.Reason, c.Message)
+		e.t.Errorf("the run of %s failed: %s: %s", reference, c.Reason, c.Message)
 	}
 	if c := run.Status.GetCondition(trustedresources.ConditionTrustedResourcesVerified); !c.IsTrue() {
-		e.Errorf("Tekton's verdict on %s is %+v", reference, c)
+		e.t.Errorf("run of %s: TrustedResourcesVerified is %+v, want True", reference, c)
 	}
 }
 
-// cosignAccepts has each release of cosign verify an image with our key, and
-// refuse it with another.
-func (e *env) cosignAccepts(references ...string) {
-	e.Helper()
+// expectCosignAccepts requires that each release of cosign accepts images with our key
+// and rejects them with another key.
+func (e *env) expectCosignAccepts(references ...string) {
+	e.t.Helper()
 	images := make([]name.Digest, 0, len(references))
 	for _, reference := range references {
-		images = append(images, e.image(reference))
+		images = append(images, e.parseDigest(reference))
 	}
 	other, err := harness.NewSigner()
 	e.check(err)
 	public, err := other.PublicKey()
 	e.check(err)
 	for _, cosign := range harness.Cosigns {
-		if _, err := cosign.VerifyImages(e.Context(), e.public, images); err != nil {
-			e.Error(err)
+		if _, err := cosign.VerifyImages(e.t.Context(), e.public, images); err != nil {
+			e.t.Error(err)
 		}
-		if _, err := cosign.VerifyImages(e.Context(), public, images[:1]); err == nil {
-			e.Errorf("cosign %s accepts %s with another key", cosign.Version, images[0])
+		if _, err := cosign.VerifyImages(e.t.Context(), public, images[:1]); err == nil {
+			e.t.Errorf("cosign %s accepts %s with another key", cosign.Version, images[0])
 		}
 	}
 }
 
-// replaceLayer is what an attacker with write access to the registry does: the
-// same tag, the same annotations, another script. It returns the new bundle.
+// replaceLayer does what an attacker with write access to the registry can do: it
+// pushes a bundle with another script under the same tag, with the same annotations.
+// It returns the digest reference of the new bundle.
 func (e *env) replaceLayer(tag string) (reference string) {
-	e.Helper()
+	e.t.Helper()
 	ref, err := name.ParseReference(tag)
 	e.check(err)
-	original, err := remote.Image(ref, remote.WithContext(e.Context()))
+	original, err := remote.Image(ref, remote.WithContext(e.t.Context()))
 	e.check(err)
 	manifest, err := original.Manifest()
 	e.check(err)
@@ -188,104 +192,107 @@ func (e *env) replaceLayer(tag string) (reference string) {
 	e.check(err)
 	changed := bytes.Replace(archive.Bytes(), []byte("echo hello"), []byte("echo hellp"), 1)
 	if bytes.Equal(changed, archive.Bytes()) {
-		e.Fatal("nothing to change in the layer")
+		e.t.Fatal("the layer does not contain the script to change")
 	}
 	image, err := mutate.Append(mutate.MediaType(empty.Image, types.OCIManifestSchema1), mutate.Addendum{
 		Layer: static.NewLayer(changed, types.OCIUncompressedLayer), Annotations: manifest.Layers[0].Annotations,
 	})
 	e.check(err)
-	e.check(remote.Write(ref, image, remote.WithContext(e.Context())))
+	e.check(remote.Write(ref, image, remote.WithContext(e.t.Context())))
 	digest, err := image.Digest()
 	e.check(err)
 	return ref.Context().Digest(digest.String()).String()
 }
 
-// With the registry alone, the object in the cluster stays as it was applied.
-func TestStoredInTheRegistryAlone(t *testing.T) {
-	e := prepare(t)
-	store := e.storeIn(e.registry().Host(), "oci")
-	e.controller = e.replica("controller")
+// With the storage "oci" alone, the controller does not change the object in the
+// cluster.
+func TestStoring_LeavesObjectUnchangedWithRegistryOnly(t *testing.T) {
+	e := newEnv(t)
+	store := e.configureStore(e.startRegistry().Host(), "oci")
+	e.controller = e.addReplica("controller")
 	ns := e.namespace()
-	created := e.create(task(ns, "build"))
-	found := e.stored(store, created)
-	e.cosignAccepts(found.Reference)
-	if now := e.get(ns, "build"); now.ResourceVersion != created.ResourceVersion {
-		t.Errorf("the object was written to: %v", now.ManagedFields)
+	created := e.createTask(newTask(ns, "build"))
+	found := e.waitStored(store, created)
+	e.expectCosignAccepts(found.Reference)
+	if now := e.getTask(ns, "build"); now.ResourceVersion != created.ResourceVersion {
+		t.Errorf("the object has changed: managed fields are %v", now.ManagedFields)
 	}
 	if err := harness.Verify(t.Context(), found.Resources[0].Object, e.public); err != nil {
-		t.Errorf("Tekton refuses what is stored: %v", err)
+		t.Errorf("Tekton's verifier rejects the stored Task: %v", err)
 	}
 
-	e.patch(ns, "build", `{"spec":{"description":"another"}}`)
-	changed := e.get(ns, "build")
-	e.stored(store, changed)
-	e.stored(store, created) // history stays
-	newest, err := store.Find(t.Context(), oci.IDOf(created), nil, e.trusting(e.public))
+	e.patchTask(ns, "build", `{"spec":{"description":"another"}}`)
+	changed := e.getTask(ns, "build")
+	e.waitStored(store, changed)
+	e.waitStored(store, created) // the older state is still stored
+	newest, err := store.Find(t.Context(), oci.IDOf(created), nil, e.keyRing(e.public))
 	e.check(err)
 	if got := newest.Resources[0].Object.(*v1.Task).Spec.Description; got != "another" {
-		t.Errorf("the newest state has description %q", got)
+		t.Errorf("the newest stored Task has description %q, want another", got)
 	}
 }
 
-// A registry that is away keeps nothing from being signed, is told about, and
-// gets what it missed.
-func TestRegistryAway(t *testing.T) {
-	e := prepare(t)
-	registry := e.registry()
-	store := e.storeIn(registry.Host(), "tekton,oci")
+// While the registry is down, the controller signs resources and reports that storing
+// failed. When the registry is back, the controller stores them.
+func TestStoring_RetriesWhileRegistryIsDown(t *testing.T) {
+	e := newEnv(t)
+	registry := e.startRegistry()
+	store := e.configureStore(registry.Host(), "tekton,oci")
 	e.check(registry.Stop())
-	e.controller = e.replica("controller")
+	e.controller = e.addReplica("controller")
 	ns := e.namespace()
-	created := e.create(task(ns, "build"))
-	e.signed(ns, "build")
-	e.event(created, "NotStored", "tried again", registry.Host())
+	created := e.createTask(newTask(ns, "build"))
+	e.waitSigned(ns, "build")
+	e.waitEvent(created, "NotStored", "tried again", registry.Host())
 
 	e.check(registry.Start(t.Context()))
-	e.stored(store, created)
-	e.event(created, "ResourceStored")
+	e.waitStored(store, created)
+	e.waitEvent(created, "ResourceStored")
 }
 
-// The credentials are image pull secrets of the controller's service account,
-// the certificate authority is one of its environment. It heals when they do.
-func TestRegistryWithPasswordAndCA(t *testing.T) {
-	e := prepare(t)
-	distribution := e.distribution(harness.DistributionOptions{TLS: true, Users: map[string]string{"chains": "secret"}})
-	e.storeIn(distribution.Host(), "tekton,oci")
-	e.controller = e.replicaIn([]string{"SSL_CERT_FILE=" + distribution.CA()}, "controller")
+// The credentials come from image pull secrets of the controller's service account. The
+// certificate authority comes from the environment variable SSL_CERT_FILE. The
+// controller uses new credentials without a restart.
+func TestStoring_UsesPullSecretsAndCA(t *testing.T) {
+	e := newEnv(t)
+	distribution := e.startDistribution(harness.DistributionOptions{TLS: true, Users: map[string]string{"chains": "secret"}})
+	e.configureStore(distribution.Host(), "tekton,oci")
+	e.controller = e.addReplicaWithEnv([]string{"SSL_CERT_FILE=" + distribution.CA()}, "controller")
 	ns := e.namespace()
-	created := e.create(task(ns, "build"))
-	e.signed(ns, "build")
-	e.event(created, "NotStored", distribution.Host())
+	created := e.createTask(newTask(ns, "build"))
+	e.waitSigned(ns, "build")
+	e.waitEvent(created, "NotStored", distribution.Host())
 
-	e.pullSecret(distribution.Host(), "chains", "wrong")
-	e.patch(ns, "build", `{"spec":{"description":"another"}}`)
-	e.event(e.get(ns, "build"), "NotStored", "401")
-	e.pullSecret(distribution.Host(), "chains", "secret")
-	e.event(created, "ResourceStored", distribution.Host()+"/tekton/"+ns+"@sha256:")
+	e.applyPullSecret(distribution.Host(), "chains", "wrong")
+	e.patchTask(ns, "build", `{"spec":{"description":"another"}}`)
+	e.waitEvent(e.getTask(ns, "build"), "NotStored", "401")
+	e.applyPullSecret(distribution.Host(), "chains", "secret")
+	e.waitEvent(created, "ResourceStored", distribution.Host()+"/tekton/"+ns+"@sha256:")
 
 	log, err := e.controller.Log()
 	e.check(err)
 	if strings.Contains(log, "secret\"") || strings.Contains(log, base64.StdEncoding.EncodeToString([]byte("chains:secret"))) {
-		t.Error("the log has the password in it")
+		t.Error("the log of the controller contains the password")
 	}
 }
 
-// pullSecret gives the controller's service account credentials for a registry.
-func (e *env) pullSecret(host, user, password string) {
-	e.Helper()
+// applyPullSecret creates an image pull secret for a registry and adds it to the
+// controller's service account.
+func (e *env) applyPullSecret(host, user, password string) {
+	e.t.Helper()
 	const name = "registry"
 	config := fmt.Sprintf(`{"auths":{%q:{"username":%q,"password":%q}}}`, host, user, password)
 	secrets, accounts := cluster.Kube.CoreV1().Secrets(harness.SystemNamespace), cluster.Kube.CoreV1().ServiceAccounts(harness.SystemNamespace)
-	_, err := secrets.Apply(e.Context(), corev1apply.Secret(name, harness.SystemNamespace).
+	_, err := secrets.Apply(e.t.Context(), corev1apply.Secret(name, harness.SystemNamespace).
 		WithType(corev1.SecretTypeDockerConfigJson).WithStringData(map[string]string{corev1.DockerConfigJsonKey: config}), applying)
 	e.check(err)
-	_, err = accounts.Apply(e.Context(), corev1apply.ServiceAccount(harness.ServiceAccount, harness.SystemNamespace).
+	_, err = accounts.Apply(e.t.Context(), corev1apply.ServiceAccount(harness.ServiceAccount, harness.SystemNamespace).
 		WithImagePullSecrets(corev1apply.LocalObjectReference().WithName(name)), applying)
 	e.check(err)
 	e.cleanup(func() error {
 		err := secrets.Delete(cleanupContext(), name, metav1.DeleteOptions{})
 		if apierrors.IsNotFound(err) {
-			return nil // this runs for each password
+			return nil // an earlier cleanup has deleted it: there is one for each password
 		}
 		return err
 	})
@@ -293,14 +300,14 @@ func (e *env) pullSecret(host, user, password string) {
 
 var applying = metav1.ApplyOptions{FieldManager: "test", Force: true}
 
-// All that Tekton has as examples comes back as it was, when the cluster has
-// forgotten it.
-func TestRoundTripOfTektonsExamples(t *testing.T) {
-	e := prepare(t)
-	store := e.storeIn(e.registry().Host(), "tekton,oci")
-	e.controller = e.replica("controller")
-	auditor := e.trusting(e.public)
-	forgotten := map[applied]resource.Object{}
+// The test stores all of Tekton's examples and deletes them from the cluster. What it
+// then reads from the registry equals the deleted resources.
+func TestStoring_RoundTripsTektonsExamples(t *testing.T) {
+	e := newEnv(t)
+	store := e.configureStore(e.startRegistry().Host(), "tekton,oci")
+	e.controller = e.addReplica("controller")
+	auditor := e.keyRing(e.public)
+	deleted := map[applied]resource.Object{}
 	for _, a := range e.applyExamples() {
 		var obj resource.Object
 		e.eventually(soon, func() (err error) {
@@ -309,12 +316,12 @@ func TestRoundTripOfTektonsExamples(t *testing.T) {
 			}
 			return err
 		})
-		e.stored(store, obj)
+		e.waitStored(store, obj)
 		e.check(cluster.DeleteResource(t.Context(), a.kind, a.namespace, a.name))
-		forgotten[a] = obj
+		deleted[a] = obj
 	}
 	var references []string
-	for a, was := range forgotten {
+	for a, was := range deleted {
 		checksum, err := resource.Checksum(t.Context(), was)
 		e.check(err)
 		found, err := store.Find(t.Context(), oci.ID{Kind: a.kind, Namespace: a.namespace, Name: a.name}, checksum, auditor)
@@ -324,16 +331,16 @@ func TestRoundTripOfTektonsExamples(t *testing.T) {
 		}
 		references = append(references, found.Reference)
 		if err := harness.Verify(t.Context(), found.Resources[0].Object, e.public); err != nil {
-			t.Errorf("%v: Tekton refuses what came back: %v", a, err)
+			t.Errorf("%v: Tekton's verifier rejects the stored resource: %v", a, err)
 		}
 		want, err := harness.Manifest(was)
 		e.check(err)
 		got, err := harness.Manifest(found.Resources[0].Object)
 		e.check(err)
 		if !bytes.Equal(got, want) {
-			t.Errorf("%v: stored was\n%s\ncame back\n%s", a, want, got)
+			t.Errorf("%v: read from the registry\n%s\nwant\n%s", a, got, want)
 		}
 	}
-	t.Logf("%d resources came back", len(references))
-	e.cosignAccepts(references...)
+	t.Logf("read %d resources from the registry", len(references))
+	e.expectCosignAccepts(references...)
 }

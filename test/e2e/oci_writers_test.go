@@ -23,36 +23,36 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// newKey is a key that signs, and its public half.
+// newKey returns a new signing key and its public key.
 func (e *env) newKey() (*keys.Key, crypto.PublicKey) {
-	e.Helper()
+	e.t.Helper()
 	secret, public, err := fixtures.X509Secret()
 	e.check(err)
-	dir := e.TempDir()
+	dir := e.t.TempDir()
 	e.check(secret.Write(dir))
-	return e.keyIn(dir), public
+	return e.loadKey(dir), public
 }
 
-// keyIn is the key in a signing secret.
-func (e *env) keyIn(dir string) *keys.Key {
-	e.Helper()
-	key, err := keys.Load(e.Context(), dir, keys.Settings{SignerTypes: []string{signing.TypeX509}}).Active(signing.TypeX509)
+// loadKey returns the signing key in a signing secret.
+func (e *env) loadKey(dir string) *keys.Key {
+	e.t.Helper()
+	key, err := keys.Load(e.t.Context(), dir, keys.Settings{SignerTypes: []string{signing.TypeX509}}).Active(signing.TypeX509)
 	e.check(err)
 	return key
 }
 
-// Two replicas with four writers each sign one bundle, in a registry where that
-// means to read, change and write one index. All signatures are there at the
-// end, for us and for cosign.
-func TestManyWritersOfOneSubject(t *testing.T) {
+// Two replicas with four writers each sign the same bundle. Without the referrers API,
+// each writer reads, changes and writes the same index. At the end our reader and
+// cosign find all signatures.
+func TestSign_KeepsSignaturesOfConcurrentWriters(t *testing.T) {
 	const replicas, writers = 2, 4
 	for name, start := range registries {
 		t.Run(name, func(t *testing.T) {
-			e := prepare(t)
+			e := newEnv(t)
 			host := start(e)
 			owner, public := e.newKey()
-			store := newStore(host)
-			stored, err := store.Put(t.Context(), task("prod", "build"), nil, owner)
+			store := newReader(host)
+			stored, err := store.Put(t.Context(), newTask("prod", "build"), nil, owner)
 			e.check(err)
 
 			trusted := append(make([]crypto.PublicKey, 0, 1+replicas*writers), public)
@@ -71,22 +71,23 @@ func TestManyWritersOfOneSubject(t *testing.T) {
 				}
 			}
 			e.check(group.Wait())
-			found, err := oci.Inspect(t.Context(), newStore(host).Registry, stored.Reference, e.trusting(trusted...))
+			found, err := oci.Inspect(t.Context(), newReader(host).Registry, stored.Reference, e.keyRing(trusted...))
 			e.check(err)
 			if len(found.Signers) != 1+replicas*writers {
-				t.Errorf("%d of %d signatures are left: %v", len(found.Signers), 1+replicas*writers, found.Unverified)
+				t.Errorf("found %d of %d signatures, not verified: %v", len(found.Signers), 1+replicas*writers, found.Unverified)
 			}
 			for _, public := range trusted {
 				e.public = public
-				e.cosignAccepts(stored.Reference)
+				e.expectCosignAccepts(stored.Reference)
 			}
 		})
 	}
 }
 
-// A lease is not had by two at a time, and is given back by whoever gives up.
-func TestLeases(t *testing.T) {
-	e := &env{T: t}
+// A second replica gets the lease only after the first one has released it, and then at
+// once.
+func TestLeases_ExcludeOtherReplicas(t *testing.T) {
+	e := &env{t: t}
 	replica := func() *leases.Leases { return leases.New(cluster.Kube.CoordinationV1(), harness.SystemNamespace) }
 	held, release := make(chan struct{}), make(chan struct{})
 	group, ctx := errgroup.WithContext(t.Context())
@@ -94,73 +95,74 @@ func TestLeases(t *testing.T) {
 		return replica().Do(ctx, "test", func(context.Context) error { close(held); <-release; return nil })
 	})
 	<-held
-	impatient, cancel := context.WithTimeout(t.Context(), time.Second)
+	short, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	err := replica().Do(impatient, "test", func(context.Context) error { t.Error("two hold it"); return nil })
+	err := replica().Do(short, "test", func(context.Context) error { t.Error("two replicas hold the lease"); return nil })
 	if err == nil {
-		t.Error("somebody came by without the lease")
+		t.Error("a replica continued without the lease")
 	}
 	close(release)
 	e.check(group.Wait())
 	began := time.Now()
 	e.check(replica().Do(t.Context(), "test", func(context.Context) error { return nil }))
 	if waited := time.Since(began); waited > 5*time.Second {
-		t.Errorf("the lease was not given back: it took %v to get it", waited)
+		t.Errorf("getting the released lease took %v, want at most 5s", waited)
 	}
 }
 
-// A thousand resources that are stored already are looked for once each by a
-// controller that has just started, and nothing is uploaded.
-func TestStoringAgainUploadsNothing(t *testing.T) {
+// A controller restarts after it has stored a thousand resources. It makes one request
+// for each resource and uploads nothing.
+func TestStoring_UploadsNothingAfterRestart(t *testing.T) {
 	const count = 1000
-	e := prepare(t)
-	proxy, err := harness.StartProxy(t.Context(), e.registry().Host())
+	e := newEnv(t)
+	proxy, err := harness.StartProxy(t.Context(), e.startRegistry().Host())
 	e.check(err)
 	e.cleanup(proxy.Stop)
-	e.storeIn(proxy.Host(), "tekton,oci")
-	e.controller = e.replica("controller")
+	e.configureStore(proxy.Host(), "tekton,oci")
+	e.controller = e.addReplica("controller")
 	ns := e.namespace()
 	e.createMany(ns, count)
-	e.allStored(count, `uploaded="true"`)
+	e.waitStoredCount(count, `uploaded="true"`)
 	first := proxy.Count()
 	t.Logf("stored %d resources with %d requests: %v", count, first.Total(), first)
 
 	e.check(e.controller.Stop(t.Context()))
 	e.check(e.controller.Start(t.Context()))
-	e.allStored(count, `uploaded="false"`)
+	e.waitStoredCount(count, `uploaded="false"`)
 	second := proxy.Count().Since(first)
 	if uploads := second.By(http.MethodPut) + second.By(http.MethodPost) + second.By(http.MethodPatch); uploads != 0 {
 		t.Errorf("%d uploads, want none: %v", uploads, second)
 	}
-	const contact = 2 // does it speak HTTPS, does it speak HTTP
+	const contact = 2 // one request by HTTPS and one by HTTP find out the scheme
 	if second.Total() > count+contact {
 		t.Errorf("%d requests for %d resources: %v", second.Total(), count, second)
 	}
 }
 
-// allStored waits until the controller has counted so many.
-func (e *env) allStored(count int, label string) {
-	e.Helper()
-	e.eventually(2*time.Minute, func() error {
-		stored, err := e.sum("trustedresources_stored_total", label)
+// waitStoredCount waits until the controller's metrics count so many stored resources.
+func (e *env) waitStoredCount(count int, label string) {
+	e.t.Helper()
+	e.eventually(harness.TimeLimit(2*time.Minute), func() error {
+		stored, err := e.sumMetric("trustedresources_stored_total", label)
 		if err == nil && stored != count {
-			err = fmt.Errorf("%d of %d are stored, %s", stored, count, label)
+			err = fmt.Errorf("%d of %d resources are stored with %s", stored, count, label)
 		}
 		return err
 	})
 }
 
-// Somebody else's bundle of 20 resources is signed and verified as it is.
-func TestSigningABundleOfOthers(t *testing.T) {
-	e := prepare(t)
-	registry := e.registry()
+// Signing works for a bundle that another tool has pushed. The bundle itself does not
+// change.
+func TestSign_SignsForeignBundleUnchanged(t *testing.T) {
+	e := newEnv(t)
+	registry := e.startRegistry()
 	signer, err := harness.NewSigner()
 	e.check(err)
 	public, err := signer.PublicKey()
 	e.check(err)
 	objects := make([]resource.Object, 0, bundle.MaximumBundleObjects)
 	for i := range bundle.MaximumBundleObjects {
-		obj := task("theirs", fmt.Sprintf("task-%d", i))
+		obj := newTask("theirs", fmt.Sprintf("task-%d", i))
 		if i > 0 {
 			e.check(signer.Sign(t.Context(), obj))
 		}
@@ -169,20 +171,20 @@ func TestSigningABundleOfOthers(t *testing.T) {
 	reference, err := registry.PushBundle(t.Context(), objects...)
 	e.check(err)
 	key, ours := e.newKey()
-	client := newStore(registry.Host()).Registry
+	client := newReader(registry.Host()).Registry
 	signed, err := oci.Sign(t.Context(), client, reference, key, imagesignature.Options{})
 	e.check(err)
 	e.public = ours
-	e.cosignAccepts(signed)
+	e.expectCosignAccepts(signed)
 
-	found, err := oci.Inspect(t.Context(), client, reference, e.trusting(ours, public))
+	found, err := oci.Inspect(t.Context(), client, reference, e.keyRing(ours, public))
 	e.check(err)
 	if !slices.Equal(found.Signers, []string{key.ID}) || len(found.Resources) != len(objects) {
-		t.Errorf("found %v and %d resources", found.Signers, len(found.Resources))
+		t.Errorf("found signers %v and %d resources, want our key and all resources", found.Signers, len(found.Resources))
 	}
 	for i, r := range found.Resources {
 		if (r.Signer != "") != (i > 0) {
-			t.Errorf("%s is said to be signed by %q", r.Object.GetName(), r.Signer)
+			t.Errorf("%s has the signer %q, want one for all but the first", r.Object.GetName(), r.Signer)
 		}
 	}
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// withProvenance has Chains sign runs with the verification status in their
-// attestations, and no resource signed.
+// withProvenance is a configuration that adds the verification status to the
+// attestations of runs and signs no resources.
 var withProvenance = map[string]string{
 	"artifacts.taskrun.format":            "slsa/v2alpha4",
 	"artifacts.pipelinerun.format":        "slsa/v2alpha4",
@@ -25,13 +25,13 @@ var withProvenance = map[string]string{
 	"trustedresources.provenance.enabled": "true",
 }
 
-// attestation waits for what Chains signs for a run, verifies its signature and
-// reads it strictly.
-func (e *env) attestation(namespace, name string, pipeline bool, within time.Duration) *harness.Provenance {
-	e.Helper()
+// waitAttestation waits for the attestation of a run, verifies its signature and parses
+// it strictly.
+func (e *env) waitAttestation(namespace, name string, pipeline bool, within time.Duration) *harness.Provenance {
+	e.t.Helper()
 	var parsed *harness.Provenance
 	e.eventually(within, func() error {
-		run, kind, err := e.theRun(namespace, name, pipeline)
+		run, kind, err := e.getRun(namespace, name, pipeline)
 		if err != nil {
 			return err
 		}
@@ -48,27 +48,28 @@ func (e *env) attestation(namespace, name string, pipeline bool, within time.Dur
 	return parsed
 }
 
-func (e *env) theRun(namespace, name string, pipeline bool) (metav1.Object, harness.RunKind, error) {
+func (e *env) getRun(namespace, name string, pipeline bool) (metav1.Object, harness.RunKind, error) {
 	if pipeline {
-		run, err := cluster.Tekton.TektonV1().PipelineRuns(namespace).Get(e.Context(), name, metav1.GetOptions{})
+		run, err := cluster.Tekton.TektonV1().PipelineRuns(namespace).Get(e.t.Context(), name, metav1.GetOptions{})
 		return run, harness.PipelineRun, err
 	}
-	run, err := cluster.Tekton.TektonV1().TaskRuns(namespace).Get(e.Context(), name, metav1.GetOptions{})
+	run, err := cluster.Tekton.TektonV1().TaskRuns(namespace).Get(e.t.Context(), name, metav1.GetOptions{})
 	return run, harness.TaskRun, err
 }
 
-// Each run's attestation says of each resource behind it what is so.
-func TestVerificationStatusInAttestations(t *testing.T) {
-	e := start(t)
+// For each way to refer to a resource and each situation, the attestation states the
+// right result for each resource of the run.
+func TestAttestation_StatesVerificationOfEachResource(t *testing.T) {
+	e := startController(t)
 	e.configure(withProvenance)
 	e.installAdmission()
 	m := newMatrix(e)
 	cells := make([]*cell, 0, 2*len(references)*len(situations))
 	for _, s := range situations {
-		plain := e.namespaceWith(nil)
+		plain := e.namespaceLabelled(nil)
 		admitted := e.namespace()
-		m.policies(plain, s)
-		m.policies(admitted, s)
+		m.createPolicies(plain, s)
+		m.createPolicies(admitted, s)
 		for _, r := range references {
 			for _, pipeline := range []bool{false, true} {
 				c := &cell{reference: r, situation: s, pipeline: pipeline, namespace: plain}
@@ -79,43 +80,43 @@ func TestVerificationStatusInAttestations(t *testing.T) {
 			}
 		}
 	}
-	slices.SortStableFunc(cells, func(a, b *cell) int { // before the machine has much to do
+	slices.SortStableFunc(cells, func(a, b *cell) int { // runs with a time limit come first, while the machine is idle
 		return cmp.Compare(a.rank(), b.rank())
 	})
 	for i, c := range cells {
-		m.begin(c, fmt.Sprintf("run-%d", i))
+		m.startRun(c, fmt.Sprintf("run-%d", i))
 		if c.lasts() {
-			m.interfere(*c)
+			m.changeResources(*c)
 		}
 	}
-	deadline := time.Now().Add(2 * time.Minute) // for all of them together
+	deadline := time.Now().Add(harness.TimeLimit(2 * time.Minute)) // for all attestations together
 	for _, c := range cells {
 		t.Run(c.String(), func(t *testing.T) {
-			m := &matrix{env: e.in(t), signer: m.signer}
-			m.says(*c, e.attestation(c.namespace, c.run.GetName(), c.pipeline, max(time.Until(deadline), time.Second)))
+			m := &matrix{env: e.sub(t), signer: m.signer}
+			m.expectAttestation(*c, e.waitAttestation(c.namespace, c.run.GetName(), c.pipeline, max(time.Until(deadline), time.Second)))
 		})
 	}
 }
 
-// says checks an attestation against what the cell wants.
-func (m *matrix) says(c cell, p *harness.Provenance) {
-	m.Helper()
-	verifications, summary := m.status(p)
+// expectAttestation compares an attestation with the expectations of the cell.
+func (m *matrix) expectAttestation(c cell, p *harness.Provenance) {
+	m.t.Helper()
+	verifications, summary := m.verificationStatus(p)
 	result, reason, mode := c.want()
 	if summary.Result != result {
-		m.Errorf("the summary says %s, want %s", summary.Result, result)
+		m.t.Errorf("the summary has result %s, want %s", summary.Result, result)
 	}
 	if status, agreement := c.wantTekton(); summary.Tekton.Status != status || summary.Agreement != agreement {
-		m.Errorf("Tekton's condition: got %s %s, want %s %s", summary.Tekton.Status, summary.Agreement, status, agreement)
+		m.t.Errorf("Tekton's condition and agreement: got %s %s, want %s %s", summary.Tekton.Status, summary.Agreement, status, agreement)
 	}
 	all := slices.Concat(verifications, summary.Others)
 	kinds := make([]string, 0, len(all))
 	for _, v := range all {
 		kinds = append(kinds, v.Kind)
 		if v.Result != result || v.Reason != reason || v.Mode != mode {
-			m.Errorf("%s %s: got %s %q %q, want %s %q %q", v.Kind, v.Name, v.Result, v.Reason, v.Mode, result, reason, mode)
+			m.t.Errorf("%s %s: got %s %q %q, want %s %q %q", v.Kind, v.Name, v.Result, v.Reason, v.Mode, result, reason, mode)
 		}
-		m.names(c, v)
+		m.expectEntry(c, v)
 	}
 	want := "Task"
 	switch {
@@ -125,49 +126,48 @@ func (m *matrix) says(c cell, p *harness.Provenance) {
 		want = "Pipeline Task"
 	}
 	if got := strings.Join(kinds, " "); got != want {
-		m.Errorf("the attestation is about %q, want %q", got, want)
+		m.t.Errorf("the attestation covers resources of the kinds %q, want %q", got, want)
 	}
-	if m.Failed() {
-		m.Logf("summary: %+v", summary)
-		m.Logf("verifications: %+v", verifications)
+	if m.t.Failed() {
+		m.t.Logf("summary: %+v", summary)
+		m.t.Logf("verifications: %+v", verifications)
 	}
 }
 
-// names checks what the entry of one resource says of keys, policies and
-// digests.
-func (m *matrix) names(c cell, v harness.Verification) {
-	m.Helper()
+// expectEntry checks the key, the policies and the digest in the entry of one resource.
+func (m *matrix) expectEntry(c cell, v harness.Verification) {
+	m.t.Helper()
 	public, err := m.signer.PublicKey()
 	m.check(err)
 	id, err := keys.KeyID(public)
 	m.check(err)
 	if v.Result == "PASSED" && (v.KeyID != id || v.Policy != "trust") {
-		m.Errorf("%s: passed with key %q of policy %q, want %q of trust", v.Kind, v.KeyID, v.Policy, id)
+		m.t.Errorf("%s: passed with key %q of policy %q, want %q of trust", v.Kind, v.KeyID, v.Policy, id)
 	}
 	if c.situation == twoPolicies && c.reference != inline {
 		if len(v.Policies) != 2 || v.Policies[0].Result != "PASSED" || v.Policies[1].Result != "FAILED" || v.Policy != "second" {
-			m.Errorf("%s: got policies %+v, want that the first passed and the second failed", v.Kind, v.Policies)
+			m.t.Errorf("%s: got policies %+v, want that the first passed and the second failed", v.Kind, v.Policies)
 		}
 	}
 	known := c.reference != inline && v.Reason != "ContentUnavailable"
 	if known && len(v.Dependency.GetDigest()) == 0 {
-		m.Errorf("%s: the dependency has no digest: %v", v.Kind, v.Dependency)
+		m.t.Errorf("%s: the dependency has no digest: %v", v.Kind, v.Dependency)
 	}
 	if !known && len(v.Dependency.GetDigest()) != 0 {
-		m.Errorf("%s: a digest is claimed: %v", v.Kind, v.Dependency)
+		m.t.Errorf("%s: the dependency has a digest although the content is unknown: %v", v.Kind, v.Dependency)
 	}
 }
 
-// status is what an attestation says, which must be there and be as the schema
-// wants it.
-func (e *env) status(p *harness.Provenance) ([]harness.Verification, *harness.Summary) {
-	e.Helper()
+// verificationStatus returns the verification status in an attestation. It fails the
+// test if there is none, or if the status does not match the schema.
+func (e *env) verificationStatus(p *harness.Provenance) ([]harness.Verification, *harness.Summary) {
+	e.t.Helper()
 	verifications, err := p.Verifications()
 	e.check(err)
 	summary, err := p.Summary()
 	e.check(err)
 	if summary == nil {
-		e.Fatal("there is no summary")
+		e.t.Fatal("the attestation has no summary of verifications")
 	}
 	e.check(harness.ValidateVerification(p))
 	return verifications, summary

@@ -12,22 +12,22 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// A signature goes with the resource when it leaves the cluster: Tekton accepts
-// it from a bundle, as long as nobody changes a byte.
-func TestSignatureHoldsInABundle(t *testing.T) {
-	e := start(t)
-	registry := e.registry()
+// A signature stays valid outside of the cluster: Tekton accepts the signed Task from a
+// bundle, and refuses it after a byte has changed.
+func TestSignature_HoldsInBundle(t *testing.T) {
+	e := startController(t)
+	registry := e.startRegistry()
 	ref := func(task *v1.Task) v1.ResolverRef {
 		bundle, err := registry.PushBundle(t.Context(), task)
 		e.check(err)
 		return harness.BundleRef(bundle, resource.Task, task.Name)
 	}
-	e.holdsOutside(registry.Bundles(), registry.Bundles(), ref)
+	e.expectSignatureHolds(registry.Bundles(), registry.Bundles(), ref)
 }
 
-// The same from a git repository.
-func TestSignatureHoldsInGit(t *testing.T) {
-	e := start(t)
+// A signature stays valid in a git repository, too.
+func TestSignature_HoldsInGit(t *testing.T) {
+	e := startController(t)
 	git, err := harness.StartGit(t.Context())
 	e.check(err)
 	e.cleanup(git.Close)
@@ -38,43 +38,43 @@ func TestSignatureHoldsInGit(t *testing.T) {
 		e.check(err)
 		return git.Ref(revision, "tasks/build.yaml")
 	}
-	e.holdsOutside(git.URL(), "git+"+git.URL(), ref)
+	e.expectSignatureHolds(git.URL(), "git+"+git.URL(), ref)
 }
 
-// registry is one that goes with the test.
-func (e *env) registry() *harness.Registry {
-	e.Helper()
-	registry, err := harness.StartRegistry(e.Context())
+// startRegistry starts a registry that is stopped when the test ends.
+func (e *env) startRegistry() *harness.Registry {
+	e.t.Helper()
+	registry, err := harness.StartRegistry(e.t.Context())
 	e.check(err)
 	e.cleanup(registry.Stop)
 	return registry
 }
 
-// holdsOutside has a Task signed in one namespace and runs it in another, from
-// where publish puts it and a policy for exactly that source applies.
-func (e *env) holdsOutside(source, uri string, publish func(*v1.Task) v1.ResolverRef) {
-	home, away := e.namespace(), e.namespaceWith(nil)
-	e.check(cluster.TrustFrom(e.Context(), away, regexp.QuoteMeta(source), e.public))
-	e.create(task(home, "build"))
-	signed := e.signed(home, "build")
+// expectSignatureHolds gets a Task signed in one namespace and publishes it. In another
+// namespace, with a policy for that source, Tekton runs the published Task.
+func (e *env) expectSignatureHolds(source, uri string, publish func(*v1.Task) v1.ResolverRef) {
+	home, away := e.namespace(), e.namespaceLabelled(nil)
+	e.check(cluster.TrustFrom(e.t.Context(), away, regexp.QuoteMeta(source), e.public))
+	e.createTask(newTask(home, "build"))
+	signed := e.waitSigned(home, "build")
 
-	e.Run("as signed", func(t *testing.T) {
-		e := e.in(t)
+	e.t.Run("signed Task runs", func(t *testing.T) {
+		e := e.sub(t)
 		run := e.runTaskRef(away, v1.TaskRef{ResolverRef: publish(signed)})
 		if c := run.Status.GetCondition(apis.ConditionSucceeded); !c.IsTrue() {
 			t.Errorf("the run failed: %s: %s", c.Reason, c.Message)
 		}
 		if c := run.Status.GetCondition(trustedresources.ConditionTrustedResourcesVerified); !c.IsTrue() {
-			t.Errorf("Tekton's verdict is %+v", c)
+			t.Errorf("TrustedResourcesVerified is %+v, want True", c)
 		}
 		if got := run.Status.Provenance.RefSource.URI; got != uri {
-			t.Errorf("Tekton says that it comes from %s, want %s", got, uri)
+			t.Errorf("the run recorded the source %s, want %s", got, uri)
 		}
 	})
-	e.Run("one byte changed", func(t *testing.T) {
-		e := e.in(t)
+	e.t.Run("changed Task is refused", func(t *testing.T) {
+		e := e.sub(t)
 		changed := signed.DeepCopy()
 		changed.Spec.Steps[0].Script = "echo hellp"
-		e.wasRefused(e.runTaskRef(away, v1.TaskRef{ResolverRef: publish(changed)}))
+		e.expectRefused(e.runTaskRef(away, v1.TaskRef{ResolverRef: publish(changed)}))
 	})
 }

@@ -19,18 +19,19 @@ func (taskPatcher) Patch(ctx context.Context, _ resource.Kind, namespace, name s
 	return cluster.Tekton.TektonV1().Tasks(namespace).Patch(ctx, name, types.MergePatchType, mergePatch, metav1.PatchOptions{})
 }
 
-// The API server refuses the signature of a state that is not the newest.
-func TestOlderStateIsNotSignedOverANewerOne(t *testing.T) {
-	e := &env{T: t}
-	ns := e.namespaceWith(nil)
-	older := e.create(task(ns, "moving"))
-	e.patch(ns, "moving", `{"spec":{"description":"newer"}}`)
+// The API server rejects a signature of an older state, because the write carries the
+// resourceVersion that was signed.
+func TestAnnotationStore_RejectsOlderState(t *testing.T) {
+	e := &env{t: t}
+	ns := e.namespaceLabelled(nil)
+	older := e.createTask(newTask(ns, "moving"))
+	e.patchTask(ns, "moving", `{"spec":{"description":"newer"}}`)
 
 	_, err := annotation.Put(t.Context(), taskPatcher{}, e.summarize(older), []byte("signature of the older state"))
 	if !apierrors.IsConflict(err) {
-		t.Errorf("got %v, want a conflict", err)
+		t.Errorf("storing the signature of an older state: got error %v, want a conflict", err)
 	}
-	newer := e.get(ns, "moving")
+	newer := e.getTask(ns, "moving")
 	if signature(newer) != "" {
 		t.Error("the newer state carries the signature of the older one")
 	}
@@ -38,13 +39,13 @@ func TestOlderStateIsNotSignedOverANewerOne(t *testing.T) {
 	stored, err := annotation.Put(t.Context(), taskPatcher{}, e.summarize(newer), []byte("signature"))
 	e.check(err)
 	if signature(stored) != resource.EncodeSignature([]byte("signature")) || stored.(*v1.Task).Spec.Description != "newer" {
-		t.Errorf("stored is %+v", stored)
+		t.Errorf("got %+v, want the newer state with the signature", stored)
 	}
 }
 
 func (e *env) summarize(obj resource.Object) *resource.Summary {
-	e.Helper()
-	summary, err := resource.Summarize(e.Context(), obj)
+	e.t.Helper()
+	summary, err := resource.Summarize(e.t.Context(), obj)
 	e.check(err)
 	return summary
 }

@@ -20,17 +20,17 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// provenance starts a controller whose attestations carry the status.
-func withStatus(t *testing.T) *matrix {
+// startWithStatus starts a controller that adds the verification status to attestations.
+func startWithStatus(t *testing.T) *matrix {
 	t.Helper()
-	e := start(t)
+	e := startController(t)
 	e.configure(withProvenance)
 	return newMatrix(e)
 }
 
-// run creates a TaskRun that builds an image.
-func (m *matrix) run(namespace, name string, ref *v1.TaskRef, modifiers ...func(*v1.TaskRun)) {
-	m.Helper()
+// createTaskRun creates a TaskRun with the results of a build.
+func (m *matrix) createTaskRun(namespace, name string, ref *v1.TaskRef, modifiers ...func(*v1.TaskRun)) {
+	m.t.Helper()
 	run := &v1.TaskRun{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Annotations: harness.BuildsImage()},
 		Spec:       v1.TaskRunSpec{TaskRef: ref},
@@ -38,30 +38,34 @@ func (m *matrix) run(namespace, name string, ref *v1.TaskRef, modifiers ...func(
 	for _, modify := range modifiers {
 		modify(run)
 	}
-	_, err := cluster.Tekton.TektonV1().TaskRuns(namespace).Create(m.Context(), run, metav1.CreateOptions{})
+	_, err := cluster.Tekton.TektonV1().TaskRuns(namespace).Create(m.t.Context(), run, metav1.CreateOptions{})
 	m.check(err)
 }
 
-func lasting(run *v1.TaskRun) { lastingFor("15s")(run) }
+// lasting gives the test time to change resources while the TaskRun is in progress.
+func lasting(run *v1.TaskRun) { lastingFor(15 * time.Second)(run) }
 
-func lastingFor(duration string) func(*v1.TaskRun) {
-	return func(run *v1.TaskRun) { run.Annotations["kubelet.localcluster/duration"] = duration }
+// lastingFor returns a modifier that makes a TaskRun last for a time.
+func lastingFor(duration time.Duration) func(*v1.TaskRun) {
+	return func(run *v1.TaskRun) {
+		run.Annotations["kubelet.localcluster/duration"] = harness.TimeLimit(duration).String()
+	}
 }
 
-// underway waits until a TaskRun has all that it needs of its Task.
-func (m *matrix) underway(namespace, name string) {
-	m.Helper()
+// waitUnderway waits until a TaskRun has a pod. From then on it does not need its Task.
+func (m *matrix) waitUnderway(namespace, name string) {
+	m.t.Helper()
 	m.eventually(soon, func() error {
-		run, err := cluster.Tekton.TektonV1().TaskRuns(namespace).Get(m.Context(), name, metav1.GetOptions{})
+		run, err := cluster.Tekton.TektonV1().TaskRuns(namespace).Get(m.t.Context(), name, metav1.GetOptions{})
 		if err == nil && run.Status.PodName == "" {
-			err = fmt.Errorf("%s has no pod yet", name)
+			err = fmt.Errorf("TaskRun %s has no pod yet", name)
 		}
 		return err
 	})
 }
 
-// found renders what an attestation says, one line for each resource.
-func found(verifications []harness.Verification) string {
+// describe returns one line for each resource in an attestation.
+func describe(verifications []harness.Verification) string {
 	lines := make([]string, 0, len(verifications))
 	for _, v := range verifications {
 		lines = append(lines, strings.TrimSpace(fmt.Sprintf("%s %s %s %s", v.Kind, v.Name, v.Result, v.Reason)))
@@ -70,17 +74,17 @@ func found(verifications []harness.Verification) string {
 	return strings.Join(lines, "\n")
 }
 
-func (m *matrix) finds(p *harness.Provenance, want ...string) {
-	m.Helper()
-	verifications, _ := m.status(p)
+func (m *matrix) expectVerifications(p *harness.Provenance, want ...string) {
+	m.t.Helper()
+	verifications, _ := m.verificationStatus(p)
 	slices.Sort(want)
-	if got := found(verifications); got != strings.Join(want, "\n") {
-		m.Errorf("got\n%s\nwant\n%s", got, strings.Join(want, "\n"))
+	if got := describe(verifications); got != strings.Join(want, "\n") {
+		m.t.Errorf("verifications in the attestation: got\n%s\nwant\n%s", got, strings.Join(want, "\n"))
 	}
 }
 
-func (m *matrix) stepAction(namespace, name string, signed bool) {
-	m.Helper()
+func (m *matrix) createStepAction(namespace, name string, signed bool) {
+	m.t.Helper()
 	action := &v1beta1.StepAction{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
 		Spec: v1beta1.StepActionSpec{
@@ -89,19 +93,20 @@ func (m *matrix) stepAction(namespace, name string, signed bool) {
 		},
 	}
 	if signed {
-		m.check(m.signer.Sign(m.Context(), action))
+		m.check(m.signer.Sign(m.t.Context(), action))
 	}
-	_, err := cluster.Tekton.TektonV1beta1().StepActions(namespace).Create(m.Context(), action, metav1.CreateOptions{})
+	_, err := cluster.Tekton.TektonV1beta1().StepActions(namespace).Create(m.t.Context(), action, metav1.CreateOptions{})
 	m.check(err)
 }
 
-// Tekton never verifies StepActions. The attestation says what they are.
-func TestStatusOfStepActions(t *testing.T) {
-	m := withStatus(t)
-	ns := m.namespaceWith(nil)
-	m.policies(ns, trusted)
-	m.stepAction(ns, "signed", true)
-	m.stepAction(ns, "unsigned", false)
+// Tekton never verifies StepActions. The attestation states whether their signatures
+// are valid.
+func TestAttestation_StatesVerificationOfStepActions(t *testing.T) {
+	m := startWithStatus(t)
+	ns := m.namespaceLabelled(nil)
+	m.createPolicies(ns, trusted)
+	m.createStepAction(ns, "signed", true)
+	m.createStepAction(ns, "unsigned", false)
 	greeting := v1.Params{{Name: "greeting", Value: *v1.NewStructuredValues("$(params.greeting)")}}
 	byRef := func(name string) v1.Step {
 		ref := &v1.Ref{ResolverRef: harness.ClusterRef(resource.StepAction, ns, name)}
@@ -114,66 +119,66 @@ func TestStatusOfStepActions(t *testing.T) {
 		"refs":   {byRef("signed"), byRef("unsigned")},
 		"locals": {local("signed"), local("unsigned")},
 	} {
-		greets := task(ns, name, building, func(t *v1.Task) {
+		greets := newTask(ns, name, buildsImage, func(t *v1.Task) {
 			t.Spec.Steps = steps
 			t.Spec.Params = v1.ParamSpecs{{Name: "greeting", Type: v1.ParamTypeString, Default: v1.NewStructuredValues("hello")}}
 		})
 		m.check(m.signer.Sign(t.Context(), greets))
-		m.create(greets)
+		m.createTask(greets)
 	}
 	greeted := func(run *v1.TaskRun) {
 		run.Spec.Params = v1.Params{{Name: "greeting", Value: *v1.NewStructuredValues("good morning")}}
 	}
 	for _, name := range []string{"refs", "locals"} {
-		m.run(ns, name+"-by-name", &v1.TaskRef{Name: name}, greeted)
-		m.run(ns, name+"-by-resolver", &v1.TaskRef{ResolverRef: harness.ClusterRef(resource.Task, ns, name)}, greeted)
-		m.run(ns, name+"-changed", &v1.TaskRef{ResolverRef: harness.ClusterRef(resource.Task, ns, name)}, greeted, lasting)
-		m.underway(ns, name+"-changed")
+		m.createTaskRun(ns, name+"-by-name", &v1.TaskRef{Name: name}, greeted)
+		m.createTaskRun(ns, name+"-by-resolver", &v1.TaskRef{ResolverRef: harness.ClusterRef(resource.Task, ns, name)}, greeted)
+		m.createTaskRun(ns, name+"-changed", &v1.TaskRef{ResolverRef: harness.ClusterRef(resource.Task, ns, name)}, greeted, lasting)
+		m.waitUnderway(ns, name+"-changed")
 	}
 	for _, name := range []string{"refs", "locals"} {
 		for _, how := range []string{"-by-name", "-by-resolver"} {
-			m.finds(m.attestation(ns, name+how, false, soon),
+			m.expectVerifications(m.waitAttestation(ns, name+how, false, soon),
 				"Task "+name+" PASSED", "StepAction signed PASSED", "StepAction unsigned FAILED Unsigned")
 		}
 	}
 	_, err := cluster.Tekton.TektonV1beta1().StepActions(ns).Patch(t.Context(), "unsigned", types.MergePatchType,
 		[]byte(`{"spec":{"command":["cat"]}}`), metav1.PatchOptions{})
 	m.check(err)
-	m.finds(m.attestation(ns, "refs-changed", false, soon),
+	m.expectVerifications(m.waitAttestation(ns, "refs-changed", false, soon),
 		"Task refs PASSED", "StepAction signed PASSED", "StepAction unsigned FAILED Unsigned")
-	m.finds(m.attestation(ns, "locals-changed", false, soon), // which of the two it was is not known
+	m.expectVerifications(m.waitAttestation(ns, "locals-changed", false, soon), // the run may have used either content
 		"Task locals PASSED", "StepAction signed SKIPPED ContentUnavailable", "StepAction unsigned SKIPPED ContentUnavailable")
 }
 
-// Tekton may record another state of a Task than the one that it started, if the
-// Task is written to at that moment. So a Task by local name that was written to
-// since the run was created is not known, even if it looks the same again.
-func TestStatusOfATaskThatChangedAndChangedBack(t *testing.T) {
-	m := withStatus(t)
-	ns := m.namespaceWith(nil)
-	m.policies(ns, trusted)
-	built := task(ns, "built", building)
+// If a Task changes while Tekton starts a run, Tekton may record another content than it
+// runs. So the content of a Task with a local name counts as unknown if the Task has
+// changed since the run was created, even if it has changed back.
+func TestAttestation_SkipsTaskChangedAndChangedBack(t *testing.T) {
+	m := startWithStatus(t)
+	ns := m.namespaceLabelled(nil)
+	m.createPolicies(ns, trusted)
+	built := newTask(ns, "built", buildsImage)
 	m.check(m.signer.Sign(t.Context(), built))
-	m.create(built)
-	m.run(ns, "run", &v1.TaskRef{Name: "built"}, lasting)
-	m.underway(ns, "run")
-	m.patch(ns, "built", `{"spec":{"description":"another"}}`)
-	m.patch(ns, "built", `{"spec":{"description":null}}`)
-	m.finds(m.attestation(ns, "run", false, soon), "Task built SKIPPED ContentUnavailable")
-	m.run(ns, "later", &v1.TaskRef{Name: "built"})
-	m.finds(m.attestation(ns, "later", false, soon), "Task built PASSED")
+	m.createTask(built)
+	m.createTaskRun(ns, "run", &v1.TaskRef{Name: "built"}, lasting)
+	m.waitUnderway(ns, "run")
+	m.patchTask(ns, "built", `{"spec":{"description":"another"}}`)
+	m.patchTask(ns, "built", `{"spec":{"description":null}}`)
+	m.expectVerifications(m.waitAttestation(ns, "run", false, soon), "Task built SKIPPED ContentUnavailable")
+	m.createTaskRun(ns, "later", &v1.TaskRef{Name: "built"})
+	m.expectVerifications(m.waitAttestation(ns, "later", false, soon), "Task built PASSED")
 }
 
-// Chains makes one dependency of twenty tasks that come from one bundle. Each
-// still has its own entry.
-func TestStatusOfTwentyTasksOfOneBundle(t *testing.T) {
-	m := withStatus(t)
-	ns := m.namespaceWith(nil)
-	m.policies(ns, warned)
+// For twenty Tasks of one bundle Chains writes one dependency. Each Task still has an
+// entry of its own.
+func TestAttestation_ListsTwentyTasksOfOneBundle(t *testing.T) {
+	m := startWithStatus(t)
+	ns := m.namespaceLabelled(nil)
+	m.createPolicies(ns, warned)
 	objects := make([]resource.Object, 0, 20)
 	want := []string{"Pipeline twenty PASSED"}
 	for i := range 20 {
-		built := task(ns, fmt.Sprintf("task-%02d", i), building)
+		built := newTask(ns, fmt.Sprintf("task-%02d", i), buildsImage)
 		if i%2 == 0 {
 			m.check(m.signer.Sign(t.Context(), built))
 			want = append(want, "Task "+built.Name+" PASSED")
@@ -185,7 +190,7 @@ func TestStatusOfTwentyTasksOfOneBundle(t *testing.T) {
 	}
 	bundle, err := m.registry.PushBundle(t.Context(), objects...)
 	m.check(err)
-	pipeline := pipelineOf(ns, "twenty")
+	pipeline := newPipeline(ns, "twenty")
 	for i, object := range objects {
 		name := object.GetName()
 		if i == 0 {
@@ -196,44 +201,44 @@ func TestStatusOfTwentyTasksOfOneBundle(t *testing.T) {
 		})
 	}
 	m.check(m.signer.Sign(t.Context(), pipeline))
-	m.store(pipeline)
+	m.createObject(pipeline)
 	_, err = cluster.Tekton.TektonV1().PipelineRuns(ns).Create(t.Context(), &v1.PipelineRun{
 		ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "run", Annotations: harness.BuildsImage()},
 		Spec:       v1.PipelineRunSpec{PipelineRef: &v1.PipelineRef{Name: "twenty"}},
 	}, metav1.CreateOptions{})
 	m.check(err)
-	p := m.attestation(ns, "run", true, 3*time.Minute)
-	m.finds(p, want...)
-	verifications, summary := m.status(p)
+	p := m.waitAttestation(ns, "run", true, harness.TimeLimit(3*time.Minute))
+	m.expectVerifications(p, want...)
+	verifications, summary := m.verificationStatus(p)
 	if counts := summary.Counts; counts.Passed != 11 || counts.Failed != 10 || counts.Skipped != 0 {
-		t.Errorf("counts: %+v", counts)
+		t.Errorf("got counts %+v, want 11 passed and 10 failed", counts)
 	}
 	dependencies := map[any]bool{}
 	for _, v := range verifications {
 		dependencies[v.Dependency] = true
 	}
 	if len(dependencies) != 2 {
-		t.Errorf("%d dependencies carry entries, want the Pipeline and the bundle", len(dependencies))
+		t.Errorf("%d dependencies have entries, want 2: the Pipeline and the bundle", len(dependencies))
 	}
 }
 
-// What went wrong with the evidence or the policies is in the attestation; the
-// run is none the worse for it.
-func TestStatusWhenPartsFail(t *testing.T) {
-	m := withStatus(t)
+// A failure to read content, a policy or a key is stated in the attestation. It does not
+// make the run fail.
+func TestAttestation_NamesUnavailableParts(t *testing.T) {
+	m := startWithStatus(t)
 
-	t.Run("a registry that went away", func(t *testing.T) {
-		m := &matrix{env: m.in(t), signer: m.signer, registry: m.registry}
-		ns := m.namespaceWith(nil)
-		m.policies(ns, trusted)
-		built := task(ns, "built", building)
+	t.Run("registry is down", func(t *testing.T) {
+		m := &matrix{env: m.sub(t), signer: m.signer, registry: m.registry}
+		ns := m.namespaceLabelled(nil)
+		m.createPolicies(ns, trusted)
+		built := newTask(ns, "built", buildsImage)
 		m.check(m.signer.Sign(t.Context(), built))
 		bundle, err := m.registry.PushBundle(t.Context(), built)
 		m.check(err)
-		m.run(ns, "run", &v1.TaskRef{ResolverRef: harness.BundleRef(bundle, resource.Task, "built")}, lasting)
-		m.underway(ns, "run")
+		m.createTaskRun(ns, "run", &v1.TaskRef{ResolverRef: harness.BundleRef(bundle, resource.Task, "built")}, lasting)
+		m.waitUnderway(ns, "run")
 		m.check(m.registry.Stop())
-		m.finds(m.attestation(ns, "run", false, soon), "Task built PASSED")
+		m.expectVerifications(m.waitAttestation(ns, "run", false, soon), "Task built PASSED")
 		m.check(m.registry.Start(t.Context()))
 	})
 
@@ -242,16 +247,16 @@ func TestStatusWhenPartsFail(t *testing.T) {
 		authority v1alpha1.Authority
 		want      string
 	}{
-		// Tekton's controller would end in a panic on this one; it does not look at it for a local name.
-		{"an authority without a key", v1alpha1.Authority{Name: "none"}, "FAILED PolicyInvalid"},
-		{"a Secret that is not there", v1alpha1.Authority{Name: "secret", Key: &v1alpha1.KeyRef{
+		// Tekton's controller panics on such an authority, but reads no policies for a local name.
+		{"authority has no key", v1alpha1.Authority{Name: "none"}, "FAILED PolicyInvalid"},
+		{"Secret does not exist", v1alpha1.Authority{Name: "secret", Key: &v1alpha1.KeyRef{
 			SecretRef: &corev1.SecretReference{Name: "absent", Namespace: "default"},
 		}}, "FAILED KeyUnavailable"},
-		{"a KMS that is not there", v1alpha1.Authority{Name: "kms", Key: &v1alpha1.KeyRef{KMS: "hashivault://absent"}}, "FAILED KeyUnavailable"},
+		{"KMS does not exist", v1alpha1.Authority{Name: "kms", Key: &v1alpha1.KeyRef{KMS: "hashivault://absent"}}, "FAILED KeyUnavailable"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			m := &matrix{env: m.in(t), signer: m.signer}
-			ns := m.namespaceWith(nil)
+			m := &matrix{env: m.sub(t), signer: m.signer}
+			ns := m.namespaceLabelled(nil)
 			_, err := cluster.Tekton.TektonV1alpha1().VerificationPolicies(ns).Create(t.Context(), &v1alpha1.VerificationPolicy{
 				ObjectMeta: metav1.ObjectMeta{Name: "broken"},
 				Spec: v1alpha1.VerificationPolicySpec{
@@ -259,54 +264,54 @@ func TestStatusWhenPartsFail(t *testing.T) {
 				},
 			}, metav1.CreateOptions{})
 			m.check(err)
-			built := task(ns, "built", building)
+			built := newTask(ns, "built", buildsImage)
 			m.check(m.signer.Sign(t.Context(), built))
-			m.create(built)
-			m.run(ns, "run", &v1.TaskRef{Name: "built"})
-			m.finds(m.attestation(ns, "run", false, soon), "Task built "+tc.want)
+			m.createTask(built)
+			m.createTaskRun(ns, "run", &v1.TaskRef{Name: "built"})
+			m.expectVerifications(m.waitAttestation(ns, "run", false, soon), "Task built "+tc.want)
 			run, err := cluster.Tekton.TektonV1().TaskRuns(ns).Get(t.Context(), "run", metav1.GetOptions{})
 			m.check(err)
 			if c := run.Status.GetCondition(apis.ConditionSucceeded); !c.IsTrue() {
-				t.Errorf("the run is %+v", c)
+				t.Errorf("the run has condition %+v, want success", c)
 			}
 		})
 	}
 }
 
-// A policy may have changed since Tekton looked at it. The attestation says
-// that the two differ, and so do an Event and a counter.
-func TestDisagreementWithTektonIsTold(t *testing.T) {
-	m := withStatus(t)
-	ns := m.namespaceWith(nil)
-	m.policies(ns, trusted)
-	built := task(ns, "built", building)
+// A policy may have changed since Tekton verified the run. The attestation, an Event and
+// a metric then report that our verdict differs from Tekton's.
+func TestAttestation_ReportsDisagreementWithTekton(t *testing.T) {
+	m := startWithStatus(t)
+	ns := m.namespaceLabelled(nil)
+	m.createPolicies(ns, trusted)
+	built := newTask(ns, "built", buildsImage)
 	m.check(m.signer.Sign(t.Context(), built))
-	m.create(built)
-	m.run(ns, "run", &v1.TaskRef{ResolverRef: harness.ClusterRef(resource.Task, ns, "built")}, lasting)
-	m.underway(ns, "run")
+	m.createTask(built)
+	m.createTaskRun(ns, "run", &v1.TaskRef{ResolverRef: harness.ClusterRef(resource.Task, ns, "built")}, lasting)
+	m.waitUnderway(ns, "run")
 	policies := cluster.Tekton.TektonV1alpha1().VerificationPolicies(ns)
 	m.check(policies.Delete(t.Context(), "trust", metav1.DeleteOptions{}))
-	m.policy(ns, "others", ".*", v1alpha1.ModeEnforce, m.stranger)
+	m.createPolicy(ns, "others", ".*", v1alpha1.ModeEnforce, m.otherSigner)
 
-	p := m.attestation(ns, "run", false, soon)
-	m.finds(p, "Task built FAILED SignatureInvalid")
-	if _, summary := m.status(p); summary.Agreement != "DIFFERS" || summary.Tekton.Status != "True" {
-		t.Errorf("the summary is %+v", summary)
+	p := m.waitAttestation(ns, "run", false, soon)
+	m.expectVerifications(p, "Task built FAILED SignatureInvalid")
+	if _, summary := m.verificationStatus(p); summary.Agreement != "DIFFERS" || summary.Tekton.Status != "True" {
+		t.Errorf("the summary is %+v, want DIFFERS and Tekton status True", summary)
 	}
 	run, err := cluster.Tekton.TektonV1().TaskRuns(ns).Get(t.Context(), "run", metav1.GetOptions{})
 	m.check(err)
-	m.event(run, "VerificationDiffers", "Task built", "True")
-	m.counted(`trustedresources_verification_differences_total{kind="TaskRun"} 1`)
+	m.waitEvent(run, "VerificationDiffers", "Task built", "True")
+	m.waitMetric(`trustedresources_verification_differences_total{kind="TaskRun"} 1`)
 }
 
-// The controller reads the Secrets that policies refer to with the permissions
-// that we ship, and names its own key where a policy lacks it.
-func TestStatusNamesKeys(t *testing.T) {
-	m := withStatus(t)
+// With the RBAC of config/ the controller can read the Secrets that policies refer to.
+// If no policy trusts the controller's own key, the attestation names that key.
+func TestAttestation_NamesKeys(t *testing.T) {
+	m := startWithStatus(t)
 	ns := m.namespace()
 	m.configure(with(signAll, withProvenance))
-	m.create(task(ns, "built", building))
-	m.signed(ns, "built")
+	m.createTask(newTask(ns, "built", buildsImage))
+	m.waitSigned(ns, "built")
 	pem, err := cryptoutils.MarshalPublicKeyToPEM(m.public)
 	m.check(err)
 	_, err = cluster.Kube.CoreV1().Secrets(ns).Create(t.Context(), &corev1.Secret{
@@ -323,15 +328,15 @@ func TestStatusNamesKeys(t *testing.T) {
 		},
 	}, metav1.CreateOptions{})
 	m.check(err)
-	m.run(ns, "passed", &v1.TaskRef{Name: "built"})
-	m.finds(m.attestation(ns, "passed", false, soon), "Task built PASSED")
+	m.createTaskRun(ns, "passed", &v1.TaskRef{Name: "built"})
+	m.expectVerifications(m.waitAttestation(ns, "passed", false, soon), "Task built PASSED")
 
 	m.check(cluster.Tekton.TektonV1alpha1().VerificationPolicies(ns).Delete(t.Context(), "by-secret", metav1.DeleteOptions{}))
-	m.policy(ns, "others", ".*", v1alpha1.ModeWarn, m.stranger)
-	m.run(ns, "unknown", &v1.TaskRef{Name: "built"})
-	p := m.attestation(ns, "unknown", false, soon)
-	m.finds(p, "Task built FAILED KeyUnknown")
-	if verifications, _ := m.status(p); !strings.HasPrefix(verifications[0].KeyID, "sha256:") {
-		t.Errorf("the key is not named: %+v", verifications[0])
+	m.createPolicy(ns, "others", ".*", v1alpha1.ModeWarn, m.otherSigner)
+	m.createTaskRun(ns, "unknown", &v1.TaskRef{Name: "built"})
+	p := m.waitAttestation(ns, "unknown", false, soon)
+	m.expectVerifications(p, "Task built FAILED KeyUnknown")
+	if verifications, _ := m.verificationStatus(p); !strings.HasPrefix(verifications[0].KeyID, "sha256:") {
+		t.Errorf("the entry names no key: %+v", verifications[0])
 	}
 }

@@ -14,83 +14,83 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// chainsSigned is the annotation by which Chains marks a run that it signed.
+// chainsSigned is the annotation that Chains sets on a run after signing it.
 const chainsSigned = "chains.tekton.dev/signed"
 
-// Tekton's own controller is the judge: under an enforce policy it runs what we
-// signed and nothing else.
-func TestTektonEnforces(t *testing.T) {
-	e := start(t)
+// Under an enforce policy, Tekton's own controller runs Tasks that this controller has
+// signed, and refuses all others.
+func TestTekton_RunsOnlySignedTasks(t *testing.T) {
+	e := startController(t)
 	ns := e.namespace()
 	e.check(cluster.Trust(t.Context(), ns, e.public))
 
-	t.Run("signed", func(t *testing.T) {
-		e := e.in(t)
-		e.create(task(ns, "signed"))
-		signed := e.signed(ns, "signed")
+	t.Run("signed Task runs", func(t *testing.T) {
+		e := e.sub(t)
+		e.createTask(newTask(ns, "signed"))
+		signed := e.waitSigned(ns, "signed")
 		run := e.runTask(ns, "signed")
 		if c := run.Status.GetCondition(apis.ConditionSucceeded); c.Status != corev1.ConditionTrue {
 			t.Errorf("the run failed: %s: %s", c.Reason, c.Message)
 		}
 		if c := run.Status.GetCondition(trustedresources.ConditionTrustedResourcesVerified); c == nil || c.Status != corev1.ConditionTrue {
-			t.Errorf("Tekton's verdict is %+v", c)
+			t.Errorf("TrustedResourcesVerified is %+v, want True", c)
 		}
 		checksum, err := signed.Checksum()
 		e.check(err)
 		if got := run.Status.Provenance.RefSource.Digest["sha256"]; got != fmt.Sprintf("%x", checksum) {
-			t.Errorf("the run recorded digest %s, signed was %x", got, checksum)
+			t.Errorf("the run recorded digest %s, want the signed checksum %x", got, checksum)
 		}
 	})
 
 	e.check(e.controller.Stop(t.Context()))
 
-	t.Run("tampered with while the controller was stopped", func(t *testing.T) {
-		e := e.in(t)
-		e.patch(ns, "signed", `{"spec":{"steps":[{"name":"hello","image":"alpine","script":"echo evil"}]}}`)
-		e.refused(ns, "signed")
+	t.Run("changed Task is refused", func(t *testing.T) {
+		e := e.sub(t)
+		e.patchTask(ns, "signed", `{"spec":{"steps":[{"name":"hello","image":"alpine","script":"echo evil"}]}}`)
+		e.runExpectingRefusal(ns, "signed")
 	})
-	t.Run("never signed", func(t *testing.T) {
-		e := e.in(t)
-		e.create(task(ns, "unsigned"))
-		e.refused(ns, "unsigned")
+	t.Run("unsigned Task is refused", func(t *testing.T) {
+		e := e.sub(t)
+		e.createTask(newTask(ns, "unsigned"))
+		e.runExpectingRefusal(ns, "unsigned")
 	})
 }
 
 func (e *env) runTask(namespace, name string) *v1.TaskRun {
-	e.Helper()
-	run, err := cluster.RunTask(e.Context(), namespace, name, harness.BuildsImage(), soon)
+	e.t.Helper()
+	run, err := cluster.RunTask(e.t.Context(), namespace, name, harness.BuildsImage(), soon)
 	e.check(err)
 	return run
 }
 
-func (e *env) refused(namespace, name string) {
-	e.Helper()
-	e.wasRefused(e.runTask(namespace, name))
+func (e *env) runExpectingRefusal(namespace, name string) {
+	e.t.Helper()
+	e.expectRefused(e.runTask(namespace, name))
 }
 
-// wasRefused wants a run to have failed for the sake of the signature.
-func (e *env) wasRefused(run *v1.TaskRun) {
-	e.Helper()
+// expectRefused requires that Tekton has refused a run because of the signature.
+func (e *env) expectRefused(run *v1.TaskRun) {
+	e.t.Helper()
 	c := run.Status.GetCondition(apis.ConditionSucceeded)
 	if c.Status != corev1.ConditionFalse || c.Reason != "ResourceVerificationFailed" {
-		e.Errorf("got %s %s: %s; want ResourceVerificationFailed", c.Status, c.Reason, c.Message)
+		e.t.Errorf("got %s %s: %s; want ResourceVerificationFailed", c.Status, c.Reason, c.Message)
 	}
 }
 
-// withoutRegistry has Chains sign runs, but not the images that they built.
+// withoutRegistry makes Chains sign runs but not the images that they built.
 var withoutRegistry = with(signAll, map[string]string{"artifacts.oci.signer": "none"})
 
-// build runs a Task that builds an image and waits until Chains has signed the
+// runBuildTask runs a Task that builds an image, and waits until Chains has signed the
 // run.
-func (e *env) build(namespace string) *v1.TaskRun {
-	e.Helper()
-	e.create(task(namespace, "build", func(t *v1.Task) {
+func (e *env) runBuildTask(namespace string) *v1.TaskRun {
+	e.t.Helper()
+	e.createTask(newTask(namespace, "build", func(t *v1.Task) {
 		t.Spec.Results = []v1.TaskResult{{Name: "IMAGE_URL"}, {Name: "IMAGE_DIGEST"}}
 	}))
 	name := e.runTask(namespace, "build").Name
 	var run *v1.TaskRun
 	e.eventually(soon, func() (err error) {
-		run, err = cluster.Tekton.TektonV1().TaskRuns(namespace).Get(e.Context(), name, metav1.GetOptions{})
+		run, err = cluster.Tekton.TektonV1().TaskRuns(namespace).Get(e.t.Context(), name, metav1.GetOptions{})
 		if err == nil && run.Annotations[chainsSigned] != "true" {
 			err = fmt.Errorf("annotation %s is %q", chainsSigned, run.Annotations[chainsSigned])
 		}
@@ -99,41 +99,41 @@ func (e *env) build(namespace string) *v1.TaskRun {
 	return run
 }
 
-// The controller is Chains' too: runs are signed as stock Chains signs them,
-// with the permissions that we ship, and not when it runs beside one.
-func TestRunsAreSignedByChains(t *testing.T) {
+// The controller includes Chains: it signs runs as stock Chains does, with the RBAC of
+// config/. With --sign-runs=false it runs beside a stock Chains and signs no runs.
+func TestChains_SignsRunsUnlessDisabled(t *testing.T) {
 	t.Run("by default", func(t *testing.T) {
-		e := start(t)
+		e := startController(t)
 		e.configure(withoutRegistry)
 		ns := e.namespace()
-		run := e.build(ns)
+		run := e.runBuildTask(ns)
 		statement, err := harness.Attestation(run, harness.TaskRun, e.public)
 		e.check(err)
 		if !strings.Contains(string(statement), "registry.example/app") {
-			t.Errorf("the attestation is not about what was built: %s", statement)
+			t.Errorf("the attestation does not name the image registry.example/app: %s", statement)
 		}
 		e.check(cluster.Tekton.TektonV1().TaskRuns(ns).Delete(t.Context(), run.Name, metav1.DeleteOptions{}))
-		e.eventually(soon, func() error { // the finalizer is taken off
+		e.eventually(soon, func() error { // Chains removes its finalizer
 			_, err := cluster.Tekton.TektonV1().TaskRuns(ns).Get(t.Context(), run.Name, metav1.GetOptions{})
 			if err == nil {
-				return fmt.Errorf("%s is still there", run.Name)
+				return fmt.Errorf("TaskRun %s still exists", run.Name)
 			}
 			return ignoreNotFound(err)
 		})
 	})
 
 	t.Run("not beside a stock Chains", func(t *testing.T) {
-		e := start(t, "--sign-runs=false")
+		e := startController(t, "--sign-runs=false")
 		ns := e.namespace()
-		e.create(task(ns, "build"))
-		e.signed(ns, "build")
+		e.createTask(newTask(ns, "build"))
+		e.waitSigned(ns, "build")
 		run := e.runTask(ns, "build")
-		e.create(task(ns, "after"))
-		e.signed(ns, "after")
+		e.createTask(newTask(ns, "after"))
+		e.waitSigned(ns, "after")
 		got, err := cluster.Tekton.TektonV1().TaskRuns(ns).Get(t.Context(), run.Name, metav1.GetOptions{})
 		e.check(err)
 		if got.Annotations[chainsSigned] != "" || len(got.Finalizers) != 0 {
-			t.Errorf("Chains' reconciler was at work: annotations %v, finalizers %v", got.Annotations, got.Finalizers)
+			t.Errorf("the run was signed with --sign-runs=false: annotations %v, finalizers %v", got.Annotations, got.Finalizers)
 		}
 	})
 }

@@ -15,11 +15,11 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/config"
 )
 
-// admissionTimeout is how long the API server may take to notice a policy.
+// admissionTimeout is how long the API server may take to use a new policy.
 const admissionTimeout = 30 * time.Second
 
-// InstallAdmission applies config/admission, with which the API server has
-// Tekton verify local references too, and waits until it does.
+// InstallAdmission applies config/admission and waits until the API server uses the
+// policies. They add a resolver to local references, so that Tekton verifies those, too.
 func (c *Cluster) InstallAdmission(ctx context.Context) error {
 	if _, err := c.RunKubectl(ctx, "", "apply", "-f", admissionManifests()); err != nil {
 		return err
@@ -27,8 +27,8 @@ func (c *Cluster) InstallAdmission(ctx context.Context) error {
 	return c.waitAdmission(ctx, "cluster")
 }
 
-// RemoveAdmission takes them away again, and waits until local references stay
-// as they are.
+// RemoveAdmission deletes the policies of config/admission and waits until the API
+// server does not use them any more.
 func (c *Cluster) RemoveAdmission(ctx context.Context) error {
 	if _, err := c.RunKubectl(ctx, "", "delete", "--ignore-not-found", "-f", admissionManifests()); err != nil {
 		return err
@@ -38,8 +38,8 @@ func (c *Cluster) RemoveAdmission(ctx context.Context) error {
 
 func admissionManifests() string { return filepath.Join(Root(), "config", "admission") }
 
-// waitAdmission waits until local references in an opted-in namespace get a
-// resolver, or none when it is empty. Nothing is stored but the namespace.
+// waitAdmission waits until local references in an opted-in namespace get the resolver,
+// or no resolver if it is empty. The runs are dry runs.
 func (c *Cluster) waitAdmission(ctx context.Context, resolver v1.ResolverName) (err error) {
 	namespaces := c.Kube.CoreV1().Namespaces()
 	ns, err := namespaces.Create(ctx, &corev1.Namespace{
@@ -52,16 +52,17 @@ func (c *Cluster) waitAdmission(ctx context.Context, resolver v1.ResolverName) (
 	var got string
 	err = wait.PollUntilContextTimeout(ctx, pollInterval, admissionTimeout, true, func(ctx context.Context) (bool, error) {
 		task, pipeline, err := c.admitted(ctx, ns.Name)
-		got = fmt.Sprintf("a taskRef has the resolver %q, a pipelineRef %q: %v", task, pipeline, err)
+		got = fmt.Sprintf("a taskRef gets resolver %q, a pipelineRef %q, error %v", task, pipeline, err)
 		return err == nil && task == resolver && pipeline == resolver, nil
 	})
 	if err != nil {
-		return fmt.Errorf("waiting for the resolver %q: %w; last, %s", resolver, err, got)
+		return fmt.Errorf("waiting until local references get resolver %q: %w; at last %s", resolver, err, got)
 	}
 	return nil
 }
 
-// admitted is what the API server makes of the resolvers of local references.
+// admitted returns the resolvers that the API server gives to local references in a dry
+// run.
 func (c *Cluster) admitted(ctx context.Context, namespace string) (task, pipeline v1.ResolverName, err error) {
 	dryRun := metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
 	meta := metav1.ObjectMeta{Namespace: namespace, GenerateName: "dry-run-"}
@@ -80,8 +81,8 @@ func (c *Cluster) admitted(ctx context.Context, namespace string) (task, pipelin
 	return taskRun.Spec.TaskRef.Resolver, pipelineRun.Spec.PipelineRef.Resolver, nil
 }
 
-// RunLocalTask runs a Task by its name alone, without a resolver, and waits for
-// the end.
+// RunLocalTask runs a Task by its name, without a resolver, and waits until the run has
+// ended.
 func (c *Cluster) RunLocalTask(ctx context.Context, namespace, task string, timeout time.Duration) (*v1.TaskRun, error) {
 	return c.Run(ctx, &v1.TaskRun{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, GenerateName: task + "-"},

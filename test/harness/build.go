@@ -1,6 +1,7 @@
-// Package harness drives the local cluster for tests, benchmarks and the demo:
-// it builds what is needed, starts the control plane and runs the controller
-// against it, under the RBAC that is shipped.
+// Package harness runs the local cluster for tests, benchmarks and the demo: it
+// builds the binaries, starts the control plane, and runs the controller with the
+// RBAC of config/. It also has the servers and tools around a cluster: registries, a
+// proxy that injects faults, git, a transparency log, cosign, tkn and Vault.
 package harness
 
 import (
@@ -13,17 +14,19 @@ import (
 	"runtime"
 )
 
-// Binaries are the paths of all programs that a local cluster takes.
+// Binaries are the paths of the programs that a local cluster needs.
 type Binaries struct {
-	// Dir holds the binaries of the control plane, kubectl among them.
+	// Dir holds the binaries of the control plane, and kubectl.
 	Dir string
 	// LocalCluster is the program of test/localcluster.
 	LocalCluster string
 	// Controller is cmd/controller of this source tree.
 	Controller string
+	// Race says that Controller is built with the race detector.
+	Race bool
 }
 
-// Root is the top of the source tree.
+// Root returns the top directory of the source tree.
 func Root() string {
 	_, file, _, ok := runtime.Caller(0)
 	if !ok {
@@ -32,15 +35,27 @@ func Root() string {
 	return filepath.Join(filepath.Dir(file), "..", "..")
 }
 
-// Build brings all binaries up to date and writes its progress to out. The
-// first time it takes about 15 minutes on two cores, then seconds.
+// Build brings all binaries up to date and writes its progress to out. The first
+// build takes about 15 minutes on two cores, later ones take seconds. With
+// RaceVariable in the environment, the controller is a file of its own, built with
+// the race detector.
 func Build(ctx context.Context, out io.Writer) (Binaries, error) {
 	dir := filepath.Join(Root(), ".localcluster", "bin")
 	b := Binaries{
 		Dir:          dir,
 		LocalCluster: filepath.Join(dir, "localcluster"),
 		Controller:   filepath.Join(dir, "controller"),
+		Race:         RaceEnabled(),
 	}
+	if err := checkRaceVariable(); err != nil {
+		return b, err
+	}
+	buildController := []string{"build", "-C", Root()}
+	if b.Race {
+		b.Controller += "-race"
+		buildController = append(buildController, "-race")
+	}
+	buildController = append(buildController, "-o", b.Controller, "./cmd/controller")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return b, err
 	}
@@ -48,7 +63,7 @@ func Build(ctx context.Context, out io.Writer) (Binaries, error) {
 	steps := []*exec.Cmd{
 		command(ctx, out, "go", "build", "-C", module, "-o", b.LocalCluster, "./cmd/localcluster"),
 		command(ctx, out, b.LocalCluster, "build", "--bin", dir, "--module", module),
-		command(ctx, out, "go", "build", "-C", Root(), "-o", b.Controller, "./cmd/controller"),
+		command(ctx, out, "go", buildController...),
 	}
 	for _, step := range steps {
 		if err := step.Run(); err != nil {
@@ -58,7 +73,7 @@ func Build(ctx context.Context, out io.Writer) (Binaries, error) {
 	return b, nil
 }
 
-// Kubectl is the path of a kubectl of the cluster's own release.
+// Kubectl returns the path of a kubectl of the cluster's own release.
 func (b Binaries) Kubectl() string { return filepath.Join(b.Dir, "kubectl") }
 
 func command(ctx context.Context, out io.Writer, name string, args ...string) *exec.Cmd {

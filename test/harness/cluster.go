@@ -26,8 +26,8 @@ const (
 	PartTektonWebhook    = "tekton-webhook"
 )
 
-// SystemNamespace is where the controller is installed, and the rest of what
-// the manifests in config/ fix.
+// Names in the manifests of config/: the controller's namespace, its service account and
+// its configuration.
 const (
 	SystemNamespace = "tekton-chains"
 	ServiceAccount  = "tekton-chains-controller"
@@ -37,32 +37,33 @@ const (
 // Cluster is a running control plane.
 type Cluster struct {
 	Binaries
-	// Dir holds its data, logs and kubeconfig.
+	// Dir holds the data, logs and kubeconfig of the cluster.
 	Dir string
-	// Admin may do everything, without a limit on the request rate.
+	// Admin is the identity of an administrator, without a limit on the request rate.
 	Admin *rest.Config
-	// Kube and Tekton are clients of Admin.
+	// Kube and Tekton are clients with the identity Admin.
 	Kube   kubernetes.Interface
 	Tekton versioned.Interface
 
-	supervisor *exec.Cmd     // nil when it runs on its own
-	ended      chan struct{} // closed when the supervisor has ended, with exit
-	exit       error
+	supervisor *exec.Cmd     // nil if the cluster was started by Up
+	ended      chan struct{} // closed when the supervisor has ended
+	exit       error         // how the supervisor has ended
 }
 
-// Kubeconfig is the administrator's.
+// Kubeconfig returns the path of the administrator's kubeconfig.
 func (c *Cluster) Kubeconfig() string { return filepath.Join(c.Dir, "kubeconfig") }
 
-// AuditLog has one line for each write to a Tekton object.
+// AuditLog returns the path of the API server's audit log, which has one line for each
+// write to a Tekton object.
 func (c *Cluster) AuditLog() string { return filepath.Join(c.Dir, "logs", "audit.log") }
 
-// Log is the output of a part.
+// Log returns the path of the log of a part.
 func (c *Cluster) Log(part string) string { return filepath.Join(c.Dir, "logs", part+".log") }
 
-// Run starts a cluster in dir that ends with this process at the latest, with
-// the manifests of config/ applied. Progress goes to out.
+// Run starts a cluster in dir and applies the manifests of config/. The cluster ends
+// with Stop, or when this process ends. Progress goes to out.
 func Run(ctx context.Context, b Binaries, dir string, out io.Writer) (*Cluster, error) {
-	// Not ended with the context: Stop lets it end in order.
+	// The end of the context does not kill the cluster: Stop ends all parts in order.
 	supervisor := exec.CommandContext(context.WithoutCancel(ctx), b.LocalCluster, append([]string{"run"}, clusterFlags(b, dir)...)...)
 	supervisor.SysProcAttr = dieWithParent()
 	supervisor.Stdout, supervisor.Stderr = out, out
@@ -89,20 +90,20 @@ func (c *Cluster) waitReady(ctx context.Context) error {
 	err := wait.PollUntilContextTimeout(ctx, pollInterval, startTimeout, true, func(context.Context) (bool, error) {
 		select {
 		case <-c.ended:
-			return false, fmt.Errorf("it ended: %w", c.exit)
+			return false, fmt.Errorf("localcluster ended before the cluster was ready: %w", c.exit)
 		default:
 		}
 		_, err := os.Stat(filepath.Join(c.Dir, "state.json"))
 		return err == nil, nil
 	})
 	if err != nil {
-		return fmt.Errorf("waiting for the cluster in %s: %w; see its output", c.Dir, err)
+		return fmt.Errorf("waiting for the cluster in %s: %w; see the output above and the logs in %s", c.Dir, err, filepath.Join(c.Dir, "logs"))
 	}
 	return nil
 }
 
-// Up starts a cluster in dir that goes on after this process, or finds the one
-// that already runs there.
+// Up starts a cluster in dir that continues to run after this process has ended. If a
+// cluster runs in dir already, Up connects to it.
 func Up(ctx context.Context, b Binaries, dir string, out io.Writer) (*Cluster, error) {
 	up := command(ctx, out, b.LocalCluster, append([]string{"up"}, clusterFlags(b, dir)...)...)
 	if err := up.Run(); err != nil {
@@ -111,16 +112,16 @@ func Up(ctx context.Context, b Binaries, dir string, out io.Writer) (*Cluster, e
 	return Connect(b, dir)
 }
 
-// Connect finds a cluster that Up started.
+// Connect returns the cluster that Up has started in dir.
 func Connect(b Binaries, dir string) (*Cluster, error) {
 	c := &Cluster{Binaries: b, Dir: dir}
 	if err := c.connect(); err != nil {
-		return nil, fmt.Errorf("no cluster in %s: %w", dir, err)
+		return nil, fmt.Errorf("no cluster runs in %s: %w", dir, err)
 	}
 	return c, nil
 }
 
-// Down stops a cluster that Up started. Its data stays.
+// Down stops a cluster that Up has started. The data stays.
 func Down(ctx context.Context, b Binaries, dir string, out io.Writer) error {
 	return command(ctx, out, b.LocalCluster, "down", "--dir", dir).Run()
 }
@@ -150,7 +151,7 @@ const (
 	pollInterval = 50 * time.Millisecond
 )
 
-// Stop ends a cluster that Run started.
+// Stop ends a cluster that Run has started.
 func (c *Cluster) Stop() error {
 	if err := c.supervisor.Process.Signal(os.Interrupt); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
@@ -163,21 +164,21 @@ func (c *Cluster) Stop() error {
 	}
 }
 
-// Control runs one of localcluster's commands on a part: start, stop, kill,
-// restart, remove.
+// Control runs a command of localcluster on a part: start, stop, kill, restart or
+// remove.
 func (c *Cluster) Control(ctx context.Context, action, part string) error {
 	_, err := c.localcluster(ctx, action, part)
 	return err
 }
 
-// Part is what localcluster status says of a part.
+// Part is the status of one part of the cluster, as localcluster prints it.
 type Part struct {
 	Name  string `json:"name"`
 	PID   int    `json:"pid"`
 	State string `json:"state"`
 }
 
-// Part finds a part by its name.
+// Part returns the status of the part with a name.
 func (c *Cluster) Part(ctx context.Context, name string) (Part, error) {
 	out, err := c.localcluster(ctx, "status", "-o", "json")
 	if err != nil {
@@ -195,7 +196,7 @@ func (c *Cluster) Part(ctx context.Context, name string) (Part, error) {
 	return Part{}, fmt.Errorf("the cluster in %s has no part %s", c.Dir, name)
 }
 
-// RunKubectl runs kubectl as the administrator and returns what it prints.
+// RunKubectl runs kubectl as the administrator and returns its output.
 func (c *Cluster) RunKubectl(ctx context.Context, stdin string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, c.Kubectl(), append([]string{"--kubeconfig", c.Kubeconfig()}, args...)...)
 	cmd.Stdin = strings.NewReader(stdin)
@@ -206,8 +207,7 @@ func (c *Cluster) RunKubectl(ctx context.Context, stdin string, args ...string) 
 	return string(out), nil
 }
 
-// localcluster runs one of its commands on this cluster. Everything after a
-// "--" in args is passed on as it is.
+// localcluster runs a command of localcluster on this cluster. args[0] is the command.
 func (c *Cluster) localcluster(ctx context.Context, args ...string) ([]byte, error) {
 	args = append([]string{args[0], "--dir", c.Dir}, args[1:]...)
 	cmd := exec.CommandContext(ctx, c.LocalCluster, args...)

@@ -11,7 +11,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
-// SignAll is the configuration that signs every kind with the x509 signer.
+// SignAll returns the configuration that signs every kind with the x509 signer.
 func SignAll() map[string]string {
 	data := map[string]string{}
 	for _, kind := range resource.Kinds {
@@ -20,7 +20,7 @@ func SignAll() map[string]string {
 	return data
 }
 
-// Configure makes data the whole of chains-config.
+// Configure replaces the data of the ConfigMap chains-config.
 func (c *Cluster) Configure(ctx context.Context, data map[string]string) error {
 	patch, err := json.Marshal([]any{map[string]any{"op": "add", "path": "/data", "value": data}})
 	if err != nil {
@@ -30,7 +30,7 @@ func (c *Cluster) Configure(ctx context.Context, data map[string]string) error {
 	return err
 }
 
-// OptIn has the resources of a namespace signed.
+// OptIn sets the opt-in label of a namespace, so that its resources are signed.
 func (c *Cluster) OptIn(ctx context.Context, namespace string) error {
 	return c.Label(ctx, namespace, "true")
 }

@@ -2,18 +2,20 @@ package harness
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"strconv"
 	"strings"
 )
 
-// Controller is one replica of the controller under test. It runs with the
+// Controller is one replica of the controller under test. The replica runs with the
 // service account and RBAC of config/.
 type Controller struct {
-	// Name is that of the part of the cluster.
+	// Name is the name of the replica as a part of the cluster.
 	Name string
 	// MetricsURL serves Prometheus metrics.
 	MetricsURL string
@@ -21,20 +23,25 @@ type Controller struct {
 	// the ConfigMap ConfigObservability. It ends with a slash.
 	ProfilingURL string
 
-	cluster *Cluster
+	cluster  *Cluster
+	logStart int64 // size of the log before this replica started
 }
 
-// AddController starts a replica that reads its signing secret from
-// secretsDir, and waits until it answers its health probe.
+// AddController starts a replica that reads its signing secret from secretsDir. It
+// waits until the replica answers its readiness probe.
 func (c *Cluster) AddController(ctx context.Context, name, secretsDir string, flags ...string) (*Controller, error) {
 	return c.AddControllerIn(ctx, nil, name, secretsDir, flags...)
 }
 
-// AddControllerIn is AddController with more environment variables, each
-// "NAME=value".
+// AddControllerIn is AddController with additional environment variables, each of
+// the form NAME=value.
 func (c *Cluster) AddControllerIn(ctx context.Context, environment []string, name, secretsDir string, flags ...string) (*Controller, error) {
 	how, err := c.controllerInvocation(ctx, name, secretsDir, flags)
 	if err != nil {
+		return nil, err
+	}
+	controller := &Controller{Name: name, MetricsURL: how.metricsURL, ProfilingURL: how.pprofURL, cluster: c}
+	if controller.logStart, err = sizeOf(c.Log(name)); err != nil {
 		return nil, err
 	}
 	add := []string{"add", name, "--ready-url", how.readyURL}
@@ -45,7 +52,7 @@ func (c *Cluster) AddControllerIn(ctx context.Context, environment []string, nam
 	if _, err := c.localcluster(ctx, add...); err != nil {
 		return nil, err
 	}
-	return &Controller{Name: name, MetricsURL: how.metricsURL, ProfilingURL: how.pprofURL, cluster: c}, nil
+	return controller, nil
 }
 
 // RunController runs a replica in the foreground until the context ends.
@@ -57,13 +64,13 @@ func (c *Cluster) RunController(ctx context.Context, out io.Writer, secretsDir s
 	cmd := command(ctx, out, how.command[0], how.command[1:]...)
 	cmd.Env = append(os.Environ(), how.env...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	if err := cmd.Run(); ctx.Err() == nil { // else it was told to stop
+	if err := cmd.Run(); ctx.Err() == nil { // otherwise the caller has asked it to stop
 		return err
 	}
 	return nil
 }
 
-// invocation is how one replica is started.
+// invocation is the command line and environment of one replica.
 type invocation struct {
 	command, env         []string
 	readyURL, metricsURL string
@@ -83,7 +90,7 @@ func (c *Cluster) controllerInvocation(ctx context.Context, name, secretsDir str
 		return invocation{}, err
 	}
 	health, metrics, profiling := ports[0], ports[1], ports[2]
-	return invocation{
+	how := invocation{
 		command: append([]string{
 			c.Controller, "--kubeconfig", kubeconfig,
 			"--signing-secrets", secretsDir, "--health-port", strconv.Itoa(health),
@@ -97,35 +104,70 @@ func (c *Cluster) controllerInvocation(ctx context.Context, name, secretsDir str
 			"METRICS_PROMETHEUS_HOST=127.0.0.1",
 			"METRICS_PROMETHEUS_PORT=" + strconv.Itoa(metrics),
 			"PROFILING_PORT=" + strconv.Itoa(profiling),
-			"KUBERNETES_MIN_VERSION=v0.0.0", // built without a version
+			"KUBERNETES_MIN_VERSION=v0.0.0", // the API server is built without a version
 		},
 		pprofURL:   fmt.Sprintf("http://127.0.0.1:%d/debug/pprof/", profiling),
 		readyURL:   fmt.Sprintf("http://127.0.0.1:%d/readiness", health),
 		metricsURL: fmt.Sprintf("http://127.0.0.1:%d/metrics", metrics),
-	}, nil
+	}
+	if c.Race { // report all data races, not only the first one
+		how.env = append(how.env, "GORACE=halt_on_error=0 exitcode=66")
+	}
+	return how, nil
 }
 
-// Start starts it again after Stop or Kill.
+// Start starts the replica again after Stop or Kill.
 func (c *Controller) Start(ctx context.Context) error { return c.cluster.Control(ctx, "start", c.Name) }
 
-// Stop ends it as Kubernetes would, with SIGTERM.
-func (c *Controller) Stop(ctx context.Context) error { return c.cluster.Control(ctx, "stop", c.Name) }
+// Stop ends the replica with SIGTERM, as Kubernetes does. Stop, Kill and Remove return
+// an error if the race detector has reported a data race in the replica.
+func (c *Controller) Stop(ctx context.Context) error { return c.end(ctx, "stop") }
 
-// Kill ends it with SIGKILL.
-func (c *Controller) Kill(ctx context.Context) error { return c.cluster.Control(ctx, "kill", c.Name) }
+// Kill ends the replica with SIGKILL.
+func (c *Controller) Kill(ctx context.Context) error { return c.end(ctx, "kill") }
 
-// Remove stops it for good.
-func (c *Controller) Remove(ctx context.Context) error {
-	return c.cluster.Control(ctx, "remove", c.Name)
+// Remove stops the replica and removes it from the cluster. Its log stays.
+func (c *Controller) Remove(ctx context.Context) error { return c.end(ctx, "remove") }
+
+func (c *Controller) end(ctx context.Context, action string) error {
+	return errors.Join(c.cluster.Control(ctx, action, c.Name), c.checkDataRaces())
 }
 
-// Log is all that it has printed.
+// Log returns the output of all replicas with this name, in this test and earlier ones.
 func (c *Controller) Log() (string, error) {
 	content, err := os.ReadFile(c.cluster.Log(c.Name))
 	return string(content), err
 }
 
-// ResidentMemory is its resident set size in bytes, as the kernel counts it.
+// checkDataRaces returns an error with the first data race that the race detector has
+// reported in this replica.
+func (c *Controller) checkDataRaces() error {
+	if !c.cluster.Race {
+		return nil
+	}
+	log, err := c.Log()
+	if err != nil {
+		return err
+	}
+	if report := firstDataRace(log[min(c.logStart, int64(len(log))):]); report != "" {
+		return fmt.Errorf("the race detector has found a data race in %s, see %s:\n%s", c.Name, c.cluster.Log(c.Name), report)
+	}
+	return nil
+}
+
+// sizeOf returns the size of a file, which is 0 if the file does not exist.
+func sizeOf(file string) (int64, error) {
+	info, err := os.Stat(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+// ResidentMemory returns the resident set size in bytes, as the kernel counts it.
 func (c *Controller) ResidentMemory(ctx context.Context) (uint64, error) {
 	part, err := c.cluster.Part(ctx, c.Name)
 	if err != nil {
@@ -141,7 +183,7 @@ func (c *Controller) ResidentMemory(ctx context.Context) (uint64, error) {
 			return kibibytes << 10, err
 		}
 	}
-	return 0, fmt.Errorf("process %d does not tell its resident memory", part.PID)
+	return 0, fmt.Errorf("/proc/%d/status has no line VmRSS", part.PID)
 }
 
 func freePorts(ctx context.Context, n int) ([]int, error) {
@@ -151,7 +193,7 @@ func freePorts(ctx context.Context, n int) ([]int, error) {
 		if err != nil {
 			return nil, err
 		}
-		defer func() { _ = listener.Close() }() // together, so that each is another one
+		defer func() { _ = listener.Close() }() // only at the end, so that all ports differ
 		ports = append(ports, listener.Addr().(*net.TCPAddr).Port)
 	}
 	return ports, nil

@@ -14,23 +14,23 @@ import (
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 )
 
-// Cosign is a release of cosign, the tool with which users verify.
+// Cosign is a release of cosign, with which users verify attestations and images.
 type Cosign struct {
-	// Major is its major version, such as v3.
+	// Major is the major version, such as v3.
 	Major string
-	// Version is the whole of it.
+	// Version is the full version.
 	Version string
 }
 
-// noProxy is where no proxy listens. Go's HTTP client asks it for all that is
-// not on this machine, so that what needs the internet fails at once.
+// noProxy is an address of an HTTP proxy where nothing listens. Go's HTTP client uses
+// the proxy for all hosts but this machine, so requests to the internet fail at once.
 const noProxy = "http://127.0.0.1:1"
 
-// Cosigns has a release of each major version that users have.
+// Cosigns lists one release of each major version in use.
 var Cosigns = []Cosign{{"v2", "v2.6.3"}, {"v3", "v3.1.3"}}
 
-// BuildCosigns makes the programs that are missing and writes its progress to
-// out. The first time it takes about five minutes on two cores.
+// BuildCosigns builds the programs that are missing and writes its progress to out. The
+// first build takes about five minutes on two cores.
 func BuildCosigns(ctx context.Context, out io.Writer) error {
 	for _, c := range Cosigns {
 		if err := c.tool().install(ctx, out); err != nil {
@@ -44,9 +44,8 @@ func (c Cosign) tool() tool {
 	return tool{name: "cosign-" + c.Major, module: "github.com/sigstore/cosign/" + c.Major, version: c.Version, main: "cmd/cosign"}
 }
 
-// Run runs a command of cosign and returns all that it prints. It gets nothing
-// of the user's: no configuration, no credentials, no COSIGN_ variables. And it
-// reaches nothing but this machine.
+// Run runs a command of cosign and returns its output. cosign does not get the user's
+// configuration, credentials or COSIGN_ variables, and reaches only this machine.
 func (c Cosign) Run(ctx context.Context, args ...string) (string, error) {
 	return c.run(ctx, nil, args...)
 }
@@ -61,8 +60,8 @@ func (c Cosign) run(ctx context.Context, env []string, args ...string) (string, 
 	cmd.Env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + home,
 		"HTTP_PROXY=" + noProxy, "HTTPS_PROXY=" + noProxy,
-		// Set to anything, it keeps v2 from asking the public Sigstore for its
-		// root, which no key of ours has to do with.
+		// With any value, cosign v2 does not download the root of the public
+		// Sigstore. Our keys do not need that root.
 		"SIGSTORE_ROOT_FILE=" + os.DevNull,
 	}, env...)
 	out, err := cmd.CombinedOutput()
@@ -72,10 +71,10 @@ func (c Cosign) run(ctx context.Context, env []string, args ...string) (string, 
 	return string(out), nil
 }
 
-// VerifyBlobAttestation verifies a DSSE envelope as Chains makes them: signed
-// with a key, not in a transparency log, in no Sigstore bundle. Its statement
-// must have the predicate type (a short name of cosign's or a URI) and a subject
-// with the SHA-256 digest, in hexadecimal.
+// VerifyBlobAttestation verifies a DSSE envelope of Chains: signed with a key, without a
+// transparency log and without a sigstore bundle. The statement must have the predicate
+// type (a short name of cosign or a URI) and a subject with the hexadecimal SHA-256
+// digest.
 func (c Cosign) VerifyBlobAttestation(ctx context.Context, public crypto.PublicKey, envelope []byte, predicateType, digest string) error {
 	return withFiles(public, envelope, func(keyFile, envelopeFile string) error {
 		_, err := c.Run(ctx, "verify-blob-attestation", "--key", keyFile, "--insecure-ignore-tlog",
@@ -84,8 +83,8 @@ func (c Cosign) VerifyBlobAttestation(ctx context.Context, public crypto.PublicK
 	})
 }
 
-// VerifyAttestation verifies what Chains attached to an image in a registry, in
-// the same way, and returns what cosign prints: the envelopes, one on a line.
+// VerifyAttestation verifies the attestations that Chains has attached to an image in a
+// registry. It returns the output of cosign: the envelopes, one in each line.
 func (c Cosign) VerifyAttestation(ctx context.Context, public crypto.PublicKey, image name.Digest, predicateType string) (out string, err error) {
 	err = withFiles(public, nil, func(keyFile, _ string) error {
 		out, err = c.Run(ctx, "verify-attestation", "--key", keyFile, "--insecure-ignore-tlog", "--allow-http-registry",
@@ -95,7 +94,8 @@ func (c Cosign) VerifyAttestation(ctx context.Context, public crypto.PublicKey, 
 	return out, err
 }
 
-// withFiles gives cosign a key and an envelope as files.
+// withFiles writes a key and an envelope to temporary files and calls use with their
+// names.
 func withFiles(public crypto.PublicKey, envelope []byte, use func(keyFile, envelopeFile string) error) error {
 	pem, err := cryptoutils.MarshalPublicKeyToPEM(public)
 	if err != nil {

@@ -11,17 +11,17 @@ import (
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 )
 
-// BundleMediaType is the artifact type of the referrer that both versions of
-// cosign keep a signature in, and the media type of its only layer.
+// BundleMediaType is the artifact type of the referrer in which both versions of cosign
+// store a signature. It is also the media type of the only layer of the referrer.
 const BundleMediaType = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
-// noTrustedRoot trusts no certificate authority, log or timestamp authority.
-// Without a file like it v2 downloads the public one, although it verifies with
-// a key alone, and refuses bundles if it cannot.
+// noTrustedRoot is a trusted root without any certificate authority, log or timestamp
+// authority. Without a trusted root, cosign v2 downloads the public one even if it
+// verifies with a key, and rejects bundles if the download fails.
 const noTrustedRoot = `{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}`
 
-// GenerateKeyPair makes a key pair in dir, with cosign itself, and returns the
-// path of the private key, encrypted with the password, and the public key.
+// GenerateKeyPair makes cosign write a key pair to dir. It returns the path of the
+// private key, which is encrypted with the password, and the public key.
 func (c Cosign) GenerateKeyPair(ctx context.Context, dir, password string) (keyFile string, public crypto.PublicKey, err error) {
 	prefix := filepath.Join(dir, "cosign")
 	if _, err := c.run(ctx, withPassword(password), "generate-key-pair", "--output-key-prefix", prefix); err != nil {
@@ -35,33 +35,33 @@ func (c Cosign) GenerateKeyPair(ctx context.Context, dir, password string) (keyF
 	return prefix + ".key", public, err
 }
 
-// SignImage signs an image with a key, in no transparency log and without a
-// timestamp, and attaches the signature as a Sigstore bundle. More flags say how
-// to reach the registry, see VerifyImages.
+// SignImage signs an image with a key, without a transparency log and without a
+// timestamp, and attaches the signature as a sigstore bundle. Flags for the registry are
+// as in VerifyImages.
 func (c Cosign) SignImage(ctx context.Context, keyFile, password string, image name.Digest, flags ...string) error {
 	args := append([]string{
 		"sign", "--key", keyFile, "--new-bundle-format", "--yes", "--allow-http-registry",
-		// v3 takes the one only without the other, which is its default and makes
-		// it ask the public Sigstore where the log is.
+		// cosign v3 accepts the first flag only together with the second. By default
+		// it reads the address of a log from the public Sigstore.
 		"--tlog-upload=false", "--use-signing-config=false",
 	}, flags...)
 	_, err := c.run(ctx, withPassword(password), append(args, image.Name())...)
 	return err
 }
 
-// VerifyImages verifies a signature that is attached to each of the images as a
-// Sigstore bundle, with a key alone, and returns what cosign prints. cosign takes
-// any statement of the key's about the image, whatever its predicate type is. And
-// where there is no bundle at all v3 takes a signature in the old format.
+// VerifyImages verifies with a key the sigstore bundle that is attached to each image,
+// and returns the output of cosign. cosign accepts every statement about the image that
+// the key has signed, with any predicate type. If an image has no bundle at all, cosign
+// v3 accepts a signature in the old format.
 //
-// More flags say how to reach the registry, such as --registry-cacert,
-// --registry-username and --registry-password.
+// Flags for the registry are, for example, --registry-cacert, --registry-username and
+// --registry-password.
 func (c Cosign) VerifyImages(ctx context.Context, public crypto.PublicKey, images []name.Digest, flags ...string) (out string, err error) {
 	return c.verifyImages(ctx, public, []byte(noTrustedRoot), images, append([]string{"--insecure-ignore-tlog"}, flags...))
 }
 
-// VerifyLoggedImages is VerifyImages for signatures that are in a transparency
-// log, which a trusted root names.
+// VerifyLoggedImages is VerifyImages for signatures in a transparency log. The trusted
+// root names the log.
 func (c Cosign) VerifyLoggedImages(ctx context.Context, public crypto.PublicKey, trustedRoot []byte, images ...name.Digest) (out string, err error) {
 	return c.verifyImages(ctx, public, trustedRoot, images, nil)
 }

@@ -19,8 +19,9 @@ type startedRegistry interface {
 	Stop() error
 }
 
-// What one version of cosign signs both verify, whatever the registry can do.
-func TestCosignSignsImages(t *testing.T) {
+// Both versions of cosign verify what either version has signed, with and without the
+// referrers API.
+func TestCosign_VerifiesImagesSignedByBothVersions(t *testing.T) {
 	check(t, BuildCosigns(t.Context(), os.Stderr))
 	check(t, BuildDistribution(t.Context(), os.Stderr))
 	for kind, start := range map[string]func(context.Context) (startedRegistry, error){
@@ -39,46 +40,47 @@ func TestCosignSignsImages(t *testing.T) {
 	}
 }
 
-// signsImage verifies a signature with its key and no other, and an image that
-// has none.
+// signsImage checks that a signature verifies only with its own key, and that an image
+// without a signature does not verify.
 func signsImage(t *testing.T, signer Cosign, host string) {
 	image, err := PushImage(t.Context(), host+"/"+signer.Major)
 	check(t, err)
 	keyFile, public, err := signer.GenerateKeyPair(t.Context(), t.TempDir(), password)
 	check(t, err)
-	stranger, err := NewSigner()
+	otherSigner, err := NewSigner()
 	check(t, err)
-	other, err := stranger.PublicKey()
+	other, err := otherSigner.PublicKey()
 	check(t, err)
 
 	refuses(t, signer.SignImage(t.Context(), keyFile, "incorrect horse", image), "decrypt")
 	for _, verifier := range Cosigns {
 		if _, err := verifier.VerifyImages(t.Context(), public, []name.Digest{image}); err == nil {
-			t.Errorf("cosign %s verifies an image without a signature", verifier.Version)
+			t.Errorf("cosign %s accepts an image without a signature", verifier.Version)
 		}
 	}
 	check(t, signer.SignImage(t.Context(), keyFile, password, image))
 	attached := referrers(t, image)
 	if len(attached) != 1 {
-		t.Fatalf("attached is %+v, want one referrer", attached)
+		t.Fatalf("got referrers %+v, want one", attached)
 	}
 	isBundle(t, image.Context().Digest(attached[0].Digest.String()))
 	for _, verifier := range Cosigns {
 		out, err := verifier.VerifyImages(t.Context(), public, []name.Digest{image})
 		check(t, err)
 		if !strings.Contains(out, image.DigestStr()) || !strings.Contains(out, "https://sigstore.dev/cosign/sign/v1") {
-			t.Errorf("cosign %s does not say what it has verified: %s", verifier.Version, out)
+			t.Errorf("the output of cosign %s lacks the digest or the predicate type: %s", verifier.Version, out)
 		}
 		if strings.Contains(out, "TUF") || strings.Contains(out, "sigstore.dev:") {
-			t.Errorf("cosign %s asks the internet: %s", verifier.Version, out)
+			t.Errorf("cosign %s asks the public Sigstore: %s", verifier.Version, out)
 		}
 		_, err = verifier.VerifyImages(t.Context(), other, []name.Digest{image})
 		refuses(t, err, "accepted signatures do not match threshold")
 	}
 }
 
-// isBundle asks the referrer itself: neither the registry in this process nor
-// cosign v2, under a tag, names its artifact type where they list it.
+// isBundle reads the referrer itself. The list of referrers does not always name the
+// artifact type: the registry in this process omits it, and so does cosign v2 in the
+// index under a tag.
 func isBundle(t *testing.T, referrer name.Digest) {
 	t.Helper()
 	got, err := remote.Get(referrer, remote.WithContext(t.Context()))
@@ -88,12 +90,12 @@ func isBundle(t *testing.T, referrer name.Digest) {
 	manifest, err := image.Manifest()
 	check(t, err)
 	if got.ArtifactType != BundleMediaType || len(manifest.Layers) != 1 || manifest.Layers[0].MediaType != BundleMediaType {
-		t.Errorf("the referrer is no bundle but %s", got.Manifest)
+		t.Errorf("the referrer is not a sigstore bundle: %s", got.Manifest)
 	}
 }
 
-// The flags say how to reach a registry that asks for a password by TLS.
-func TestCosignReachesRegistryWithPassword(t *testing.T) {
+// With flags, cosign reaches a registry that needs TLS and a password.
+func TestCosign_AcceptsRegistryFlags(t *testing.T) {
 	check(t, BuildCosigns(t.Context(), os.Stderr))
 	d := startDistribution(t, DistributionOptions{TLS: true, Users: map[string]string{"alice": "secret"}})
 	image, err := PushImage(t.Context(), d.Host()+"/app", once, remote.WithTransport(d.Transport()),
@@ -113,9 +115,9 @@ func TestCosignReachesRegistryWithPassword(t *testing.T) {
 	}
 }
 
-// What would need the internet fails at once: nothing of a test leaves this
+// cosign fails at once if it needs another host: no request of a test leaves this
 // machine.
-func TestCosignStaysHere(t *testing.T) {
+func TestCosign_FailsWithoutInternet(t *testing.T) {
 	check(t, BuildCosigns(t.Context(), os.Stderr))
 	for _, cosign := range Cosigns {
 		image, err := name.NewDigest("registry.example.com/app@sha256:" + strings.Repeat("0", 64))
@@ -129,10 +131,10 @@ func TestCosignStaysHere(t *testing.T) {
 	}
 }
 
-// refuses wants an error that says why.
+// refuses requires an error whose message contains why.
 func refuses(t *testing.T, err error, why string) {
 	t.Helper()
 	if err == nil || !strings.Contains(err.Error(), why) {
-		t.Errorf("got error %v, want one that says %q", err, why)
+		t.Errorf("got error %v, want one that contains %q", err, why)
 	}
 }

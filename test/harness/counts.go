@@ -6,10 +6,10 @@ import (
 	"regexp"
 )
 
-// Endpoint is what a request to a registry is about, as in its path.
+// Endpoint is the kind of content that a request to a registry is about, as in the path.
 type Endpoint string
 
-// The endpoints of the OCI distribution specification, and all others.
+// The endpoints of the OCI distribution specification. EndpointOther is every other path.
 const (
 	EndpointManifests Endpoint = "manifests"
 	EndpointUploads   Endpoint = "blobs/uploads"
@@ -19,16 +19,16 @@ const (
 	EndpointOther     Endpoint = ""
 )
 
-// The repository is as long as it can be: its name may have such words, too.
+// The first group is greedy, because the name of a repository may contain these words.
 var endpointPath = regexp.MustCompile(`^(/v2/.+)/(manifests|blobs/uploads|blobs|referrers|tags)/[^/]*$`)
 
-// EndpointOf finds out what a request is about.
+// EndpointOf returns the endpoint of a request.
 func EndpointOf(r *http.Request) Endpoint {
 	_, endpoint := splitPath(r)
 	return endpoint
 }
 
-// splitPath finds the repository, as the start of a path, and the endpoint.
+// splitPath returns the endpoint of a request, and the part of the path before it.
 func splitPath(r *http.Request) (repository string, endpoint Endpoint) {
 	match := endpointPath.FindStringSubmatch(r.URL.Path)
 	if match == nil {
@@ -37,16 +37,16 @@ func splitPath(r *http.Request) (repository string, endpoint Endpoint) {
 	return match[1], Endpoint(match[2])
 }
 
-// Call is a kind of request.
+// Call is a kind of request: a method and an endpoint.
 type Call struct {
 	Method   string
 	Endpoint Endpoint
 }
 
-// Counts are numbers of requests.
+// Counts maps kinds of requests to numbers of requests.
 type Counts map[Call]int
 
-// Since is what has been added to the counts of an earlier time.
+// Since returns the requests after an earlier call of Count.
 func (c Counts) Since(before Counts) Counts {
 	added := maps.Clone(c)
 	for call, n := range before {
@@ -57,15 +57,15 @@ func (c Counts) Since(before Counts) Counts {
 	return added
 }
 
-// Total is the number of all requests.
+// Total returns the number of all requests.
 func (c Counts) Total() int { return c.sum(func(Call) bool { return true }) }
 
-// By is the number of requests with a method.
+// By returns the number of requests with a method.
 func (c Counts) By(method string) int {
 	return c.sum(func(call Call) bool { return call.Method == method })
 }
 
-// At is the number of requests to an endpoint.
+// At returns the number of requests to an endpoint.
 func (c Counts) At(endpoint Endpoint) int {
 	return c.sum(func(call Call) bool { return call.Endpoint == endpoint })
 }

@@ -13,41 +13,41 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 )
 
-// DistributionHasReferrers says whether Distribution has the referrers API of
-// OCI 1.1. It answers 404, so that clients keep referrers under a tag.
+// DistributionHasReferrers says whether Distribution has the referrers API of OCI 1.1.
+// It responds with 404, so clients keep referrers under a tag.
 const DistributionHasReferrers = false
 
 var distribution = tool{name: "registry", module: "github.com/distribution/distribution/v3", version: "v3.1.2", main: "cmd/registry"}
 
-// BuildDistribution makes the program if it is missing and writes its progress
-// to out. The first time it takes about two minutes on two cores.
+// BuildDistribution builds the program if it is missing and writes its progress to out.
+// The first build takes about two minutes on two cores.
 func BuildDistribution(ctx context.Context, out io.Writer) error {
 	return distribution.install(ctx, out)
 }
 
-// DistributionOptions are what a Distribution does not do by itself.
+// DistributionOptions are the features of a Distribution that are off by default.
 type DistributionOptions struct {
-	// TLS makes it serve HTTPS and nothing else, see CA.
+	// TLS makes the registry serve only HTTPS, see CA.
 	TLS bool
-	// Users has passwords by user name. If there are any, nobody else may read
-	// or write.
+	// Users maps user names to passwords. If there are users, all requests need a
+	// password.
 	Users map[string]string
 }
 
-// Distribution is a running registry of the CNCF, the one behind Docker Hub and
-// others. It keeps its content in files, which are gone when it stops.
+// Distribution is a running CNCF Distribution, the registry behind Docker Hub and
+// others. It keeps its content in files, which Stop removes.
 type Distribution struct {
 	host, dir, ca string
 	log           *transcript
 	transport     *http.Transport
 
 	end   context.CancelFunc
-	ended chan struct{} // closed when it has ended, with exit
-	exit  error
+	ended chan struct{} // closed when the program has ended
+	exit  error         // how the program has ended
 }
 
-// StartDistribution starts an empty registry that ends with this process at the
-// latest. Its log, which has a line for each request, goes to out.
+// StartDistribution starts an empty registry that ends with Stop, or when this process
+// ends. The log, with a line for each request, goes to out.
 func StartDistribution(ctx context.Context, out io.Writer, options DistributionOptions) (*Distribution, error) {
 	ports, err := freePorts(ctx, 1)
 	if err != nil {
@@ -65,34 +65,35 @@ func StartDistribution(ctx context.Context, out io.Writer, options DistributionO
 		err = d.run(ctx)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("starting a registry: %w", err), os.RemoveAll(dir))
+		return nil, errors.Join(fmt.Errorf("starting CNCF Distribution: %w", err), os.RemoveAll(dir))
 	}
 	if err := d.waitReady(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("starting a registry: %w", err), d.Stop())
+		return nil, errors.Join(fmt.Errorf("starting CNCF Distribution: %w", err), d.Stop())
 	}
 	return d, nil
 }
 
-// Host is where references to its images start, host and port.
+// Host returns the host and port of the registry, with which references to its images
+// start.
 func (d *Distribution) Host() string { return d.host }
 
-// CA is a file with the certificate that it serves with and that clients have to
-// trust, in PEM; without TLS it is empty.
+// CA returns the path of a PEM file with the certificate of the registry, which clients
+// have to trust. Without TLS the path is empty.
 func (d *Distribution) CA() string { return d.ca }
 
-// Transport is that of a client which trusts CA and nothing else.
+// Transport returns a transport for clients that trusts only CA.
 func (d *Distribution) Transport() *http.Transport { return d.transport.Clone() }
 
-// Log is what it has printed up to now.
+// Log returns the output of the program so far.
 func (d *Distribution) Log() string { return d.log.String() }
 
-// Stop ends it and removes what was pushed. That it has ended before is an
-// error.
+// Stop ends the program and removes its content. It returns an error if the program has
+// ended before.
 func (d *Distribution) Stop() error {
 	var err error
 	select {
 	case <-d.ended:
-		err = fmt.Errorf("the registry at %s ended by itself: %w", d.host, d.exit)
+		err = fmt.Errorf("the registry at %s ended before it was stopped: %w", d.host, d.exit)
 	default:
 	}
 	d.end()
@@ -101,14 +102,15 @@ func (d *Distribution) Stop() error {
 	return errors.Join(err, os.RemoveAll(d.dir))
 }
 
-// run starts the program. It needs no time to end in order: nothing of it stays.
+// run starts the program. The end of its context kills the program at once, because its
+// content is removed anyway.
 func (d *Distribution) run(ctx context.Context) error {
-	lifetime, end := context.WithCancel(context.WithoutCancel(ctx)) // Stop ends it
+	lifetime, end := context.WithCancel(context.WithoutCancel(ctx)) // only Stop ends the program
 	cmd := command(lifetime, d.log, distribution.path(), "serve", d.configFile())
 	cmd.SysProcAttr = dieWithParent()
-	cmd.Env = []string{ // none of the REGISTRY_ variables, which overrule the file
+	cmd.Env = []string{ // without REGISTRY_ variables, which override the file
 		"PATH=" + os.Getenv("PATH"), "HOME=" + d.dir,
-		"OTEL_TRACES_EXPORTER=none", // else it sends traces to localhost:4318
+		"OTEL_TRACES_EXPORTER=none", // otherwise it sends traces to localhost:4318
 	}
 	if err := startOnLockedThread(cmd); err != nil {
 		end()
@@ -130,7 +132,7 @@ func (d *Distribution) waitReady(ctx context.Context) error {
 	return wait.PollUntilContextTimeout(ctx, pollInterval, startTimeout, true, func(ctx context.Context) (bool, error) {
 		select {
 		case <-d.ended:
-			return false, fmt.Errorf("it ended: %w: %s", d.exit, d.Log())
+			return false, fmt.Errorf("it ended before it was ready: %w: %s", d.exit, d.Log())
 		default:
 		}
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)

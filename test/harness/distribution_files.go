@@ -22,7 +22,8 @@ import (
 
 func (d *Distribution) configFile() string { return filepath.Join(d.dir, "config.yaml") }
 
-// writeFiles writes all that the program reads and makes the transport fit it.
+// writeFiles writes the configuration of the program and sets up the transport for
+// clients.
 func (d *Distribution) writeFiles(options DistributionOptions) error {
 	type section map[string]any
 	listen := section{"addr": d.host}
@@ -56,8 +57,8 @@ func (d *Distribution) writeFiles(options DistributionOptions) error {
 	return os.WriteFile(d.configFile(), content, 0o600)
 }
 
-// writeCertificate makes a certificate for the loopback interface that has
-// signed itself, in the file CA, and its key.
+// writeCertificate writes a self-signed certificate for the loopback interface to the
+// file CA, and its key to keyFile.
 func (d *Distribution) writeCertificate(keyFile string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -65,7 +66,7 @@ func (d *Distribution) writeCertificate(keyFile string) error {
 	}
 	template := &x509.Certificate{
 		SerialNumber:          big.NewInt(1),
-		Subject:               pkix.Name{CommonName: "a registry of a test"},
+		Subject:               pkix.Name{CommonName: "test registry"},
 		NotBefore:             time.Now().Add(-time.Hour),
 		NotAfter:              time.Now().Add(24 * time.Hour),
 		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
@@ -99,7 +100,7 @@ func writePEM(file, kind string, der []byte) error {
 	return os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600)
 }
 
-// writePasswords writes a file as htpasswd -B does, but with the least cost,
+// writePasswords writes a file like htpasswd -B does, with the lowest cost of bcrypt,
 // because the program checks the password on each request.
 func writePasswords(file string, passwords map[string]string) error {
 	var lines bytes.Buffer

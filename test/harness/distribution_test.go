@@ -22,16 +22,16 @@ func startDistribution(t *testing.T, options DistributionOptions) *Distribution 
 	return d
 }
 
-func TestDistribution(t *testing.T) {
+func TestDistribution_StoresImagesAndReferrers(t *testing.T) {
 	d := startDistribution(t, DistributionOptions{})
 	image, err := PushImage(t.Context(), d.Host()+"/app", once)
 	check(t, err)
 	if got := hasReferrers(t, image); got != DistributionHasReferrers {
-		t.Errorf("it has the referrers API: %v", got)
+		t.Errorf("referrers API: got %v, want %v", got, DistributionHasReferrers)
 	}
 	attached := attach(t, image, once)
 	if got := referrers(t, image, once); len(got) != 1 || got[0].Digest != attached {
-		t.Errorf("its referrers are %v, want %s", got, attached)
+		t.Errorf("got referrers %v, want %s", got, attached)
 	}
 	if !strings.Contains(d.Log(), "PUT /v2/app/manifests/"+image.DigestStr()) {
 		t.Errorf("the log has no line for the image:\n%s", d.Log())
@@ -42,8 +42,8 @@ func TestDistribution(t *testing.T) {
 	fails(t, err, http.StatusNotFound)
 }
 
-// Its uploads go on at the address that the client knows, which is not its own.
-func TestDistributionBehindProxy(t *testing.T) {
+// Uploads continue at the address of the proxy, not at the address of the registry.
+func TestDistribution_AcceptsUploadsThroughProxy(t *testing.T) {
 	d := startDistribution(t, DistributionOptions{})
 	proxy, err := StartProxy(t.Context(), d.Host())
 	check(t, err)
@@ -51,16 +51,16 @@ func TestDistributionBehindProxy(t *testing.T) {
 	_, err = PushImage(t.Context(), proxy.Host()+"/app", once)
 	check(t, err)
 	if got := proxy.Count(); got[Call{http.MethodPut, EndpointUploads}] != 2 || got[Call{http.MethodPut, EndpointManifests}] != 1 {
-		t.Errorf("requests by way of the proxy: %v", got)
+		t.Errorf("requests through the proxy: %v, want 2 uploads and 1 manifest", got)
 	}
 	response, err := do(t.Context(), http.MethodPost, "http://"+proxy.Host()+"/v2/app/blobs/uploads/", nil)
 	check(t, err)
 	if got := response.header.Get("Location"); !strings.HasPrefix(got, "/v2/app/blobs/uploads/") {
-		t.Errorf("uploads go on at %s", got)
+		t.Errorf("got Location %s, want a path without a host", got)
 	}
 }
 
-func TestDistributionWithPasswords(t *testing.T) {
+func TestDistribution_RejectsWrongPasswords(t *testing.T) {
 	for _, tls := range []bool{false, true} {
 		d := startDistribution(t, DistributionOptions{TLS: tls, Users: map[string]string{"alice": "secret", "bob": "other"}})
 		push := func(user, password string) error {
@@ -77,45 +77,45 @@ func TestDistributionWithPasswords(t *testing.T) {
 	}
 }
 
-// Each registry has a certificate of its own.
-func TestDistributionWithTLS(t *testing.T) {
+// Each registry has its own certificate, and clients of another registry do not trust it.
+func TestDistribution_ServesOnlyTLSWhenEnabled(t *testing.T) {
 	d, other := startDistribution(t, DistributionOptions{TLS: true}), startDistribution(t, DistributionOptions{TLS: true})
 	image, err := PushImage(t.Context(), d.Host()+"/app", once, remote.WithTransport(d.Transport()))
 	check(t, err)
 	response, err := do(t.Context(), http.MethodGet, "http://"+d.Host()+"/v2/", nil)
 	check(t, err)
 	if response.status != http.StatusBadRequest {
-		t.Errorf("it serves HTTP, too, with status %d", response.status)
+		t.Errorf("HTTP without TLS: got status %d, want %d", response.status, http.StatusBadRequest)
 	}
 	pem, err := os.ReadFile(d.CA())
 	check(t, err)
 	if !strings.HasPrefix(string(pem), "-----BEGIN CERTIFICATE-----\n") {
-		t.Errorf("the certificate is:\n%s", pem)
+		t.Errorf("got certificate\n%s\nwant PEM", pem)
 	}
 	for _, transport := range []*http.Transport{other.Transport(), {}} {
 		if _, err := remote.Get(image, remote.WithContext(t.Context()), once, remote.WithTransport(transport)); err == nil {
-			t.Error("somebody who does not know its certificate trusts it")
+			t.Error("a client without the certificate trusts the registry")
 		}
 	}
 }
 
-func TestDistributionStops(t *testing.T) {
+func TestDistribution_StopRemovesFiles(t *testing.T) {
 	check(t, BuildDistribution(t.Context(), os.Stderr))
 	d, err := StartDistribution(t.Context(), io.Discard, DistributionOptions{})
 	check(t, err)
 	check(t, d.Stop())
 	if answers(t, d.Host()) {
-		t.Error("it answers after Stop")
+		t.Error("the registry responds after Stop")
 	}
 	if _, err := os.Stat(d.dir); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("its files stay: %v", err)
+		t.Errorf("the files still exist after Stop: %v", err)
 	}
 	if d.Stop() == nil {
-		t.Error("it stops twice")
+		t.Error("a second Stop returned no error")
 	}
 }
 
-// fails wants the error of a registry that answers with a status.
+// fails requires the error of a registry that responds with a status.
 func fails(t *testing.T, err error, status int) {
 	t.Helper()
 	var refused *transport.Error

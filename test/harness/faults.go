@@ -13,12 +13,12 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// Fault is what a proxy does to a request in the place of passing it on; nil
-// passes it on.
-type Fault func(*Faults, http.ResponseWriter, *http.Request)
+// Fault is one misbehaviour: the proxy calls the fault instead of forwarding the
+// request. A nil Fault means that the proxy forwards the request.
+type Fault func(*Proxy, http.ResponseWriter, *http.Request)
 
-// errorCodes are those of the OCI distribution specification that clients know
-// by themselves, whatever the status is.
+// errorCodes maps status codes to error codes of the OCI distribution specification.
+// Clients act on these error codes without looking at the status.
 var errorCodes = map[int]string{
 	http.StatusUnauthorized:    "UNAUTHORIZED",
 	http.StatusForbidden:       "DENIED",
@@ -26,12 +26,12 @@ var errorCodes = map[int]string{
 	http.StatusTooManyRequests: "TOOMANYREQUESTS",
 }
 
-// Answer answers as a registry does that refuses, with a status and the header,
-// such as Retry-After. It reads the request first.
+// Answer responds like a registry that rejects the request: with a status, an error
+// in JSON, and header fields such as Retry-After. Answer reads the request first.
 func Answer(status int, header http.Header) Fault {
-	return func(_ *Faults, w http.ResponseWriter, r *http.Request) {
+	return func(_ *Proxy, w http.ResponseWriter, r *http.Request) {
 		if _, err := io.Copy(io.Discard, r.Body); err != nil {
-			return // nobody is there to answer
+			return // the client has gone
 		}
 		code, known := errorCodes[status]
 		if !known {
@@ -48,15 +48,15 @@ func Answer(status int, header http.Header) Fault {
 	}
 }
 
-// CutOff reads half of the request's body, or its first byte if the length is
-// unknown, and closes the connection.
+// CutOff reads half of the request body, or the first byte if the length is
+// unknown, and then closes the connection without a response.
 func CutOff() Fault {
-	return func(_ *Faults, w http.ResponseWriter, r *http.Request) {
+	return func(_ *Proxy, w http.ResponseWriter, r *http.Request) {
 		half := r.ContentLength / 2
 		if r.ContentLength < 0 {
 			half = 1
 		}
-		_, _ = io.CopyN(io.Discard, r.Body, half) // it may end even before
+		_, _ = io.CopyN(io.Discard, r.Body, half) // an error means that the client has gone
 		connection, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -66,32 +66,33 @@ func CutOff() Fault {
 	}
 }
 
-// Hang reads the request and never answers. It ends when the client goes or the
-// proxy stops.
+// Hang reads the request and never responds. The fault ends when the client
+// disconnects or the proxy stops.
 func Hang() Fault { return Hold(nil) }
 
-// Hold passes the request on when release is closed, and not before.
+// Hold forwards the request as soon as release is closed.
 func Hold(release <-chan struct{}) Fault {
-	return func(f *Faults, w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body) // else the server does not notice that the client goes
+	return func(p *Proxy, w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body) // an http.Server notices a disconnect only after the body is read
 		if err != nil {
 			return
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		select {
 		case <-release:
-			f.forward(w, r, nil)
+			p.forward(w, r, nil)
 		case <-r.Context().Done():
 		}
 	}
 }
 
-// Endless answers with a body that never ends, of the type that the client wants
-// most. It is white space, which no parser minds, at some 60 MB/s: a client that
-// keeps it all fails a test before it takes the machine's memory.
+// Endless responds with a body that never ends. The Content-Type is the first one
+// that the client accepts. The body is white space, which every parser accepts. The
+// rate is about 60 MB/s, so that a client without a limit fails its test before
+// the machine runs out of memory.
 func Endless() Fault {
 	const piece, pause = 64 << 10, time.Millisecond
-	return func(_ *Faults, w http.ResponseWriter, r *http.Request) {
+	return func(_ *Proxy, w http.ResponseWriter, r *http.Request) {
 		if _, err := io.Copy(io.Discard, r.Body); err != nil {
 			return
 		}
@@ -113,30 +114,30 @@ func Endless() Fault {
 	}
 }
 
-// Tamper passes the request on and changes the body of the answer. All headers
-// but the length stay, the digest among them.
+// Tamper forwards the request and changes the body of the response. All headers
+// except Content-Length stay as they are, including the digest.
 func Tamper(change func([]byte) []byte) Fault {
-	return func(f *Faults, w http.ResponseWriter, r *http.Request) { f.forward(w, r, change) }
+	return func(p *Proxy, w http.ResponseWriter, r *http.Request) { p.forward(w, r, change) }
 }
 
-// Swallow answers to a write as a registry does that has done it, which it has
-// not. Reads pass.
+// Swallow confirms each write as the registry would, without forwarding it. Reads are
+// forwarded.
 func Swallow() Fault {
-	return func(f *Faults, w http.ResponseWriter, r *http.Request) {
+	return func(p *Proxy, w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet || r.Method == http.MethodHead {
-			f.forward(w, r, nil)
+			p.forward(w, r, nil)
 			return
 		}
 		digest, size, err := v1.SHA256(r.Body)
 		if err != nil {
 			return
 		}
-		pretend(w, r, digest.String(), size)
+		confirm(w, r, digest.String(), size)
 	}
 }
 
-// pretend answers to a write with a body that has a digest and a size.
-func pretend(w http.ResponseWriter, r *http.Request, digest string, size int64) {
+// confirm confirms a write whose body has a digest and a size.
+func confirm(w http.ResponseWriter, r *http.Request, digest string, size int64) {
 	repository, endpoint := splitPath(r)
 	header, uploaded := w.Header(), r.URL.Query().Get("digest")
 	switch {
@@ -150,7 +151,7 @@ func pretend(w http.ResponseWriter, r *http.Request, digest string, size int64) 
 		header.Set("Location", repository+"/blobs/"+uploaded)
 		header.Set("Docker-Content-Digest", uploaded)
 		w.WriteHeader(http.StatusCreated)
-	default: // the start or a part of one
+	default: // the start of an upload, or one chunk
 		header.Set("Location", repository+"/blobs/uploads/swallowed")
 		header.Set("Range", "0-"+strconv.FormatInt(max(size-1, 0), 10))
 		w.WriteHeader(http.StatusAccepted)

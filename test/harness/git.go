@@ -16,15 +16,15 @@ import (
 // repositoryName is the last part of the repository's URL.
 const repositoryName = "catalog"
 
-// Git is a git repository that anyone on this machine can fetch by HTTP: the
-// resolver of Tekton takes no local paths, and its shallow clones need git's
-// own protocol, not plain files.
+// Git is a git repository that is served by HTTP on the loopback interface. Tekton's
+// resolver accepts no local paths, and its shallow clones need git's own protocol, not
+// plain files.
 type Git struct {
 	*server
 	dir string
 }
 
-// StartGit serves an empty repository, in a directory that Close removes.
+// StartGit serves an empty repository in a new directory. Close removes the directory.
 func StartGit(ctx context.Context) (*Git, error) {
 	program, err := exec.LookPath("git")
 	if err != nil {
@@ -51,16 +51,15 @@ func StartGit(ctx context.Context) (*Git, error) {
 // Close stops serving and removes the repository.
 func (g *Git) Close() error { return errors.Join(g.Stop(), os.RemoveAll(g.dir)) }
 
-// URL is what to clone. Tekton's resolver says that a resource comes from
-// "git+" and this.
+// URL returns the URL for git clone. Tekton's resolver records it with the prefix "git+".
 func (g *Git) URL() string { return "http://" + g.address + "/" + repositoryName }
 
-// Ref is a file at a revision, for Tekton's git resolver.
+// Ref returns a reference to a file at a revision, for Tekton's git resolver.
 func (g *Git) Ref(revision, path string) v1.ResolverRef {
 	return resolverRef("git", "url", g.URL(), "revision", revision, "pathInRepo", path)
 }
 
-// Commit puts content at path on the branch main and returns the commit.
+// Commit writes content to path on the branch main and returns the commit.
 func (g *Git) Commit(ctx context.Context, path string, content []byte) (string, error) {
 	file := filepath.Join(g.dir, repositoryName, path)
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
@@ -78,7 +77,7 @@ func (g *Git) Commit(ctx context.Context, path string, content []byte) (string, 
 	return g.git(ctx, "rev-parse", "HEAD")
 }
 
-// git runs in the work tree and returns what it prints.
+// git runs git in the work tree and returns its output.
 func (g *Git) git(ctx context.Context, args ...string) (string, error) {
 	tree := filepath.Join(g.dir, repositoryName)
 	if err := os.MkdirAll(tree, 0o755); err != nil {
@@ -93,8 +92,8 @@ func (g *Git) git(ctx context.Context, args ...string) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// environment is all that git gets: neither the user's configuration nor the
-// variables of a hook that this process may run in say what it does.
+// environment returns the complete environment of git. It excludes the user's
+// configuration, and the GIT_ variables that exist if a git hook runs this process.
 func (g *Git) environment() []string {
 	return []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + g.dir, "GIT_CONFIG_NOSYSTEM=1",

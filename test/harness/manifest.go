@@ -12,9 +12,9 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
-// Manifest is a resource as one would keep it in a file: without status and
-// without what the API server writes into metadata. Nothing that is left out is
-// part of Tekton's checksum, so a signature on obj holds for the manifest, too.
+// Manifest returns a resource in YAML as users keep it in a file: without status and
+// without the metadata that the API server writes. Tekton's checksum covers none of the
+// omitted fields, so a signature of obj is valid for the manifest, too.
 func Manifest(obj resource.Object) ([]byte, error) {
 	gvk, err := kindOf(obj)
 	if err != nil {
@@ -33,7 +33,7 @@ func Manifest(obj resource.Object) ([]byte, error) {
 	return yaml.Marshal(kept.Object)
 }
 
-// kindOf is what the TypeMeta of obj should say: clients leave it empty.
+// kindOf returns the apiVersion and kind of obj. Clients leave the TypeMeta empty.
 func kindOf(obj resource.Object) (schema.GroupVersionKind, error) {
 	kinds, _, err := scheme.Scheme.ObjectKinds(obj)
 	if err != nil {

@@ -6,12 +6,11 @@ import (
 	"syscall"
 )
 
-// dieWithParent asks the kernel to kill the process when the thread that
-// started it ends.
+// dieWithParent makes the kernel kill a process when the thread that started it ends.
 func dieWithParent() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }
 
-// startOnLockedThread starts cmd from a thread that lives as long as this
-// process, because dieWithParent is about the thread (prctl(2)).
+// startOnLockedThread starts cmd from a thread that exists as long as this process. The
+// parent death signal depends on the thread, not on the process, see prctl(2).
 func startOnLockedThread(cmd *exec.Cmd) error {
 	started := make(chan error)
 	go func() {

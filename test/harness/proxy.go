@@ -13,9 +13,15 @@ import (
 	"sync"
 )
 
-// Faults is a proxy in front of a registry that counts the requests and does to
-// them what a test says. Like the registry it speaks HTTP without TLS.
-type Faults struct {
+// Proxy is an HTTP proxy in front of a real registry. It counts the requests and
+// injects faults: a Fault is one misbehaviour, a Rule says which requests get a
+// fault. Like the registry, the proxy serves HTTP without TLS.
+//
+// Proxy is for tests whose registry is a program or a server of its own, such as
+// a Distribution, and for tests of the controller. Unit tests use the package
+// pkg/oci/registry/registrytest, which is a registry in memory with the same two
+// words: fault and rule.
+type Proxy struct {
 	*server
 	upstream  *url.URL
 	transport http.RoundTripper
@@ -25,68 +31,72 @@ type Faults struct {
 	counts Counts
 }
 
-// Rule says what happens to a request. It is asked about one request at a time,
-// so that it may count, and must neither wait nor read the body.
+// Rule returns the fault that a request gets, or nil to forward the request. The
+// proxy calls the rule for one request at a time, so the rule may keep a count.
+// The rule must not block and must not read the body.
 type Rule func(*http.Request) Fault
 
-// StartProxy starts a proxy for the registry at a host and port. It lets all
-// requests pass until Set.
-func StartProxy(ctx context.Context, upstreamHost string) (*Faults, error) {
-	f := &Faults{
+// StartProxy starts a proxy for the registry at a host and port. The proxy forwards
+// all requests until Set is called.
+func StartProxy(ctx context.Context, upstreamHost string) (*Proxy, error) {
+	p := &Proxy{
 		upstream: &url.URL{Scheme: "http", Host: upstreamHost},
-		// Neither a connection from before the registry was down nor an encoding
-		// of the transport's own comes between the client and the registry.
+		// A kept connection could be from before a restart of the registry, and
+		// compression by the transport would change the headers.
 		transport: &http.Transport{DisableKeepAlives: true, DisableCompression: true},
 		counts:    Counts{},
 	}
 	var err error
-	f.server, err = serve(ctx, http.HandlerFunc(f.handle))
-	return f, err
+	p.server, err = serve(ctx, http.HandlerFunc(p.handle))
+	return p, err
 }
 
-// Host is where references to images in the registry behind it start.
-func (f *Faults) Host() string { return f.address }
+// Host returns the host and port of the proxy, for references to images in the
+// registry behind the proxy.
+func (p *Proxy) Host() string { return p.address }
 
-// Set makes a rule that of all requests from now on; nil lets all pass.
-func (f *Faults) Set(rule Rule) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.rule = rule
+// Set replaces the rule for all further requests. Without a rule (nil) the proxy
+// forwards all requests.
+func (p *Proxy) Set(rule Rule) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rule = rule
 }
 
-// Count is how many requests there have been, those that met a fault included.
-func (f *Faults) Count() Counts {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return maps.Clone(f.counts)
+// Count returns the number of requests so far, including those that got a fault.
+func (p *Proxy) Count() Counts {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.counts)
 }
 
-func (f *Faults) handle(w http.ResponseWriter, r *http.Request) {
-	if fault := f.decide(r); fault != nil {
-		fault(f, w, r)
+func (p *Proxy) handle(w http.ResponseWriter, r *http.Request) {
+	if fault := p.decide(r); fault != nil {
+		fault(p, w, r)
 		return
 	}
-	f.forward(w, r, nil)
+	p.forward(w, r, nil)
 }
 
-func (f *Faults) decide(r *http.Request) Fault {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.counts[Call{r.Method, EndpointOf(r)}]++
-	if f.rule == nil {
+func (p *Proxy) decide(r *http.Request) Fault {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.counts[Call{r.Method, EndpointOf(r)}]++
+	if p.rule == nil {
 		return nil
 	}
-	return f.rule(r)
+	return p.rule(r)
 }
 
-// forward passes a request on, and the response back with its body changed.
-func (f *Faults) forward(w http.ResponseWriter, r *http.Request, change func([]byte) []byte) {
+// forward sends a request to the registry and returns the response to the client.
+// If change is not nil, the body of the response goes through it first.
+func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, change func([]byte) []byte) {
 	proxy := &httputil.ReverseProxy{
-		Rewrite:   func(p *httputil.ProxyRequest) { p.SetURL(f.upstream) },
-		Transport: f.transport,
+		Rewrite:   func(request *httputil.ProxyRequest) { request.SetURL(p.upstream) },
+		Transport: p.transport,
 		ErrorLog:  log.New(io.Discard, "", 0),
 		ModifyResponse: func(response *http.Response) error {
-			f.keepHere(response)
+			p.keepClientHere(response)
 			if change == nil || r.Method == http.MethodHead {
 				return nil
 			}
@@ -96,10 +106,11 @@ func (f *Faults) forward(w http.ResponseWriter, r *http.Request, change func([]b
 	proxy.ServeHTTP(w, r)
 }
 
-// keepHere takes the registry's own address out of where the client goes next.
-func (f *Faults) keepHere(response *http.Response) {
+// keepClientHere makes a Location header relative if it names the registry itself.
+// Otherwise the client's next request would bypass the proxy.
+func (p *Proxy) keepClientHere(response *http.Response) {
 	location, err := response.Location()
-	if err != nil || location.Host != f.upstream.Host {
+	if err != nil || location.Host != p.upstream.Host {
 		return
 	}
 	location.Scheme, location.Host = "", ""

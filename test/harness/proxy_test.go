@@ -18,15 +18,15 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 )
 
-// soonEnough is what a fault may keep a test waiting for.
-const soonEnough = 200 * time.Millisecond
+// faultWait is how long a test waits to see that a fault does not end.
+const faultWait = 200 * time.Millisecond
 
-// once keeps the client from retrying, and what it does a matter of the fault.
+// once disables retries of the client, so that each call makes one request.
 var once = remote.WithRetryBackoff(remote.Backoff{Steps: 1})
 
-// startProxies starts a registry and two proxies in a row in front of it: the
-// first makes faults, the second counts what comes through.
-func startProxies(t *testing.T) (faulty, counting *Faults) {
+// startProxies starts a registry and two proxies in front of it: the first injects
+// faults, the second counts the requests that the first one forwards.
+func startProxies(t *testing.T) (faulty, counting *Proxy) {
 	t.Helper()
 	registry, err := StartRegistry(t.Context())
 	check(t, err)
@@ -38,7 +38,7 @@ func startProxies(t *testing.T) (faulty, counting *Faults) {
 	return faulty, counting
 }
 
-// on makes a fault of all requests to an endpoint with one of the methods.
+// on returns a rule: requests to the endpoint with one of the methods get the fault.
 func on(endpoint Endpoint, fault Fault, methods ...string) Rule {
 	return func(r *http.Request) Fault {
 		for _, method := range methods {
@@ -50,15 +50,14 @@ func on(endpoint Endpoint, fault Fault, methods ...string) Rule {
 	}
 }
 
-// answer is what there is of a response, when it ends or fails.
+// answer is the part of a response that arrived before it ended or failed.
 type answer struct {
 	status int
 	header http.Header
 	body   string
 }
 
-// do makes a request that no client library has to do with, with a body of a
-// length that is known.
+// do makes a request without a registry client. The body has a known length.
 func do(ctx context.Context, method, url string, body []byte) (answer, error) {
 	request, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
 	if err != nil {
@@ -72,7 +71,7 @@ func do(ctx context.Context, method, url string, body []byte) (answer, error) {
 	return answer{response.StatusCode, response.Header, string(content)}, errors.Join(err, response.Body.Close())
 }
 
-func TestProxyPassesAndCounts(t *testing.T) {
+func TestProxy_ForwardsAndCountsWithoutRule(t *testing.T) {
 	faulty, counting := startProxies(t)
 	image, err := PushImage(t.Context(), faulty.Host()+"/app", once)
 	check(t, err)
@@ -89,7 +88,7 @@ func TestProxyPassesAndCounts(t *testing.T) {
 		}
 	}
 	if got := counting.Count(); !maps.Equal(got, pushed) {
-		t.Errorf("%v came in and %v came out", pushed, got)
+		t.Errorf("got requests %v, forwarded %v", pushed, got)
 	}
 
 	content, err := remote.Image(image, remote.WithContext(t.Context()), once)
@@ -99,11 +98,11 @@ func TestProxyPassesAndCounts(t *testing.T) {
 	}
 	pulled := faulty.Count().Since(pushed)
 	if pulled.By(http.MethodGet) != pulled.Total() || pulled.At(EndpointManifests) != 1 || pulled.At(EndpointBlobs) != 1 {
-		t.Errorf("pulling made the requests %v", pulled)
+		t.Errorf("requests of the pull: %v, want GET of one manifest and one blob", pulled)
 	}
 }
 
-func TestProxyAnswers(t *testing.T) {
+func TestAnswer_RespondsInsteadOfRegistry(t *testing.T) {
 	faulty, counting := startProxies(t)
 	for _, status := range []int{
 		http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestEntityTooLarge,
@@ -122,12 +121,12 @@ func TestProxyAnswers(t *testing.T) {
 		}
 	}
 	if got := counting.Count()[Call{http.MethodPut, EndpointManifests}]; got != 0 {
-		t.Errorf("%d of the refused manifests came through", got)
+		t.Errorf("%d of the rejected manifests were forwarded", got)
 	}
 }
 
-// A rule may count: it is asked about one request after another.
-func TestProxyFaultsFirst(t *testing.T) {
+// The proxy calls the rule for one request at a time, so a rule may keep a count.
+func TestProxy_AppliesCountingRule(t *testing.T) {
 	faulty, _ := startProxies(t)
 	left := 3
 	faulty.Set(func(*http.Request) Fault {
@@ -161,9 +160,9 @@ func TestProxyFaultsFirst(t *testing.T) {
 	}
 }
 
-// The connection ends while the client is still sending: what it sends is more
-// than fits into any buffer.
-func TestProxyCutsOff(t *testing.T) {
+// The connection ends while the client is still sending: the body is larger than any
+// buffer on the way.
+func TestCutOff_ClosesConnectionDuringUpload(t *testing.T) {
 	faulty, counting := startProxies(t)
 	faulty.Set(on(EndpointUploads, CutOff(), http.MethodPatch))
 	sent := &countingReader{Reader: bytes.NewReader(make([]byte, 64<<20))}
@@ -172,17 +171,17 @@ func TestProxyCutsOff(t *testing.T) {
 	request.ContentLength = 64 << 20
 	response, err := (&http.Transport{}).RoundTrip(request)
 	if err == nil {
-		t.Errorf("it answers with status %d", response.StatusCode)
+		t.Errorf("got a response with status %d, want none", response.StatusCode)
 		check(t, response.Body.Close())
 	}
 	if sent.n < 32<<20 || sent.n >= 64<<20 {
-		t.Errorf("it was cut off after %d of %d bytes", sent.n, 64<<20)
+		t.Errorf("the connection ended after %d of %d bytes, want about half", sent.n, 64<<20)
 	}
 	if _, err := PushImage(t.Context(), faulty.Host()+"/app", once); err == nil {
-		t.Error("an image is pushed nevertheless")
+		t.Error("PushImage succeeded although uploads are cut off")
 	}
 	if got := counting.Count().By(http.MethodPatch); got != 0 {
-		t.Errorf("%d of the uploads came through", got)
+		t.Errorf("%d of the uploads were forwarded", got)
 	}
 	faulty.Set(nil)
 	_, err = PushImage(t.Context(), faulty.Host()+"/app", once)
@@ -200,13 +199,13 @@ func (c *countingReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func TestProxyHangs(t *testing.T) {
+func TestHang_EndsWhenClientCancels(t *testing.T) {
 	faulty, counting := startProxies(t)
 	arrived, gone := make(chan struct{}), make(chan struct{})
 	faulty.Set(func(*http.Request) Fault {
-		return func(f *Faults, w http.ResponseWriter, r *http.Request) {
+		return func(p *Proxy, w http.ResponseWriter, r *http.Request) {
 			close(arrived)
-			Hang()(f, w, r)
+			Hang()(p, w, r)
 			close(gone)
 		}
 	})
@@ -220,20 +219,20 @@ func TestProxyHangs(t *testing.T) {
 	<-arrived
 	select {
 	case err := <-ended:
-		t.Fatalf("it answers; error %v", err)
-	case <-time.After(soonEnough):
+		t.Fatalf("the request ended with error %v, want it to hang", err)
+	case <-time.After(faultWait):
 	}
 	cancel()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("got error %v, want %v", err, context.Canceled)
 	}
-	<-gone // and does not stay for ever
+	<-gone // the fault ends, too
 	if got := counting.Count().Total(); got != 0 {
-		t.Errorf("%d requests came through", got)
+		t.Errorf("%d requests were forwarded", got)
 	}
 }
 
-func TestProxyHangsUntilStop(t *testing.T) {
+func TestHang_EndsWhenProxyStops(t *testing.T) {
 	faulty, _ := startProxies(t)
 	faulty.Set(func(*http.Request) Fault { return Hang() })
 	tag, ended := latest(t, faulty), make(chan error, 1)
@@ -244,16 +243,16 @@ func TestProxyHangsUntilStop(t *testing.T) {
 	eventually(t, func() bool { return faulty.Count().Total() > 0 })
 	check(t, faulty.Stop())
 	if err := <-ended; err == nil {
-		t.Error("it answers after Stop")
+		t.Error("the request succeeded after Stop")
 	}
 	check(t, faulty.Start(t.Context()))
 	faulty.Set(nil)
 	if !answers(t, faulty.Host()) {
-		t.Error("it does not answer after Start")
+		t.Error("the proxy does not respond after Start")
 	}
 }
 
-func TestProxyHolds(t *testing.T) {
+func TestHold_ForwardsAfterRelease(t *testing.T) {
 	faulty, counting := startProxies(t)
 	release, pushed := make(chan struct{}), make(chan error, 1)
 	faulty.Set(on(EndpointManifests, Hold(release), http.MethodPut))
@@ -264,31 +263,31 @@ func TestProxyHolds(t *testing.T) {
 	put := Call{http.MethodPut, EndpointManifests}
 	eventually(t, func() bool { return faulty.Count()[put] > 0 })
 	if got := counting.Count()[put]; got != 0 {
-		t.Errorf("%d manifests came through before the release", got)
+		t.Errorf("%d manifests were forwarded before the release", got)
 	}
 	close(release)
 	check(t, <-pushed)
 	if got := counting.Count()[put]; got != 1 {
-		t.Errorf("%d manifests came through after the release", got)
+		t.Errorf("%d manifests were forwarded after the release, want 1", got)
 	}
 }
 
-// A client that reads to the end never ends, and one with a limit does.
-func TestProxyAnswersWithoutEnd(t *testing.T) {
+// A client without a limit reads until its context ends. A client with a limit fails.
+func TestEndless_NeverEndsResponse(t *testing.T) {
 	faulty, _ := startProxies(t)
 	faulty.Set(on(EndpointManifests, Endless(), http.MethodGet))
-	ctx, cancel := context.WithTimeout(t.Context(), soonEnough)
+	ctx, cancel := context.WithTimeout(t.Context(), faultWait)
 	defer cancel()
 	response, err := do(ctx, http.MethodGet, "http://"+faulty.Host()+"/v2/app/manifests/latest", nil)
 	if !errors.Is(err, context.DeadlineExceeded) || response.status != http.StatusOK || response.body == "" {
-		t.Errorf("status %d, and the body ended after %d bytes with %v", response.status, len(response.body), err)
+		t.Errorf("status %d, %d bytes of the body, error %v; want 200 and a body without an end", response.status, len(response.body), err)
 	}
 	if _, err := remote.Get(latest(t, faulty), remote.WithContext(t.Context()), once); err == nil || !strings.Contains(err.Error(), "limit") {
 		t.Errorf("got error %v, want one that names a limit", err)
 	}
 }
 
-func TestProxyTampers(t *testing.T) {
+func TestTamper_ChangesBodyAndKeepsDigestHeader(t *testing.T) {
 	faulty, _ := startProxies(t)
 	image, err := PushImage(t.Context(), faulty.Host()+"/app", once)
 	check(t, err)
@@ -308,7 +307,7 @@ func TestProxyTampers(t *testing.T) {
 	response, err := do(t.Context(), http.MethodGet, "http://"+faulty.Host()+"/v2/app/manifests/"+image.DigestStr(), nil)
 	check(t, err)
 	if response.body != genuine+" " || response.header.Get("Docker-Content-Digest") != image.DigestStr() {
-		t.Errorf("the manifest is %q with header %v", response.body, response.header)
+		t.Errorf("the manifest is %q with header %v, want one more space and the old digest", response.body, response.header)
 	}
 	if _, err := remote.Head(image, remote.WithContext(t.Context()), once); err != nil {
 		t.Errorf("HEAD, which has no body: %v", err)
@@ -319,8 +318,8 @@ func TestProxyTampers(t *testing.T) {
 	}
 }
 
-// The client believes that all is well, and the registry has nothing.
-func TestProxySwallows(t *testing.T) {
+// The client gets no error, and the registry stores nothing.
+func TestSwallow_ConfirmsWritesWithoutForwarding(t *testing.T) {
 	faulty, counting := startProxies(t)
 	faulty.Set(func(*http.Request) Fault { return Swallow() })
 	image, err := PushImage(t.Context(), faulty.Host()+"/of/manifests/app", once)
@@ -332,16 +331,16 @@ func TestProxySwallows(t *testing.T) {
 	}
 	arrived := counting.Count()
 	if reads := arrived.By(http.MethodHead) + arrived.By(http.MethodGet); reads == 0 || reads != arrived.Total() {
-		t.Errorf("what came through: %v, want reads", arrived)
+		t.Errorf("forwarded requests: %v, want reads only", arrived)
 	}
 	var missing *transport.Error
 	if _, err := remote.Get(image, remote.WithContext(t.Context()), once); !errors.As(err, &missing) || missing.StatusCode != http.StatusNotFound {
-		t.Errorf("got error %v, want that it is not there", err)
+		t.Errorf("got error %v, want status 404", err)
 	}
 }
 
-// It is for many clients at once, while rules come and go.
-func TestProxyConcurrently(t *testing.T) {
+// Many clients use the proxy at once while the rule changes.
+func TestProxy_ServesConcurrentClients(t *testing.T) {
 	faulty, _ := startProxies(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -367,7 +366,7 @@ func TestProxyConcurrently(t *testing.T) {
 	}
 }
 
-func TestEndpointOf(t *testing.T) {
+func TestEndpointOf_ReadsLastPathElements(t *testing.T) {
 	for path, want := range map[string]Endpoint{
 		"/v2/":                                 EndpointOther,
 		"/v2/_catalog":                         EndpointOther,
@@ -385,19 +384,19 @@ func TestEndpointOf(t *testing.T) {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://registry"+path, nil)
 		check(t, err)
 		if got := EndpointOf(request); got != want {
-			t.Errorf("%s is about %q, want %q", path, got, want)
+			t.Errorf("%s: got endpoint %q, want %q", path, got, want)
 		}
 	}
 }
 
-func latest(t *testing.T, proxy *Faults) name.Tag {
+func latest(t *testing.T, proxy *Proxy) name.Tag {
 	t.Helper()
 	tag, err := name.NewTag(proxy.Host() + "/app:latest")
 	check(t, err)
 	return tag
 }
 
-// eventually waits for what happens on another goroutine.
+// eventually waits until happened returns true.
 func eventually(t *testing.T, happened func() bool) {
 	t.Helper()
 	check(t, wait.PollUntilContextTimeout(t.Context(), pollInterval, startTimeout, true,

@@ -23,37 +23,37 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
-// Registry is an OCI registry in this process, without TLS or passwords. It
-// keeps all that is pushed in memory.
+// Registry is an OCI registry in this process, without TLS or passwords. It keeps its
+// content in memory.
 type Registry struct{ *server }
 
-// StartRegistry starts an empty registry with the referrers API of OCI 1.1,
-// unless the options say otherwise. Unlike others it takes the artifact type of
-// a referrer from its configuration alone, where new clients do not write it.
+// StartRegistry starts an empty registry with the referrers API of OCI 1.1. Options can
+// turn the API off. Unlike other registries, this one lists as the artifact type of a
+// referrer the media type of its configuration, not its artifactType.
 func StartRegistry(ctx context.Context, options ...registry.Option) (*Registry, error) {
 	defaults := []registry.Option{registry.WithReferrersSupport(true), registry.Logger(log.New(io.Discard, "", 0))}
 	server, err := serve(ctx, registry.New(append(defaults, options...)...))
 	return &Registry{server}, err
 }
 
-// StartRegistryWithoutReferrers starts an empty registry as they were before
-// OCI 1.1: clients have to keep the referrers of a digest under a tag.
+// StartRegistryWithoutReferrers starts an empty registry without the referrers API, as
+// before OCI 1.1. Clients keep the referrers of a digest under a tag.
 func StartRegistryWithoutReferrers(ctx context.Context) (*Registry, error) {
 	return StartRegistry(ctx, registry.WithReferrersSupport(false))
 }
 
-// Host is where references to its images start, host and port.
+// Host returns the host and port of the registry, with which references to its images
+// start.
 func (r *Registry) Host() string { return r.address }
 
-// Bundles is the repository of all Tekton bundles, which is also the URI that
-// Tekton's resolver says they come from: it names neither tag nor digest.
+// Bundles returns the repository of all Tekton bundles. Tekton's resolver records this
+// repository, without a tag or digest, as the URI of a bundle.
 func (r *Registry) Bundles() string { return r.Host() + "/bundles" }
 
-// PushBundle makes a Tekton bundle of resources and returns its reference by
-// digest.
+// PushBundle pushes a Tekton bundle of resources and returns its reference by digest.
 func (r *Registry) PushBundle(ctx context.Context, objects ...resource.Object) (string, error) {
 	if len(objects) > bundle.MaximumBundleObjects {
-		return "", fmt.Errorf("%d resources, but Tekton takes at most %d in a bundle", len(objects), bundle.MaximumBundleObjects)
+		return "", fmt.Errorf("a bundle of %d resources: Tekton accepts at most %d", len(objects), bundle.MaximumBundleObjects)
 	}
 	image := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
 	for _, obj := range objects {
@@ -76,13 +76,14 @@ func (r *Registry) PushBundle(ctx context.Context, objects ...resource.Object) (
 	return ref.String(), remote.Write(ref, image, remote.WithContext(ctx))
 }
 
-// PushImage pushes a small image, which anybody may have built, and returns its
-// reference by digest.
+// PushImage pushes a small image with random content and returns its reference by
+// digest.
 func (r *Registry) PushImage(ctx context.Context, repository string) (name.Digest, error) {
 	return PushImage(ctx, r.Host()+"/"+repository)
 }
 
-// PushImage does the same with any registry. The repository starts with its host.
+// PushImage pushes a small image with random content to any registry and returns its
+// reference by digest. The repository starts with the host of the registry.
 func PushImage(ctx context.Context, repository string, options ...remote.Option) (name.Digest, error) {
 	const layers, bytes = 1, 64
 	image, err := random.Image(bytes, layers)
@@ -100,14 +101,14 @@ func PushImage(ctx context.Context, repository string, options ...remote.Option)
 	return ref, remote.Write(ref, image, append(options, remote.WithContext(ctx))...)
 }
 
-// BundleRef is a resource in a bundle, for Tekton's bundles resolver.
+// BundleRef returns a reference to a resource in a bundle, for Tekton's bundles resolver.
 func BundleRef(bundleRef string, kind resource.Kind, name string) v1.ResolverRef {
 	return resolverRef("bundles",
 		bundle.ParamBundle, bundleRef, bundle.ParamKind, strings.ToLower(string(kind)), bundle.ParamName, name)
 }
 
-// bundleLayer is a layer that holds one resource: a tar with a single file, and
-// annotations by which the resolver finds it.
+// bundleLayer returns a layer with one resource: a tar archive with one file, and the
+// annotations that Tekton's resolver searches.
 func bundleLayer(obj resource.Object) (mutate.Addendum, error) {
 	gvk, err := kindOf(obj)
 	if err != nil {

@@ -21,9 +21,9 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
-// Tekton's resolver finds each resource of a bundle, also after the registry
-// was down.
-func TestBundle(t *testing.T) {
+// Tekton's resolver finds each resource of a bundle, also after the registry was stopped
+// and started.
+func TestPushBundle_ResolvesAfterRegistryRestart(t *testing.T) {
 	registry, err := StartRegistry(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -39,7 +39,7 @@ func TestBundle(t *testing.T) {
 		t.Fatal(err)
 	}
 	if answers(t, registry.Host()) {
-		t.Error("the registry answers after Stop")
+		t.Error("the registry responds after Stop")
 	}
 	if err := registry.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -47,14 +47,13 @@ func TestBundle(t *testing.T) {
 	for _, kind := range resource.Kinds {
 		got := entry(t, ref, strings.ToLower(string(kind)))
 		if !strings.Contains(got, "kind: "+string(kind)+"\n") || strings.Contains(got, "uid") || strings.Contains(got, "resourceVersion") {
-			t.Errorf("the bundle has for %s:\n%s", kind, got)
+			t.Errorf("got %s\n%s\nwant no uid and no resourceVersion", kind, got)
 		}
 	}
 }
 
-// Registries differ in the referrers API, and a client finds the referrers in
-// either.
-func TestReferrers(t *testing.T) {
+// Clients find the referrers of an image with and without the referrers API.
+func TestReferrers_AreFoundWithAndWithoutAPI(t *testing.T) {
 	starts := map[bool]func(context.Context) (*Registry, error){
 		true:  func(ctx context.Context) (*Registry, error) { return StartRegistry(ctx) },
 		false: StartRegistryWithoutReferrers,
@@ -66,16 +65,16 @@ func TestReferrers(t *testing.T) {
 		image, err := registry.PushImage(t.Context(), "app")
 		check(t, err)
 		if got := hasReferrers(t, image); got != has {
-			t.Errorf("it has the referrers API: %v, want %v", got, has)
+			t.Errorf("referrers API: got %v, want %v", got, has)
 		}
 		attached := attach(t, image)
 		if got := referrers(t, image); len(got) != 1 || got[0].Digest != attached {
-			t.Errorf("its referrers are %v, want %s", got, attached)
+			t.Errorf("got referrers %v, want %s", got, attached)
 		}
 	}
 }
 
-// entry is the resource named build of a bundle, as Tekton's resolver finds it.
+// entry returns the resource named build in a bundle, as Tekton's resolver reads it.
 func entry(t *testing.T, ref, kind string) string {
 	t.Helper()
 	entry, err := bundle.GetEntry(t.Context(), authn.DefaultKeychain,
@@ -84,7 +83,7 @@ func entry(t *testing.T, ref, kind string) string {
 	return string(entry.Data())
 }
 
-// attach pushes an image that refers to another.
+// attach pushes an image whose subject is another image, and returns its digest.
 func attach(t *testing.T, to name.Digest, options ...remote.Option) v1.Hash {
 	t.Helper()
 	options = append(options, remote.WithContext(t.Context()))
@@ -92,7 +91,7 @@ func attach(t *testing.T, to name.Digest, options ...remote.Option) v1.Hash {
 	check(t, err)
 	image, ok := mutate.Subject(mutate.MediaType(empty.Image, types.OCIManifestSchema1), *subject).(v1.Image)
 	if !ok {
-		t.Fatal("an image with a subject is something else")
+		t.Fatal("mutate.Subject did not return an image")
 	}
 	digest, err := image.Digest()
 	check(t, err)
@@ -109,7 +108,8 @@ func referrers(t *testing.T, image name.Digest, options ...remote.Option) []v1.D
 	return manifest.Manifests
 }
 
-// hasReferrers asks a registry itself, because clients make up for it.
+// hasReferrers reports whether a registry has the referrers API. It makes the request
+// itself, because clients fall back to a tag.
 func hasReferrers(t *testing.T, image name.Digest) bool {
 	t.Helper()
 	answer, err := do(t.Context(), http.MethodGet, "http://"+image.RegistryStr()+"/v2/"+image.RepositoryStr()+"/referrers/"+image.DigestStr(), nil)

@@ -17,9 +17,9 @@ import (
 	"github.com/sigstore/sigstore-go/pkg/tlog"
 )
 
-// Rekor is a transparency log in this process, with Rekor's own entries and the
-// proofs of sigstore-go's test authority. It forgets what it has logged: each
-// entry is the only one of its tree.
+// Rekor is a transparency log in this process. The entries are made by Rekor's code, the
+// proofs by sigstore-go's test authority. The log stores no entries: each entry is the
+// only one in a tree of its own.
 type Rekor struct {
 	*server
 	authority *ca.VirtualSigstore
@@ -43,18 +43,18 @@ func StartRekor(ctx context.Context) (*Rekor, error) {
 	return r, err
 }
 
-// URL is what goes into transparency.url.
+// URL returns the URL for the setting transparency.url.
 func (r *Rekor) URL() string { return "http://" + r.address }
 
-// Entries is how many were added.
+// Entries returns the number of accepted entries.
 func (r *Rekor) Entries() int { return int(r.entries.Load()) }
 
-// TrustedRoot trusts this log and nothing else, for cosign's --trusted-root.
+// TrustedRoot returns a trusted root with this log only, for cosign's --trusted-root.
 func (r *Rekor) TrustedRoot() ([]byte, error) {
 	logs := r.authority.RekorLogs()
 	for id, log := range logs {
 		var err error
-		if log.ID, err = hex.DecodeString(id); err != nil { // it is in text there
+		if log.ID, err = hex.DecodeString(id); err != nil { // the authority keeps the ID in hexadecimal
 			return nil, err
 		}
 	}
@@ -65,7 +65,7 @@ func (r *Rekor) TrustedRoot() ([]byte, error) {
 	return trusted.MarshalJSON()
 }
 
-// add does what Rekor does with POST /api/v1/log/entries.
+// add handles POST /api/v1/log/entries like Rekor.
 func (r *Rekor) add(w http.ResponseWriter, request *http.Request) error {
 	proposed, err := models.UnmarshalProposedEntry(request.Body, runtime.JSONConsumer())
 	if err != nil {

@@ -22,14 +22,14 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
-// Trust makes Tekton run nothing in a namespace, by way of a resolver, that
-// public does not verify.
+// Trust creates an enforce policy in a namespace: Tekton then refuses all resources with
+// a resolver that public does not verify.
 func (c *Cluster) Trust(ctx context.Context, namespace string, public crypto.PublicKey) error {
 	return c.TrustFrom(ctx, namespace, ".*", public)
 }
 
-// TrustFrom is Trust for what comes from sources that match a pattern only,
-// which Tekton matches against the whole of RefSource.URI without its "git+".
+// TrustFrom is Trust for the sources that match a pattern. Tekton matches the pattern
+// against the whole RefSource.URI without the prefix "git+".
 func (c *Cluster) TrustFrom(ctx context.Context, namespace, pattern string, public crypto.PublicKey) error {
 	pem, err := cryptoutils.MarshalPublicKeyToPEM(public)
 	if err != nil {
@@ -46,21 +46,21 @@ func (c *Cluster) TrustFrom(ctx context.Context, namespace, pattern string, publ
 	return err
 }
 
-// BuiltDigest is the SHA-256 digest of what a TaskRun with BuildsImage built.
+// BuiltDigest is the SHA-256 digest of the image in BuildsImage.
 const BuiltDigest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
-// BuildsImage are annotations of a TaskRun with which the local cluster gives it
-// the results of a Task that built and pushed an image.
+// BuildsImage returns annotations for a TaskRun. They make the local cluster give the
+// TaskRun the results of a Task that has built and pushed an image.
 func BuildsImage() map[string]string { return Builds("registry.example/app", "sha256:"+BuiltDigest) }
 
-// Builds is BuildsImage for a certain image.
+// Builds is BuildsImage for the image with a URL and a digest.
 func Builds(url, digest string) map[string]string {
 	return map[string]string{"kubelet.localcluster/message": fmt.Sprintf(
 		`[{"key":"IMAGE_URL","value":%q,"type":1},{"key":"IMAGE_DIGEST","value":%q,"type":1}]`, url, digest)}
 }
 
-// RunTask runs a Task through Tekton's cluster resolver, which is what makes
-// Tekton verify it, and waits for the end.
+// RunTask runs a Task through Tekton's cluster resolver, so that Tekton verifies the
+// Task, and waits until the run has ended.
 func (c *Cluster) RunTask(ctx context.Context, namespace, task string, annotations map[string]string, timeout time.Duration) (*v1.TaskRun, error) {
 	ref := ClusterRef(resource.Task, namespace, task)
 	return c.Run(ctx, &v1.TaskRun{
@@ -69,12 +69,13 @@ func (c *Cluster) RunTask(ctx context.Context, namespace, task string, annotatio
 	}, timeout)
 }
 
-// ClusterRef is a resource in the cluster, for Tekton's cluster resolver.
+// ClusterRef returns a reference to a resource in the cluster, for Tekton's cluster
+// resolver.
 func ClusterRef(kind resource.Kind, namespace, name string) v1.ResolverRef {
 	return resolverRef("cluster", "kind", kind.ConfigName(), "name", name, "namespace", namespace)
 }
 
-// resolverRef takes the parameters as names and values by turns.
+// resolverRef returns a reference with parameters, given as name, value, name, value.
 func resolverRef(resolver string, params ...string) v1.ResolverRef {
 	ref := v1.ResolverRef{Resolver: v1.ResolverName(resolver)}
 	for pair := range slices.Chunk(params, 2) {
@@ -83,7 +84,7 @@ func resolverRef(resolver string, params ...string) v1.ResolverRef {
 	return ref
 }
 
-// Run creates a TaskRun and waits for its end.
+// Run creates a TaskRun and waits until it has ended.
 func (c *Cluster) Run(ctx context.Context, run *v1.TaskRun, timeout time.Duration) (*v1.TaskRun, error) {
 	namespace := run.Namespace
 	runs := c.Tekton.TektonV1().TaskRuns(namespace)
@@ -111,8 +112,8 @@ const (
 	PipelineRun RunKind = "pipelinerun"
 )
 
-// Envelope is what Tekton Chains stored on a run: a DSSE envelope with an
-// attestation in it. Nothing is verified.
+// Envelope returns the DSSE envelope with an attestation that Tekton Chains has stored on
+// a run. It does not verify the signature.
 func Envelope(run metav1.Object, kind RunKind) ([]byte, error) {
 	key := fmt.Sprintf("chains.tekton.dev/signature-%s-%s", kind, run.GetUID())
 	encoded, found := run.GetAnnotations()[key]
@@ -126,8 +127,8 @@ func Envelope(run metav1.Object, kind RunKind) ([]byte, error) {
 	return envelope, nil
 }
 
-// Attestation is the statement that Tekton Chains signed for a run and stored
-// on it, after its signature was verified with public.
+// Attestation returns the statement that Tekton Chains has signed for a run and stored on
+// the run. It verifies the signature with public.
 func Attestation(run metav1.Object, kind RunKind, public crypto.PublicKey) ([]byte, error) {
 	envelope, err := Envelope(run, kind)
 	if err != nil {

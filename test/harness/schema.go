@@ -11,10 +11,10 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/attestation"
 )
 
-// Schema is docs/verification.schema.json.
+// Schema holds the two parts of docs/verification.schema.json.
 type Schema struct{ Dependency, Summary *jsonschema.Schema }
 
-// VerificationSchema reads the schema once.
+// VerificationSchema returns the schema. It reads the file once.
 var VerificationSchema = sync.OnceValues(func() (s Schema, err error) {
 	compiler := jsonschema.NewCompiler()
 	compiler.AssertFormat()
@@ -26,8 +26,8 @@ var VerificationSchema = sync.OnceValues(func() (s Schema, err error) {
 	return s, err
 })
 
-// ValidateVerification checks the status in an attestation against the schema:
-// the annotations of all dependencies, and that there is one summary.
+// ValidateVerification validates the verification status in an attestation against the
+// schema: the annotations of all dependencies, and exactly one summary.
 func ValidateVerification(p *Provenance) error {
 	schema, err := VerificationSchema()
 	if err != nil {

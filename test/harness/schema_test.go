@@ -38,7 +38,7 @@ func summary() object {
 	}
 }
 
-// with is an object with other values; nil takes a property away.
+// with returns a copy of an object with other values. The value nil removes a property.
 func with(o object, values object) object {
 	o = maps.Clone(o)
 	for name, value := range values {
@@ -69,19 +69,19 @@ func statement(t *testing.T, dependency []any, summaries ...object) *Provenance 
 	return p
 }
 
-func TestTheSchemaTakesWhatIsRight(t *testing.T) {
+func TestValidateVerification_AcceptsValidEntries(t *testing.T) {
 	several := []any{
 		object{"policy": "a", "mode": "enforce", "result": "PASSED", "keyId": keyID},
 		object{"policy": "b", "mode": "warn", "result": "FAILED", "reason": "SignatureInvalid"},
 	}
 	for name, entry := range map[string]object{
-		"passed":           passed(),
-		"failed":           failed(),
-		"skipped":          skipped(),
-		"no policy":        with(skipped(), object{"reason": "NoPolicy", "mode": "skip"}),
-		"a key of our own": with(failed(), object{"reason": "KeyUnknown", "keyId": keyID}),
-		"another content":  with(failed(), object{"reason": "DigestMismatch", "mode": nil, "policy": nil}),
-		"several policies": with(passed(), object{"policies": several}),
+		"passed":                 passed(),
+		"failed":                 failed(),
+		"skipped":                skipped(),
+		"no policy":              with(skipped(), object{"reason": "NoPolicy", "mode": "skip"}),
+		"our key is not trusted": with(failed(), object{"reason": "KeyUnknown", "keyId": keyID}),
+		"content differs":        with(failed(), object{"reason": "DigestMismatch", "mode": nil, "policy": nil}),
+		"several policies":       with(passed(), object{"policies": several}),
 	} {
 		if err := ValidateVerification(statement(t, []any{entry, entry}, with(summary(), object{"tekton_verification": []any{entry}}))); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -89,72 +89,72 @@ func TestTheSchemaTakesWhatIsRight(t *testing.T) {
 	}
 }
 
-func TestTheSchemaRefusesWhatIsWrong(t *testing.T) {
+func TestValidateVerification_RejectsInvalidEntries(t *testing.T) {
 	for name, entry := range map[string]object{
-		"an unknown property":          with(passed(), object{"extra": 1.0}),
-		"an unknown kind":              with(passed(), object{"kind": "ClusterTask"}),
-		"an unknown result":            with(passed(), object{"result": "OK"}),
-		"an unknown reason":            with(failed(), object{"reason": "Because"}),
-		"an unknown mode":              with(passed(), object{"mode": "strict"}),
-		"no kind":                      with(passed(), object{"kind": nil}),
-		"no result":                    with(passed(), object{"result": nil}),
-		"no time":                      with(passed(), object{"checkedAt": nil}),
-		"a time that is none":          with(passed(), object{"checkedAt": "yesterday"}),
-		"a key ID without algorithm":   with(passed(), object{"keyId": strings.Repeat("0f", 32)}),
-		"a key ID in capitals":         with(passed(), object{"keyId": "sha256:" + strings.Repeat("0F", 32)}),
-		"a short key ID":               with(passed(), object{"keyId": "sha256:0f"}),
-		"passed with a reason":         with(passed(), object{"reason": "Unsigned"}),
-		"passed without a key":         with(passed(), object{"keyId": nil}),
-		"passed without a policy":      with(passed(), object{"policy": nil}),
-		"passed without a mode":        with(passed(), object{"mode": nil}),
-		"failed without a reason":      with(failed(), object{"reason": nil}),
-		"failed with a key":            with(failed(), object{"keyId": keyID}),
-		"failed for want of content":   with(failed(), object{"reason": "ContentUnavailable"}),
-		"skipped without a reason":     with(skipped(), object{"reason": nil}),
-		"skipped although unsigned":    with(skipped(), object{"reason": "Unsigned"}),
-		"skipped though another":       with(skipped(), object{"reason": "DigestMismatch"}),
-		"an empty name":                with(passed(), object{"name": ""}),
-		"a long name":                  with(passed(), object{"name": strings.Repeat("x", 1025)}),
-		"one policy of several":        with(passed(), object{"policies": []any{object{"policy": "a", "mode": "enforce", "result": "PASSED", "keyId": keyID}}}),
-		"a policy without a name":      with(passed(), object{"policies": []any{object{"mode": "warn", "result": "FAILED", "reason": "Unsigned"}, object{"policy": "b", "mode": "warn", "result": "FAILED", "reason": "Unsigned"}}}),
-		"a policy that passed nothing": with(passed(), object{"policies": []any{object{"policy": "a", "mode": "warn", "result": "PASSED"}, object{"policy": "b", "mode": "warn", "result": "FAILED", "reason": "Unsigned"}}}),
+		"an unknown property":                with(passed(), object{"extra": 1.0}),
+		"an unknown kind":                    with(passed(), object{"kind": "ClusterTask"}),
+		"an unknown result":                  with(passed(), object{"result": "OK"}),
+		"an unknown reason":                  with(failed(), object{"reason": "Because"}),
+		"an unknown mode":                    with(passed(), object{"mode": "strict"}),
+		"no kind":                            with(passed(), object{"kind": nil}),
+		"no result":                          with(passed(), object{"result": nil}),
+		"no time":                            with(passed(), object{"checkedAt": nil}),
+		"invalid time":                       with(passed(), object{"checkedAt": "yesterday"}),
+		"a key ID without algorithm":         with(passed(), object{"keyId": strings.Repeat("0f", 32)}),
+		"a key ID in capitals":               with(passed(), object{"keyId": "sha256:" + strings.Repeat("0F", 32)}),
+		"a short key ID":                     with(passed(), object{"keyId": "sha256:0f"}),
+		"passed with a reason":               with(passed(), object{"reason": "Unsigned"}),
+		"passed without a key":               with(passed(), object{"keyId": nil}),
+		"passed without a policy":            with(passed(), object{"policy": nil}),
+		"passed without a mode":              with(passed(), object{"mode": nil}),
+		"failed without a reason":            with(failed(), object{"reason": nil}),
+		"failed with a key":                  with(failed(), object{"keyId": keyID}),
+		"failed with reason of skipped":      with(failed(), object{"reason": "ContentUnavailable"}),
+		"skipped without a reason":           with(skipped(), object{"reason": nil}),
+		"skipped with reason Unsigned":       with(skipped(), object{"reason": "Unsigned"}),
+		"skipped with reason DigestMismatch": with(skipped(), object{"reason": "DigestMismatch"}),
+		"an empty name":                      with(passed(), object{"name": ""}),
+		"a long name":                        with(passed(), object{"name": strings.Repeat("x", 1025)}),
+		"one policy of several":              with(passed(), object{"policies": []any{object{"policy": "a", "mode": "enforce", "result": "PASSED", "keyId": keyID}}}),
+		"a policy without a name":            with(passed(), object{"policies": []any{object{"mode": "warn", "result": "FAILED", "reason": "Unsigned"}, object{"policy": "b", "mode": "warn", "result": "FAILED", "reason": "Unsigned"}}}),
+		"policy passed without a key":        with(passed(), object{"policies": []any{object{"policy": "a", "mode": "warn", "result": "PASSED"}, object{"policy": "b", "mode": "warn", "result": "FAILED", "reason": "Unsigned"}}}),
 	} {
 		if ValidateVerification(statement(t, []any{entry}, summary())) == nil {
-			t.Errorf("%s: the dependency is taken", name)
+			t.Errorf("%s: a dependency with this entry is accepted", name)
 		}
 		if ValidateVerification(statement(t, []any{passed()}, with(summary(), object{"tekton_verification": []any{entry}}))) == nil {
-			t.Errorf("%s: the summary is taken", name)
+			t.Errorf("%s: a summary with this entry is accepted", name)
 		}
 	}
 	counts := func(passed, failed, skipped float64) object {
 		return object{"counts": object{"passed": passed, "failed": failed, "skipped": skipped}}
 	}
 	for name, s := range map[string]object{
-		"an unknown property":     with(summary(), object{"extra": 1.0}),
-		"an unknown agreement":    with(summary(), object{"agreement": "PERHAPS"}),
-		"an unknown status":       with(summary(), object{"tekton": object{"status": "true"}}),
-		"no counts":               with(summary(), object{"counts": nil}),
-		"half a count":            with(summary(), counts(0.5, 0, 0)),
-		"a negative count":        with(summary(), counts(1, 0, -1)),
-		"no agreement":            with(summary(), object{"agreement": nil}),
-		"passed with a failure":   with(summary(), counts(1, 1, 0)),
-		"passed with one skipped": with(summary(), counts(1, 0, 1)),
-		"passed with nothing":     with(summary(), counts(0, 0, 0)),
-		"failed without failure":  with(summary(), object{"result": "FAILED"}),
-		"skipped with a failure":  with(with(summary(), object{"result": "SKIPPED"}), counts(1, 1, 1)),
-		"no others":               with(summary(), object{"tekton_verification": []any{}}),
+		"an unknown property":           with(summary(), object{"extra": 1.0}),
+		"an unknown agreement":          with(summary(), object{"agreement": "PERHAPS"}),
+		"an unknown status":             with(summary(), object{"tekton": object{"status": "true"}}),
+		"no counts":                     with(summary(), object{"counts": nil}),
+		"fractional count":              with(summary(), counts(0.5, 0, 0)),
+		"a negative count":              with(summary(), counts(1, 0, -1)),
+		"no agreement":                  with(summary(), object{"agreement": nil}),
+		"passed with a failure":         with(summary(), counts(1, 1, 0)),
+		"passed with one skipped":       with(summary(), counts(1, 0, 1)),
+		"passed with nothing":           with(summary(), counts(0, 0, 0)),
+		"failed without failure":        with(summary(), object{"result": "FAILED"}),
+		"skipped with a failure":        with(with(summary(), object{"result": "SKIPPED"}), counts(1, 1, 1)),
+		"empty list of other resources": with(summary(), object{"tekton_verification": []any{}}),
 	} {
 		if ValidateVerification(statement(t, []any{passed()}, s)) == nil {
-			t.Errorf("the summary: %s: is taken", name)
+			t.Errorf("%s: this summary is accepted", name)
 		}
 	}
 	if ValidateVerification(statement(t, []any{}, summary())) == nil {
-		t.Error("an empty annotation is taken")
+		t.Error("an empty annotation is accepted")
 	}
 	if ValidateVerification(statement(t, []any{passed()})) == nil {
-		t.Error("an attestation without a summary is taken")
+		t.Error("an attestation without a summary is accepted")
 	}
 	if ValidateVerification(statement(t, []any{passed()}, summary(), summary())) == nil {
-		t.Error("an attestation with two summaries is taken")
+		t.Error("an attestation with two summaries is accepted")
 	}
 }

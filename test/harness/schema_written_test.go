@@ -16,6 +16,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
+// written returns an attestation that contains report, as the controller writes it.
 func written(t *testing.T, report attestation.Report) *Provenance {
 	t.Helper()
 	predicate := &structpb.Struct{}
@@ -40,7 +41,7 @@ func written(t *testing.T, report attestation.Report) *Provenance {
 	return p
 }
 
-func TestTheSchemaTakesWhatTheControllerWrites(t *testing.T) {
+func TestValidateVerification_AcceptsControllerOutput(t *testing.T) {
 	verdict := func(o verdicts.Outcome, others ...verdicts.Outcome) verdicts.Verdict {
 		return verdicts.Verdict{Outcome: o, Policies: append([]verdicts.Outcome{o}, others...)}
 	}
@@ -54,21 +55,21 @@ func TestTheSchemaTakesWhatTheControllerWrites(t *testing.T) {
 		return verdicts.Verdict{Outcome: verdicts.Outcome{Mode: mode, Result: verdicts.Skipped, Reason: reason}}
 	}
 	for name, v := range map[string]verdicts.Verdict{
-		"passed":                verdict(passes),
-		"passed by two":         verdict(passes, passes),
-		"failed one of two":     verdict(fails(verdicts.Unsigned, verdicts.Warn), passes),
-		"SignatureInvalid":      verdict(fails(verdicts.SignatureInvalid, verdicts.Enforce)),
-		"KeyUnknown":            verdict(ours),
-		"KeyUnavailable":        verdict(fails(verdicts.KeyUnavailable, verdicts.Warn)),
-		"PolicyInvalid":         verdict(fails(verdicts.PolicyInvalid, verdicts.Enforce)),
-		"policies not readable": skips(verdicts.PolicyInvalid, ""),
-		"DigestMismatch":        {Outcome: verdicts.Outcome{Result: verdicts.Failed, Reason: verdicts.DigestMismatch}},
-		"NoPolicy":              skips(verdicts.NoPolicy, verdicts.Skip),
-		"NoPolicy, warn":        skips(verdicts.NoPolicy, verdicts.Warn),
-		"NoPolicy, enforce":     skips(verdicts.NoPolicy, verdicts.Enforce),
-		"ContentUnavailable":    skips(verdicts.ContentUnavailable, ""),
-		"SignatureUnavailable":  skips(verdicts.SignatureUnavailable, ""),
-		"Inline":                skips(verdicts.Inline, ""),
+		"passed":               verdict(passes),
+		"passed by two":        verdict(passes, passes),
+		"failed one of two":    verdict(fails(verdicts.Unsigned, verdicts.Warn), passes),
+		"SignatureInvalid":     verdict(fails(verdicts.SignatureInvalid, verdicts.Enforce)),
+		"KeyUnknown":           verdict(ours),
+		"KeyUnavailable":       verdict(fails(verdicts.KeyUnavailable, verdicts.Warn)),
+		"PolicyInvalid":        verdict(fails(verdicts.PolicyInvalid, verdicts.Enforce)),
+		"unreadable policies":  skips(verdicts.PolicyInvalid, ""),
+		"DigestMismatch":       {Outcome: verdicts.Outcome{Result: verdicts.Failed, Reason: verdicts.DigestMismatch}},
+		"NoPolicy":             skips(verdicts.NoPolicy, verdicts.Skip),
+		"NoPolicy, warn":       skips(verdicts.NoPolicy, verdicts.Warn),
+		"NoPolicy, enforce":    skips(verdicts.NoPolicy, verdicts.Enforce),
+		"ContentUnavailable":   skips(verdicts.ContentUnavailable, ""),
+		"SignatureUnavailable": skips(verdicts.SignatureUnavailable, ""),
+		"Inline":               skips(verdicts.Inline, ""),
 	} {
 		for _, source := range []string{"", "git+https://git.example"} {
 			for _, kind := range resource.Kinds {

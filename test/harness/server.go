@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// server is an HTTP server inside this process. It keeps its address over Stop
-// and Start, so that clients can meet it when it is down.
+// server is an HTTP server in this process. It keeps its address when it is stopped and
+// started again, so that tests can take it down for a while.
 type server struct {
 	address string
 	handler http.Handler
@@ -42,8 +42,7 @@ func (s *server) Start(ctx context.Context) error {
 	return nil
 }
 
-// Stop refuses connections from now on and breaks those that are open. It may
-// be repeated.
+// Stop closes the listener and all connections. A second Stop does nothing.
 func (s *server) Stop() error {
 	if s.running == nil {
 		return nil

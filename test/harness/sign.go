@@ -15,10 +15,10 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
-// Signer signs resources as somebody does who is not the controller.
+// Signer signs resources with a key that the controller does not have.
 type Signer struct{ signature.Signer }
 
-// NewSigner makes a new key.
+// NewSigner returns a Signer with a new key.
 func NewSigner() (Signer, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -28,7 +28,7 @@ func NewSigner() (Signer, error) {
 	return Signer{signer}, err
 }
 
-// Sign sets the defaults of a resource and puts its signature on it.
+// Sign sets the defaults of a resource and adds the signature annotation.
 func (s Signer) Sign(ctx context.Context, obj resource.Object) error {
 	obj.SetDefaults(ctx)
 	checksum, err := obj.Checksum()

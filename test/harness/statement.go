@@ -11,14 +11,14 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/attestation"
 )
 
-// Provenance is an attestation as a strict consumer reads it: fields that
-// in-toto's and SLSA's bindings do not know are an error.
+// Provenance is a strictly parsed attestation: a field that the bindings of in-toto and
+// SLSA do not know is an error.
 type Provenance struct {
 	Statement *intoto.Statement
 	Predicate *slsa.Provenance
 }
 
-// ParseProvenance reads a statement.
+// ParseProvenance parses a statement.
 func ParseProvenance(payload []byte) (*Provenance, error) {
 	p := &Provenance{Statement: &intoto.Statement{}, Predicate: &slsa.Provenance{}}
 	if err := protojson.Unmarshal(payload, p.Statement); err != nil {
@@ -34,18 +34,18 @@ func ParseProvenance(payload []byte) (*Provenance, error) {
 	return p, nil
 }
 
-// Verification is one entry of the annotation of a dependency.
+// Verification is one entry in the verification annotation of a dependency.
 type Verification struct {
 	Kind, Namespace, Name string
 	Result, Reason, Mode  string
 	Policy, KeyID         string
 	CheckedAt             string
 	Policies              []Verification
-	// Dependency is what it was found on.
+	// Dependency is the dependency with the annotation.
 	Dependency *intoto.ResourceDescriptor `json:"-"`
 }
 
-// Verifications are the entries of all dependencies.
+// Verifications returns the entries of all dependencies.
 func (p *Provenance) Verifications() (all []Verification, err error) {
 	for _, dependency := range p.Predicate.GetBuildDefinition().GetResolvedDependencies() {
 		entries, err := verifications(dependency)
@@ -57,17 +57,17 @@ func (p *Provenance) Verifications() (all []Verification, err error) {
 	return all, nil
 }
 
-// Summary is the byproduct that sums the run up.
+// Summary is the byproduct with the overall result of a run.
 type Summary struct {
 	Result    string
 	Counts    struct{ Passed, Failed, Skipped int }
 	Tekton    struct{ Status, Message string }
 	Agreement string
-	// Others are resources that are no dependency.
+	// Others are the entries of resources without a dependency.
 	Others []Verification `json:"tekton_verification"`
 }
 
-// Summary is nil when there is none.
+// Summary returns the summary, or nil if the attestation has none.
 func (p *Provenance) Summary() (*Summary, error) {
 	for _, byproduct := range p.Predicate.GetRunDetails().GetByproducts() {
 		if byproduct.GetName() == attestation.SummaryName {

@@ -14,27 +14,26 @@ import (
 	"golang.org/x/mod/modfile"
 )
 
-// tool is a program that is built from a Go module by version, not as a part of
-// any module of this source tree: its dependencies are the ones that it was
-// released with.
+// tool is a program that is built from a released version of a Go module. It is not
+// built in a module of this source tree, so its dependencies are those of the release.
 type tool struct {
-	// name is that of its file.
+	// name is the file name of the program.
 	name            string
 	module, version string
-	// main is the directory of its main package in the module.
+	// main is the directory of the main package in the module.
 	main string
-	// replaces says that the module has replace directives, which is when go
-	// install refuses it.
+	// replaces says that the module has replace directives. go install refuses such
+	// modules.
 	replaces bool
 }
 
 func (t tool) path() string { return filepath.Join(Root(), ".localcluster", "bin", t.name) }
 
-// installed says whether the program is there, in the version that is wanted.
+// installed reports whether the program exists in the right version.
 func (t tool) installed() bool { return t.builtInto(t.path()) == nil }
 
-// install makes the program if it is missing and writes its progress to out.
-// Others may install or run it at the same time.
+// install builds the program if it is missing and writes its progress to out. Other
+// processes may install or run the program at the same time.
 func (t tool) install(ctx context.Context, out io.Writer) error {
 	if t.installed() {
 		return nil
@@ -50,7 +49,7 @@ func (t tool) replace(ctx context.Context, out io.Writer) error {
 	if err := os.MkdirAll(bin, 0o755); err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp(bin, "."+t.name+"-") // where renaming is atomic
+	dir, err := os.MkdirTemp(bin, "."+t.name+"-") // the same file system, so that renaming is atomic
 	if err != nil {
 		return err
 	}
@@ -69,7 +68,7 @@ func (t tool) replace(ctx context.Context, out io.Writer) error {
 	return os.Rename(file, t.path())
 }
 
-// build is the command that makes the program in dir.
+// build returns the command that builds the program in dir.
 func (t tool) build(ctx context.Context, out io.Writer, dir string) (*exec.Cmd, error) {
 	program := path.Join(t.module, t.main)
 	if t.replaces {
@@ -85,8 +84,8 @@ func (t tool) build(ctx context.Context, out io.Writer, dir string) (*exec.Cmd, 
 	return install, nil
 }
 
-// writeModule makes dir a module that requires the tool's and repeats its
-// replace directives, which Go takes from no other module than the one it is in.
+// writeModule makes dir a Go module that requires the module of the tool and repeats its
+// replace directives. Go ignores replace directives outside of the main module.
 func (t tool) writeModule(ctx context.Context, dir string) error {
 	download := exec.CommandContext(ctx, "go", "mod", "download", "-json", t.module+"@"+t.version)
 	answer, err := download.Output()
@@ -108,7 +107,7 @@ func (t tool) writeModule(ctx context.Context, dir string) error {
 	return os.WriteFile(filepath.Join(dir, "go.mod"), wrapper, 0o644)
 }
 
-// wrapper is the go.mod for writeModule, given the one of the tool.
+// wrapper returns the go.mod for writeModule. goMod is the go.mod of the tool.
 func (t tool) wrapper(goMod []byte) ([]byte, error) {
 	released, err := modfile.Parse("go.mod", goMod, nil)
 	if err != nil {
@@ -134,14 +133,14 @@ func (t tool) wrapper(goMod []byte) ([]byte, error) {
 	return wrapper.Format()
 }
 
-// builtInto checks what a program was built from.
+// builtInto returns an error unless a file was built from the module in the right version.
 func (t tool) builtInto(file string) error {
 	info, err := buildinfo.ReadFile(file)
 	if err != nil {
 		return err
 	}
 	if info.Main.Path != t.module || info.Main.Version != t.version {
-		return fmt.Errorf("%s is built from %s@%s", file, info.Main.Path, info.Main.Version)
+		return fmt.Errorf("%s is built from %s@%s, want %s@%s", file, info.Main.Path, info.Main.Version, t.module, t.version)
 	}
 	return nil
 }

@@ -7,25 +7,25 @@ import (
 	"testing"
 )
 
-// A program of another release is not the one that is wanted.
-func TestInstalled(t *testing.T) {
+// A program of another release or of another module does not count as installed.
+func TestTool_InstalledRejectsOtherVersions(t *testing.T) {
 	check(t, BuildDistribution(t.Context(), os.Stderr))
 	if !distribution.installed() {
-		t.Error("it was built and is not installed")
+		t.Error("the program was built, but installed returns false")
 	}
 	other := distribution
 	other.version = "v3.1.1"
 	if other.installed() {
-		t.Error("another version is installed, too")
+		t.Error("installed returns true for another version")
 	}
 	other = distribution
 	other.name = "cosign-v3"
 	if other.installed() {
-		t.Error("another program is as good")
+		t.Error("installed returns true for the file of another program")
 	}
 }
 
-func TestToolWithReplaceDirectives(t *testing.T) {
+func TestTool_WrapperRepeatsReplaceDirectives(t *testing.T) {
 	wrapper, err := tkn.wrapper([]byte(strings.Join([]string{
 		"module github.com/tektoncd/cli", "go 1.26.5", "require example.com/one v1.0.0",
 		"replace example.com/one => example.com/two v1.1.0",
@@ -37,16 +37,16 @@ func TestToolWithReplaceDirectives(t *testing.T) {
 		"example.com/one => example.com/two v1.1.0\n", "example.com/three v1.0.0 => example.com/four v1.2.0\n",
 	} {
 		if !strings.Contains(string(wrapper), want) {
-			t.Errorf("go.mod has no %q:\n%s", want, wrapper)
+			t.Errorf("go.mod lacks %q:\n%s", want, wrapper)
 		}
 	}
 }
 
-// What tkn pushes is what Tekton's resolver takes, in the registry and under
-// the digest that PushBundle says.
-func TestTknPushesBundle(t *testing.T) {
+// Tekton's resolver finds the bundle that tkn has pushed under the digest that
+// PushBundle returns.
+func TestTkn_PushesBundleThatTektonResolves(t *testing.T) {
 	if !tkn.installed() {
-		t.Skip("tkn is built on demand, by the benchmark")
+		t.Skip("tkn is not built: the benchmark builds it")
 	}
 	registry, err := StartRegistry(t.Context())
 	check(t, err)
@@ -56,9 +56,9 @@ func TestTknPushesBundle(t *testing.T) {
 	ref, err := Tkn{}.PushBundle(t.Context(), registry.Bundles()+":latest", file)
 	check(t, err)
 	if got := entry(t, ref, "task"); !strings.Contains(got, "busybox") {
-		t.Errorf("the bundle has:\n%s", got)
+		t.Errorf("got Task\n%s\nwant the image busybox", got)
 	}
 	if _, err := (Tkn{}).PushBundle(t.Context(), registry.Bundles()+":latest", file+".missing"); err == nil {
-		t.Error("it pushes a file that is not there")
+		t.Error("PushBundle of a missing file returned no error")
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// transcript passes on what is written to it, and keeps it.
+// transcript is a writer that forwards its input to out and keeps a copy.
 type transcript struct {
 	out io.Writer
 

@@ -13,17 +13,16 @@ import (
 	"github.com/hashicorp/vault/api"
 )
 
-// VaultKeyType is the type of transit key that most tests want.
+// VaultKeyType is the type of transit key that most tests use.
 const VaultKeyType = "ecdsa-p256"
 
-// transitPath is where sigstore looks for the transit engine unless told
-// otherwise.
+// transitPath is the default path of the transit engine in sigstore's client.
 const transitPath = "transit"
 
-// Vault is a running server of test/harness/vault, with a transit engine. What it keeps
-// is gone when it stops.
+// Vault is a running server of test/harness/vault with a transit engine. It keeps its
+// keys in memory.
 type Vault struct {
-	// Address and Token, that of root, are how to reach it.
+	// Address is the URL of the server, Token is its root token.
 	Address, Token string
 
 	unsealKey string
@@ -32,8 +31,8 @@ type Vault struct {
 	end       context.CancelFunc
 }
 
-// BuildVault brings the server up to date and returns its path. It is not part
-// of Build, because the first time it takes minutes.
+// BuildVault brings the server up to date and returns its path. BuildVault is not part
+// of Build, because the first build takes 9 minutes of CPU time.
 func BuildVault(ctx context.Context, out io.Writer) (string, error) {
 	binary := filepath.Join(Root(), ".localcluster", "bin", "vault")
 	build := command(ctx, out, "go", "build", "-C", filepath.Join(Root(), "test", "harness", "vault"), "-o", binary, ".")
@@ -43,10 +42,10 @@ func BuildVault(ctx context.Context, out io.Writer) (string, error) {
 	return binary, nil
 }
 
-// StartVault starts a server that ends with this process at the latest. Its log
+// StartVault starts a server that ends with Stop, or when this process ends. The log
 // goes to out.
 func StartVault(ctx context.Context, binary string, out io.Writer) (*Vault, error) {
-	lifetime, end := context.WithCancel(context.WithoutCancel(ctx)) // Stop lets it end in order
+	lifetime, end := context.WithCancel(context.WithoutCancel(ctx)) // only Stop ends the server
 	v := &Vault{process: exec.CommandContext(lifetime, binary), end: end}
 	v.process.Cancel = func() error { return errors.Join(v.process.Process.Signal(syscall.SIGTERM), v.Resume()) }
 	v.process.WaitDelay = stopTimeout
@@ -73,10 +72,10 @@ func StartVault(ctx context.Context, binary string, out io.Writer) (*Vault, erro
 func (v *Vault) waitReady(ctx context.Context, stdout io.Reader) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	defer context.AfterFunc(ctx, v.end)() // which ends stdout, too
+	defer context.AfterFunc(ctx, v.end)() // this closes stdout, so that Decode returns
 	var ready struct{ Address, Token, UnsealKey string }
 	if err := json.NewDecoder(stdout).Decode(&ready); err != nil {
-		return fmt.Errorf("waiting for its address: %w; see its log", errors.Join(err, ctx.Err()))
+		return fmt.Errorf("reading the address that it prints when it is ready: %w; see its log above", errors.Join(err, ctx.Err()))
 	}
 	v.Address, v.Token, v.unsealKey = ready.Address, ready.Token, ready.UnsealKey
 	return nil
@@ -90,47 +89,47 @@ func (v *Vault) connect(ctx context.Context) (err error) {
 	return v.client.Sys().MountWithContext(ctx, transitPath, &api.MountInput{Type: "transit"})
 }
 
-// Env is what sigstore's client finds the server with.
+// Env returns the environment variables with which sigstore's client finds the server.
 func (v *Vault) Env() map[string]string {
 	return map[string]string{"VAULT_ADDR": v.Address, "VAULT_TOKEN": v.Token}
 }
 
-// CreateKey makes a key, see VaultKeyType, and returns the reference to it that
-// sigstore, Chains and Tekton take.
+// CreateKey creates a key of a type such as VaultKeyType. It returns the reference to the
+// key for sigstore, Chains and Tekton.
 func (v *Vault) CreateKey(ctx context.Context, name, keyType string) (ref string, err error) {
 	_, err = v.client.Logical().WriteWithContext(ctx, transitPath+"/keys/"+name, map[string]any{"type": keyType})
 	return "hashivault://" + name, err
 }
 
-// RotateKey adds a version to a key, which signs from now on.
+// RotateKey adds a version to a key. From then on the new version signs.
 func (v *Vault) RotateKey(ctx context.Context, name string) error {
 	_, err := v.client.Logical().WriteWithContext(ctx, transitPath+"/keys/"+name+"/rotate", nil)
 	return err
 }
 
-// Seal makes the server refuse all requests, until Unseal.
+// Seal makes the server reject all requests until Unseal.
 func (v *Vault) Seal(ctx context.Context) error { return v.client.Sys().SealWithContext(ctx) }
 
-// Unseal undoes Seal. All keys are there again.
+// Unseal makes the server serve requests again, with the same keys.
 func (v *Vault) Unseal(ctx context.Context) error {
 	_, err := v.client.Sys().UnsealWithContext(ctx, v.unsealKey)
 	return err
 }
 
-// Pause makes the server accept connections and never answer, until Resume.
+// Pause makes the server accept connections and not respond until Resume.
 func (v *Vault) Pause() error { return v.process.Process.Signal(syscall.SIGSTOP) }
 
-// Resume undoes Pause.
+// Resume makes the server respond again.
 func (v *Vault) Resume() error { return v.process.Process.Signal(syscall.SIGCONT) }
 
-// Stop ends the server. That it has ended before is an error.
+// Stop ends the server. It returns an error if the server has ended before.
 func (v *Vault) Stop() error {
 	v.end()
 	switch err := v.process.Wait(); {
-	case errors.Is(err, context.Canceled): // it did as it was told
+	case errors.Is(err, context.Canceled): // ended by v.end
 		return nil
 	case err == nil:
-		return errors.New("Vault ended by itself")
+		return errors.New("Vault ended before it was stopped: see its log above")
 	default:
 		return fmt.Errorf("stopping Vault: %w", err)
 	}

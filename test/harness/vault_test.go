@@ -36,7 +36,7 @@ func startVault(t *testing.T) *Vault {
 	return vault
 }
 
-func TestKMSOfVault(t *testing.T) {
+func TestKMS_VaultSignsWithEachKeyType(t *testing.T) {
 	vault := startVault(t)
 	for _, keyType := range []string{VaultKeyType, "rsa-2048"} {
 		t.Run(keyType, func(t *testing.T) {
@@ -44,18 +44,19 @@ func TestKMSOfVault(t *testing.T) {
 			check(t, err)
 			sig := sign(t, ref)
 			check(t, verify(t, ref, message, sig))
-			if keyType == VaultKeyType { // for RSA sigstore asks Vault to verify PSS, and to sign PKCS #1 v1.5
+			if keyType == VaultKeyType { // with RSA keys sigstore's client signs PKCS #1 v1.5 but verifies PSS
 				check(t, load(t, ref).VerifySignature(bytes.NewReader(sig), strings.NewReader(message)))
 			}
 			if verify(t, ref, "something else", sig) == nil {
-				t.Error("it verifies something else")
+				t.Error("the signature verifies another message")
 			}
 		})
 	}
 }
 
-// What the faults are for: a client fails, and works again afterwards.
-func TestKMSFaultsOfVault(t *testing.T) {
+// A client fails while Vault is sealed and works after Unseal. After a rotation the new
+// version of the key signs.
+func TestKMS_VaultFailsWhileSealedAndRotates(t *testing.T) {
 	vault := startVault(t)
 	ref, err := vault.CreateKey(t.Context(), "key", VaultKeyType)
 	check(t, err)
@@ -63,7 +64,7 @@ func TestKMSFaultsOfVault(t *testing.T) {
 
 	check(t, vault.Seal(t.Context()))
 	if _, err := load(t, ref).SignMessage(strings.NewReader(message)); err == nil {
-		t.Error("it signs while it is sealed")
+		t.Error("Vault signs while it is sealed")
 	}
 	check(t, vault.Unseal(t.Context()))
 	check(t, verify(t, ref, message, before))
@@ -71,11 +72,11 @@ func TestKMSFaultsOfVault(t *testing.T) {
 	check(t, vault.RotateKey(t.Context(), "key"))
 	check(t, verify(t, ref, message, sign(t, ref)))
 	if verify(t, ref, message, before) == nil {
-		t.Error("the new version of the key verifies what the one before has signed")
+		t.Error("the new version of the key verifies a signature of the old version")
 	}
 }
 
-func TestKMSPausesVault(t *testing.T) {
+func TestKMS_VaultDoesNotAnswerWhilePaused(t *testing.T) {
 	vault := startVault(t)
 	answers := func(within time.Duration) error {
 		ctx, cancel := context.WithTimeout(t.Context(), within)
@@ -86,14 +87,14 @@ func TestKMSPausesVault(t *testing.T) {
 	check(t, answers(time.Minute))
 	check(t, vault.Pause())
 	if err := answers(100 * time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("while it is paused: %v, want %v", err, context.DeadlineExceeded)
+		t.Errorf("request while Vault is paused: got error %v, want %v", err, context.DeadlineExceeded)
 	}
 	check(t, vault.Resume())
 	check(t, answers(time.Minute))
-	check(t, vault.Pause()) // and stop it so
+	check(t, vault.Pause()) // the cleanup stops a paused Vault
 }
 
-// load makes a client, which has yet to learn the public key.
+// load returns a new client, which has not read the public key yet.
 func load(t *testing.T, ref string) kms.SignerVerifier {
 	t.Helper()
 	signer, err := kms.Get(t.Context(), ref, crypto.SHA256)
@@ -108,7 +109,7 @@ func sign(t *testing.T, ref string) []byte {
 	return sig
 }
 
-// verify uses nothing of the server but the public key.
+// verify verifies a signature in this process, with the public key from Vault.
 func verify(t *testing.T, ref, message string, sig []byte) error {
 	t.Helper()
 	public, err := load(t, ref).PublicKey()

@@ -15,7 +15,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
-// Resource reads a resource of any signable kind, in the version that is signed.
+// Resource reads a resource of a signable kind, in the API version that is signed.
 func (c *Cluster) Resource(ctx context.Context, kind resource.Kind, namespace, name string) (resource.Object, error) {
 	switch kind {
 	case resource.Pipeline:
@@ -27,7 +27,7 @@ func (c *Cluster) Resource(ctx context.Context, kind resource.Kind, namespace, n
 	return c.Tekton.TektonV1().Tasks(namespace).Get(ctx, name, metav1.GetOptions{})
 }
 
-// DeleteResource deletes one resource of any kind.
+// DeleteResource deletes a resource of a signable kind.
 func (c *Cluster) DeleteResource(ctx context.Context, kind resource.Kind, namespace, name string) error {
 	switch kind {
 	case resource.Pipeline:
@@ -39,8 +39,8 @@ func (c *Cluster) DeleteResource(ctx context.Context, kind resource.Kind, namesp
 	return c.Tekton.TektonV1().Tasks(namespace).Delete(ctx, name, metav1.DeleteOptions{})
 }
 
-// Verify asks Tekton's own verifier, as its reconcilers do, under an enforce
-// policy that trusts one key.
+// Verify verifies a resource with Tekton's own verifier, as Tekton's reconcilers do, with
+// an enforce policy that trusts one key.
 func Verify(ctx context.Context, obj resource.Object, public crypto.PublicKey) error {
 	pem, err := cryptoutils.MarshalPublicKeyToPEM(public)
 	if err != nil {
@@ -48,10 +48,10 @@ func Verify(ctx context.Context, obj resource.Object, public crypto.PublicKey) e
 	}
 	defaulted, ok := obj.DeepCopyObject().(resource.Object)
 	if !ok {
-		return fmt.Errorf("a copy of %T is something else", obj)
+		return fmt.Errorf("the copy of a %T is not a resource.Object", obj)
 	}
 	defaulted.SetDefaults(ctx)
-	ctx = logging.WithLogger(ctx, zap.NewNop().Sugar()) // it warns of each signature that is not there yet
+	ctx = logging.WithLogger(ctx, zap.NewNop().Sugar()) // the verifier logs a warning for each missing signature
 	result := trustedresources.VerifyResource(ctx, defaulted, nil, nil, []*v1alpha1.VerificationPolicy{{
 		Spec: v1alpha1.VerificationPolicySpec{
 			Resources:   []v1alpha1.ResourcePattern{{Pattern: ".*"}},
@@ -60,7 +60,7 @@ func Verify(ctx context.Context, obj resource.Object, public crypto.PublicKey) e
 		},
 	}})
 	if result.VerificationResultType != trustedresources.VerificationPass {
-		return fmt.Errorf("%s/%s: Tekton's verifier says: %w", obj.GetNamespace(), obj.GetName(), result.Err)
+		return fmt.Errorf("%s/%s: Tekton's verifier does not accept it: %w", obj.GetNamespace(), obj.GetName(), result.Err)
 	}
 	return nil
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/hashicorp/vault/vault"
 )
 
-// unsealed is a new Vault that can be used right away.
+// unsealed returns a new Vault that is initialized and unsealed.
 func unsealed(ctx context.Context) (*vault.Core, ready, error) {
 	logger := hclog.New(&hclog.LoggerOptions{Name: "vault", Level: hclog.Warn})
 	storage, err := inmem.NewInmem(nil, logger)
@@ -27,7 +27,7 @@ func unsealed(ctx context.Context) (*vault.Core, ready, error) {
 		Physical:        storage,
 		StorageType:     "inmem",
 		Logger:          logger,
-		DisableMlock:    true, // it takes privileges
+		DisableMlock:    true, // mlock needs privileges
 		LogicalBackends: map[string]logical.Factory{"transit": transit.Factory},
 		BuiltinRegistry: noPlugins{},
 	})
@@ -41,7 +41,7 @@ func unsealed(ctx context.Context) (*vault.Core, ready, error) {
 	if err != nil {
 		return nil, ready{}, fmt.Errorf("initializing: %w", err)
 	}
-	// Encoded first: Unseal overwrites the key that it is given.
+	// Encode the key first, because Unseal overwrites it.
 	keys := ready{Token: made.RootToken, UnsealKey: base64.StdEncoding.EncodeToString(made.SecretShares[0])}
 	if done, err := core.Unseal(made.SecretShares[0]); err != nil || !done {
 		return nil, ready{}, fmt.Errorf("unsealing: done %t, error %w", done, err)
@@ -49,12 +49,12 @@ func unsealed(ctx context.Context) (*vault.Core, ready, error) {
 	return core, keys, nil
 }
 
-// handler is Vault's HTTP API.
+// handler returns Vault's HTTP API.
 func handler(core *vault.Core) http.Handler {
 	return vaulthttp.Handler.Handler(&vault.HandlerProperties{Core: core, ListenerConfig: &configutil.Listener{}})
 }
 
-// noPlugins is a registry without any plugin; transit is built in.
+// noPlugins is a plugin registry without plugins. The transit engine is not a plugin.
 type noPlugins struct{}
 
 func (noPlugins) Contains(string, consts.PluginType) bool { return false }

@@ -1,9 +1,9 @@
-// Command vault is HashiCorp Vault with its transit engine and in-memory
-// storage: a KMS for tests. Upstream's own program takes 1000 packages more to
-// build, for the sake of other engines.
+// Command vault is HashiCorp Vault with the transit engine and in-memory storage: a KMS
+// for tests. It leaves out the other engines, for which Vault's own program needs 1000
+// more packages.
 //
-// It listens on a free port of 127.0.0.1. Once it can be used it prints one line
-// of JSON on stdout, see ready. Its log goes to stderr.
+// The server listens on a free port of 127.0.0.1. When it is ready, it prints one line
+// of JSON on stdout, see ready. The log goes to stderr.
 package main
 
 import (
@@ -21,11 +21,11 @@ import (
 	"github.com/hashicorp/vault/vault"
 )
 
-// ready is what a caller must know to use the server.
+// ready is the line that tells the caller how to use the server.
 type ready struct {
 	Address   string `json:"address"`
-	Token     string `json:"token"`     // of root
-	UnsealKey string `json:"unsealKey"` // for after a PUT to /v1/sys/seal
+	Token     string `json:"token"`     // the root token
+	UnsealKey string `json:"unsealKey"` // unseals the server after PUT /v1/sys/seal
 }
 
 func main() {

@@ -28,9 +28,11 @@ import (
 )
 
 const (
-	// asCLI makes the test binary behave as localcluster, so that a supervisor can be a process of its own.
+	// asCLI is an environment variable that makes the test binary behave like localcluster, so that the
+	// supervisor is a process of its own.
 	asCLI = "LOCALCLUSTER_TEST_AS_CLI"
-	// binEnv names the directory of the binaries; without it, it is the one in the repository.
+	// binEnv is an environment variable with the directory of the binaries. The default is the directory in
+	// the repository.
 	binEnv = "LOCALCLUSTER_BIN"
 
 	within = time.Minute
@@ -44,12 +46,12 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// testCluster is a running cluster; its methods run localcluster's commands.
+// testCluster is a running cluster. Its methods run commands of localcluster.
 type testCluster struct {
 	dir, bin string
 }
 
-// try runs a command with this cluster's --dir and returns all its output.
+// try runs a command with the --dir of this cluster and returns its output.
 func (c testCluster) try(ctx context.Context, command string, args ...string) (string, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -109,11 +111,11 @@ func (c testCluster) part(t *testing.T, name string) proc.Status {
 			return p
 		}
 	}
-	t.Fatalf("there is no part %s in %+v", name, parts)
+	t.Fatalf("the cluster has no part %s: %+v", name, parts)
 	return proc.Status{}
 }
 
-// binaries builds what is missing, which takes about 15 minutes the first time.
+// binaries builds the missing binaries, which takes about 15 minutes the first time.
 func binaries(t *testing.T) string {
 	t.Helper()
 	module, err := build.FindModule()
@@ -130,8 +132,9 @@ func binaries(t *testing.T) string {
 	return bin
 }
 
-// TestCluster takes one cluster through its life; each step builds on those before.
-func TestCluster(t *testing.T) {
+// TestCluster_KeepsDataThroughFaults starts one cluster and runs the steps in order. Each step needs the steps
+// before it.
+func TestCluster_KeepsDataThroughFaults(t *testing.T) {
 	c := testCluster{dir: t.TempDir(), bin: binaries(t)}
 	t.Cleanup(func() {
 		if out, err := c.try(context.Background(), "down"); err != nil {
@@ -140,7 +143,7 @@ func TestCluster(t *testing.T) {
 	})
 	c.up(t)
 	if out := c.run(t, "up", "--bin", c.bin); !strings.Contains(out, "runs already") {
-		t.Errorf("a second up says %q", out)
+		t.Errorf("the second up printed %q, want that the cluster runs already", out)
 	}
 	for _, step := range []struct {
 		name string
@@ -148,11 +151,11 @@ func TestCluster(t *testing.T) {
 	}{
 		{"Tekton runs Tasks", tektonRunsTasks},
 		{"writes are audited", writesAreAudited},
-		{"RBAC applies to service accounts", rbacApplies},
+		{"service accounts need permissions", rbacApplies},
 		{"parts can be added", partsCanBeAdded},
-		{"data outlives the API server", dataOutlivesTheAPIServer},
-		{"nothing outlives the supervisor", nothingOutlivesTheSupervisor},
-		{"data outlives the cluster", dataOutlivesTheCluster},
+		{"restarted API server has the same data", restartedAPIServerKeepsData},
+		{"parts end with killed supervisor", partsEndWithSupervisor},
+		{"restarted cluster has the same data", restartedClusterKeepsData},
 	} {
 		if !t.Run(step.name, func(t *testing.T) { step.test(t, c) }) {
 			t.FailNow()
@@ -173,7 +176,7 @@ func tektonRunsTasks(t *testing.T, c testCluster) {
 	}
 }
 
-// outcome waits until a TaskRun is done.
+// outcome waits until a TaskRun has ended and returns its outcome.
 func (c testCluster) outcome(t *testing.T, name string) (status, reason, results string) {
 	t.Helper()
 	err := wait.PollUntilContextTimeout(t.Context(), poll, within, true, func(ctx context.Context) (bool, error) {
@@ -191,7 +194,7 @@ func (c testCluster) outcome(t *testing.T, name string) (status, reason, results
 		return status == "True" || status == "False", nil
 	})
 	if err != nil {
-		t.Fatalf("TaskRun %s is not done: %v; status %s, reason %s", name, err, status, reason)
+		t.Fatalf("TaskRun %s has not ended: %v; status %s, reason %s", name, err, status, reason)
 	}
 	return status, reason, results
 }
@@ -212,13 +215,13 @@ func writesAreAudited(t *testing.T, c testCluster) {
 			t.Fatalf("%v in %s", err, line)
 		}
 		if event.ObjectRef.APIGroup != "tekton.dev" || event.Verb == "get" || event.Verb == "list" || event.Verb == "watch" {
-			t.Errorf("this was not to be recorded: %s", line)
+			t.Errorf("the audit log has an entry that the policy excludes: %s", line)
 		}
 		writers[event.User.Username+" "+event.ObjectRef.Resource] = true
 	}
 	for _, want := range []string{"admin tasks", "system:serviceaccount:tekton-pipelines:tekton-pipelines-controller taskruns"} {
 		if !writers[want] {
-			t.Errorf("no write by %q is recorded, only %v", want, writers)
+			t.Errorf("the audit log has no write by %q, only by %v", want, writers)
 		}
 	}
 }
@@ -228,7 +231,7 @@ func rbacApplies(t *testing.T, c testCluster) {
 	c.run(t, "kubeconfig", "--service-account", "default/default", "--output", file)
 	out, err := c.try(t.Context(), "apply", "--kubeconfig", file, "testdata/task.yaml")
 	if err == nil || !strings.Contains(out, "system:serviceaccount:default:default") || !strings.Contains(out, "forbidden") {
-		t.Errorf("apply as a service account without rights: %v\n%s", err, out)
+		t.Errorf("apply as a service account without permissions: got error %v, want forbidden\n%s", err, out)
 	}
 }
 
@@ -236,7 +239,7 @@ func partsCanBeAdded(t *testing.T, c testCluster) {
 	c.run(t, "add", "mine", "--env", "GREETING=hello", "--", "sh", "-c", "echo $GREETING from $KUBECONFIG; exec sleep 1000")
 	mine := c.part(t, "mine")
 	if mine.State != proc.Running {
-		t.Fatalf("the part is %+v, want running", mine)
+		t.Fatalf("the added part is %+v, want running", mine)
 	}
 	want := "hello from " + filepath.Join(c.dir, "kubeconfig")
 	err := wait.PollUntilContextTimeout(t.Context(), poll, within, true, func(context.Context) (bool, error) {
@@ -244,41 +247,41 @@ func partsCanBeAdded(t *testing.T, c testCluster) {
 		return strings.Contains(string(log), want), err
 	})
 	if err != nil {
-		t.Errorf("its log lacks %q: %v", want, err)
+		t.Errorf("the log of the added part lacks %q: %v", want, err)
 	}
 	c.run(t, "kill", "mine")
 	if !proctest.Gone(mine.PID) {
-		t.Errorf("process %d lives after kill", mine.PID)
+		t.Errorf("process %d still runs after kill", mine.PID)
 	}
 	c.run(t, "remove", "mine")
 	if out := c.run(t, "status"); strings.Contains(out, "mine") {
-		t.Errorf("the part is still there after remove:\n%s", out)
+		t.Errorf("status still lists the part after remove:\n%s", out)
 	}
 }
 
-func dataOutlivesTheAPIServer(t *testing.T, c testCluster) {
+func restartedAPIServerKeepsData(t *testing.T, c testCluster) {
 	before, err := c.get(t.Context(), "tasks", "hello")
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.run(t, "kill", build.APIServer)
 	if got := c.part(t, build.APIServer); got.State != proc.Stopped || got.PID != 0 {
-		t.Errorf("after kill: %+v", got)
+		t.Errorf("after kill: %+v, want stopped without a PID", got)
 	}
 	if _, err := c.get(t.Context(), "tasks", "hello"); err == nil {
-		t.Error("the API server answers after it was killed")
+		t.Error("the API server responds after it was killed")
 	}
 	c.run(t, "start", build.APIServer)
 	after, err := c.get(t.Context(), "tasks", "hello")
 	if err != nil {
-		t.Fatalf("after start, with the same kubeconfig: %v", err)
+		t.Fatalf("reading the Task after start, with the same kubeconfig: %v", err)
 	}
 	if before.GetUID() != after.GetUID() || before.GetResourceVersion() != after.GetResourceVersion() {
 		t.Errorf("the Task changed: %s/%s, before %s/%s", after.GetUID(), after.GetResourceVersion(), before.GetUID(), before.GetResourceVersion())
 	}
 }
 
-func nothingOutlivesTheSupervisor(t *testing.T, c testCluster) {
+func partsEndWithSupervisor(t *testing.T, c testCluster) {
 	s := c.state(t)
 	if len(s.Parts) < 8 {
 		t.Fatalf("only %d parts run: %+v", len(s.Parts), s.Parts)
@@ -291,15 +294,15 @@ func nothingOutlivesTheSupervisor(t *testing.T, c testCluster) {
 			return proctest.Gone(p.PID), nil
 		})
 		if err != nil {
-			t.Errorf("%s (pid %d) outlived the supervisor: %v", p.Name, p.PID, err)
+			t.Errorf("%s (pid %d) still runs after its supervisor was killed: %v", p.Name, p.PID, err)
 		}
 	}
 	if out, err := c.try(t.Context(), "status"); err == nil || !strings.Contains(out, "has died") {
-		t.Errorf("status of a dead cluster: %v, %q", err, out)
+		t.Errorf("status of a dead cluster: got error %v and %q, want that the cluster has died", err, out)
 	}
 }
 
-func dataOutlivesTheCluster(t *testing.T, c testCluster) {
+func restartedClusterKeepsData(t *testing.T, c testCluster) {
 	c.up(t)
 	if _, err := c.get(t.Context(), "tasks", "hello"); err != nil {
 		t.Error(err)
@@ -307,7 +310,7 @@ func dataOutlivesTheCluster(t *testing.T, c testCluster) {
 	c.run(t, "apply", "testdata/task.yaml")
 	for _, want := range []string{"stopped the cluster", "no cluster runs"} {
 		if out := c.run(t, "down"); !strings.Contains(out, want) {
-			t.Errorf("down says %q, want %q", out, want)
+			t.Errorf("down printed %q, want %q", out, want)
 		}
 	}
 }

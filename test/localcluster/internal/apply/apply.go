@@ -22,7 +22,7 @@ import (
 	"k8s.io/client-go/restmapper"
 )
 
-// FieldManager owns the fields that are applied.
+// FieldManager is the field manager of all applied fields.
 const FieldManager = "localcluster"
 
 const (
@@ -35,7 +35,7 @@ type Applier struct {
 	client dynamic.Interface
 	mapper meta.ResettableRESTMapper
 
-	// RetryFor is how long an object is tried again while an admission webhook cannot be reached.
+	// RetryFor is how long Apply retries an object while an admission webhook cannot be reached.
 	RetryFor time.Duration
 	// Applied, if set, is called after each object; calls may overlap.
 	Applied func(*unstructured.Unstructured)
@@ -54,9 +54,9 @@ func New(cfg *rest.Config) (*Applier, error) {
 	return &Applier{client: client, mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(disco))}, nil
 }
 
-// Apply applies all objects: first namespaces and custom resource definitions, which must be established
-// before it goes on, then what other objects refer to, then the rest in the order given, so that a TaskRun
-// can follow its Task.
+// Apply applies all objects: first namespaces, then custom resource definitions, which must be established
+// before Apply continues, then kinds that other objects refer to, such as ServiceAccounts and Roles, then the
+// rest in the given order, so that a TaskRun can follow its Task.
 func (a *Applier) Apply(ctx context.Context, objects []*unstructured.Unstructured) error {
 	for _, wave := range waves(objects) {
 		group, gctx := errgroup.WithContext(ctx)
@@ -82,7 +82,7 @@ func (a *Applier) Apply(ctx context.Context, objects []*unstructured.Unstructure
 // inOrder is the rank of the kinds that are applied one by one.
 const inOrder = 4
 
-// rank orders kinds by what refers to what.
+// rank returns the position of a kind: objects refer to objects of lower ranks.
 func rank(kind string) int {
 	switch kind {
 	case "Namespace":
@@ -98,6 +98,7 @@ func rank(kind string) int {
 	}
 }
 
+// waves groups objects by rank and keeps the order within a rank.
 func waves(objects []*unstructured.Unstructured) [][]*unstructured.Unstructured {
 	sorted := slices.Clone(objects)
 	slices.SortStableFunc(sorted, func(a, b *unstructured.Unstructured) int {
@@ -113,7 +114,7 @@ func waves(objects []*unstructured.Unstructured) [][]*unstructured.Unstructured 
 	return all
 }
 
-// Describe names an object for messages, such as "Task default/hello".
+// Describe returns the name of an object for messages, such as "Task default/hello".
 func Describe(obj *unstructured.Unstructured) string {
 	if ns := obj.GetNamespace(); ns != "" {
 		return fmt.Sprintf("%s %s/%s", obj.GetKind(), ns, obj.GetName())

@@ -18,13 +18,13 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Workloads are the kinds that only make sense where containers run.
+// Workloads are the kinds that need a node that runs containers.
 var Workloads = []string{
 	"CronJob", "DaemonSet", "Deployment", "HorizontalPodAutoscaler", "Job", "Pod", "ReplicaSet", "StatefulSet",
 }
 
-// Load reads all objects in the named files. Of a directory it reads the *.yaml and *.yml files directly in
-// it, in order of name; kustomization files are passed over.
+// Load reads all objects in files. In a directory, Load reads the *.yaml and *.yml files in order of name, but
+// no subdirectories. It ignores kustomizations.
 func Load(paths ...string) ([]*unstructured.Unstructured, error) {
 	var objects []*unstructured.Unstructured
 	for _, path := range paths {
@@ -65,7 +65,7 @@ func expand(path string) ([]string, error) {
 	return files, nil
 }
 
-// Decode reads the YAML or JSON documents in data; a List becomes its items, empty documents vanish.
+// Decode reads the YAML or JSON documents in data. A List becomes its items. Empty documents are ignored.
 func Decode(data []byte) ([]*unstructured.Unstructured, error) {
 	var objects []*unstructured.Unstructured
 	reader := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(data)))
@@ -94,7 +94,7 @@ func decodeDocument(doc []byte) ([]*unstructured.Unstructured, error) {
 		return nil, nil
 	}
 	if obj.GetAPIVersion() == "" || obj.GetKind() == "" {
-		return nil, errors.New("apiVersion or kind is missing: this is no Kubernetes object")
+		return nil, errors.New("apiVersion or kind is missing: this is not a Kubernetes object")
 	}
 	if strings.HasPrefix(obj.GetAPIVersion(), "kustomize.config.k8s.io/") {
 		return nil, nil
@@ -111,7 +111,7 @@ func decodeDocument(doc []byte) ([]*unstructured.Unstructured, error) {
 		return items, nil
 	}
 	if obj.GetName() == "" {
-		return nil, fmt.Errorf("%s has no metadata.name: server-side apply needs one", obj.GetKind())
+		return nil, fmt.Errorf("%s has no metadata.name: server-side apply needs a name", obj.GetKind())
 	}
 	return []*unstructured.Unstructured{obj}, nil
 }

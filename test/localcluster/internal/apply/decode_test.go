@@ -18,17 +18,17 @@ func describeAll(objects []*unstructured.Unstructured) []string {
 	return names
 }
 
-func TestDecode(t *testing.T) {
+func TestDecode_ReadsAllDocuments(t *testing.T) {
 	for _, tc := range []struct {
 		name, text string
 		want       []string
 	}{
-		{"nothing", "", nil},
+		{"empty file", "", nil},
 		{"comments only", "# hello\n---\n# again\n", nil},
 		{"two documents", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: ns}\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: ns}\n",
 			[]string{"ConfigMap ns/a", "Namespace ns"}},
 		{"JSON", `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"s"}}`, []string{"Secret s"}},
-		{"a list", "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Secret, metadata: {name: a}}\n- {apiVersion: v1, kind: Secret, metadata: {name: b}}\n",
+		{"list", "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Secret, metadata: {name: a}}\n- {apiVersion: v1, kind: Secret, metadata: {name: b}}\n",
 			[]string{"Secret a", "Secret b"}},
 		{"kustomization", "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [x.yaml]\n", nil},
 	} {
@@ -44,12 +44,12 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-func TestDecodeRejects(t *testing.T) {
+func TestDecode_RejectsInvalidDocuments(t *testing.T) {
 	for _, tc := range []struct{ name, text, want string }{
 		{"no kind", "apiVersion: v1\nmetadata: {name: a}\n", "kind is missing"},
 		{"no name", "apiVersion: v1\nkind: Pod\nmetadata: {generateName: a-}\n", "metadata.name"},
-		{"bad YAML, and says which", "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\n---\na: b: c\n", "document 2"},
-		{"a scalar", "hello\n", "document 1"},
+		{"invalid YAML in second document", "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\n---\na: b: c\n", "document 2"},
+		{"scalar", "hello\n", "document 1"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if _, err := Decode([]byte(tc.text)); err == nil || !strings.Contains(err.Error(), tc.want) {
@@ -59,7 +59,7 @@ func TestDecodeRejects(t *testing.T) {
 	}
 }
 
-func TestLoad(t *testing.T) {
+func TestLoad_ReadsFilesAndDirectories(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{
 		"b.yaml":        "apiVersion: v1\nkind: Secret\nmetadata: {name: b}\n",
@@ -83,11 +83,11 @@ func TestLoad(t *testing.T) {
 		t.Errorf("got %q, want %q", names, want)
 	}
 	if _, err := Load(filepath.Join(dir, "none")); err == nil {
-		t.Error("a missing file gives no error")
+		t.Error("Load of a missing file returned no error")
 	}
 }
 
-func TestWavesAndWithout(t *testing.T) {
+func TestWaves_OrderKindsByReferences(t *testing.T) {
 	objects := []*unstructured.Unstructured{
 		kind("TaskRun", "r"), kind("Deployment", "d"), kind("RoleBinding", "b"), kind("Secret", "s"),
 		kind("CustomResourceDefinition", "c"), kind("Task", "t"), kind("Namespace", "n"), kind("Role", "o"),
@@ -99,7 +99,7 @@ func TestWavesAndWithout(t *testing.T) {
 	}
 	want := [][]string{
 		{"Namespace n"}, {"CustomResourceDefinition c"}, {"Secret s", "Role o"}, {"RoleBinding b"},
-		{"TaskRun r", "Task t"}, // the order given
+		{"TaskRun r", "Task t"}, // in the given order
 	}
 	if !slices.EqualFunc(got, want, slices.Equal[[]string]) {
 		t.Errorf("got %q, want %q", got, want)

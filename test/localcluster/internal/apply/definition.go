@@ -25,16 +25,16 @@ func established(ctx context.Context, client dynamic.ResourceInterface, name str
 		return err == nil && isEstablished(crd), err
 	})
 	if wait.Interrupted(err) && ctx.Err() == nil {
-		return fmt.Errorf("definition %s is not established after %s: look at its status.conditions", name, establishWithin)
+		return fmt.Errorf("CustomResourceDefinition %s is not established after %s: look at its status.conditions", name, establishWithin)
 	}
 	if err != nil {
-		return fmt.Errorf("wait for definition %s: %w", name, err)
+		return fmt.Errorf("wait for CustomResourceDefinition %s: %w", name, err)
 	}
 	return nil
 }
 
 func isEstablished(crd *unstructured.Unstructured) bool {
-	// The conditions are null at first, which the typed accessors take for an error.
+	// The conditions are null at first. The typed accessors return an error for null.
 	value, _, _ := unstructured.NestedFieldNoCopy(crd.Object, "status", "conditions")
 	conditions, _ := value.([]any)
 	return slices.ContainsFunc(conditions, func(c any) bool {
@@ -43,7 +43,7 @@ func isEstablished(crd *unstructured.Unstructured) bool {
 	})
 }
 
-// served waits until discovery, which lags behind, lists what the definitions define.
+// served waits until the API discovery lists the kinds of the definitions.
 func (a *Applier) served(ctx context.Context, definitions []*unstructured.Unstructured) error {
 	var missing schema.GroupKind
 	err := wait.PollUntilContextTimeout(ctx, pollInterval, establishWithin, true, func(context.Context) (bool, error) {
@@ -51,7 +51,7 @@ func (a *Applier) served(ctx context.Context, definitions []*unstructured.Unstru
 		for _, crd := range definitions {
 			missing = definedKind(crd)
 			if _, err := a.mapper.RESTMapping(missing); err != nil {
-				return false, nil //nolint:nilerr // it is asked again
+				return false, nil //nolint:nilerr // the poll tries again
 			}
 		}
 		return true, nil

@@ -1,4 +1,4 @@
-// Package build makes the cluster's binaries from the Go module that localcluster belongs to.
+// Package build builds the binaries of a cluster from the versions in the Go module of localcluster.
 package build
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/trusted-resources/chains-extension/test/localcluster/internal/state"
 )
 
-// Names of the binaries; those that run in the cluster give its parts their names.
+// Names of the binaries. A part of the cluster has the name of its binary.
 const (
 	Etcd              = "etcd"
 	APIServer         = "kube-apiserver"
@@ -26,13 +26,13 @@ const (
 	TektonController  = "tekton-controller"
 	TektonWebhook     = "tekton-webhook"
 	TektonResolvers   = "tekton-resolvers"
-	Kubectl           = "kubectl" // no part: for users and tests
+	Kubectl           = "kubectl" // not a part: for users and tests
 )
 
-// Binary is a program and the package that it is built from.
+// Binary is a program and the Go package that it is built from.
 type Binary struct{ Name, Package string }
 
-// Binaries lists what a cluster needs; the packages are tools of the module.
+// Binaries lists the programs that a cluster needs. The packages are tools in go.mod.
 var Binaries = []Binary{
 	{Etcd, "go.etcd.io/etcd/server/v3"},
 	{Kwok, "sigs.k8s.io/kwok/cmd/kwok"},
@@ -45,8 +45,8 @@ var Binaries = []Binary{
 	{Kubectl, "k8s.io/kubernetes/cmd/kubectl"},
 }
 
-// All builds every binary into bin that is missing or was built from other versions. report is called with
-// one line per binary.
+// All builds into bin each binary that is missing or was built from other versions. It calls report with one
+// line for each binary.
 func All(ctx context.Context, module, bin string, report func(format string, args ...any)) error {
 	if err := os.MkdirAll(bin, 0o750); err != nil {
 		return err
@@ -62,7 +62,7 @@ func All(ctx context.Context, module, bin string, report func(format string, arg
 	return nil
 }
 
-// Missing names the binaries that All would build.
+// Missing returns the names of the binaries that All would build.
 func Missing(module, bin string) ([]string, error) {
 	var missing []string
 	for _, b := range Binaries {
@@ -94,7 +94,8 @@ func ensure(ctx context.Context, module, bin string, b Binary) (verb string, err
 	return "built", state.WriteFile(stampFile(target), []byte(want+"\n"))
 }
 
-// stamp identifies what a binary is built from: the exact versions of all modules, and the compiler.
+// stamp returns a hash of everything that a binary is built from: the package, the versions of all modules, and
+// the version of the compiler.
 func stamp(module string, b Binary) (string, error) {
 	h := sha256.New()
 	_, _ = fmt.Fprintln(h, b.Package, runtime.Version())

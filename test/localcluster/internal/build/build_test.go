@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestStampFollowsVersions(t *testing.T) {
+func TestStamp_ChangesWithVersions(t *testing.T) {
 	module := t.TempDir()
 	write := func(name, text string) {
 		t.Helper()
@@ -34,11 +34,11 @@ func TestStampFollowsVersions(t *testing.T) {
 	}
 	write("go.sum", "changed")
 	if changed := stampOf(Binaries[0]); changed == first {
-		t.Error("the stamp does not follow go.sum")
+		t.Error("the stamp did not change with go.sum")
 	}
 }
 
-func TestMissing(t *testing.T) {
+func TestMissing_ListsAbsentAndOutdatedBinaries(t *testing.T) {
 	module, bin := t.TempDir(), t.TempDir()
 	for _, name := range []string{"go.mod", "go.sum"} {
 		if err := os.WriteFile(filepath.Join(module, name), nil, 0o600); err != nil {
@@ -63,11 +63,11 @@ func TestMissing(t *testing.T) {
 	}
 	got, err := Missing(module, bin)
 	if err != nil || len(got) != 2 || got[0] != Binaries[0].Name || got[1] != Binaries[2].Name {
-		t.Errorf("Missing = %q, %v; want the absent and the outdated one", got, err)
+		t.Errorf("Missing = %q, %v; want the absent and the outdated binary", got, err)
 	}
 }
 
-func TestFindModule(t *testing.T) {
+func TestFindModule_SearchesAroundWorkingDirectory(t *testing.T) {
 	root := t.TempDir()
 	module := filepath.Join(root, filepath.FromSlash(inRepository))
 	deep := filepath.Join(root, "some", "where")
@@ -92,7 +92,7 @@ func TestFindModule(t *testing.T) {
 	}
 }
 
-func TestDependencies(t *testing.T) {
+func TestDependencies_FindsRequiredModules(t *testing.T) {
 	module, err := FindModule()
 	if err != nil {
 		t.Fatal(err)
@@ -105,6 +105,6 @@ func TestDependencies(t *testing.T) {
 		t.Errorf("got %+v", deps)
 	}
 	if _, err := Dependencies(t.Context(), module, "example.com/none"); err == nil {
-		t.Error("an unknown module gives no error")
+		t.Error("Dependencies of an unknown module returned no error")
 	}
 }

@@ -13,12 +13,12 @@ import (
 
 const (
 	modulePath = "github.com/trusted-resources/chains-extension/test/localcluster"
-	// inRepository is where the module is, seen from the top of the repository.
+	// inRepository is the path of the module in the repository.
 	inRepository = "test/localcluster"
 )
 
-// FindModule looks for the directory of the localcluster module: at, above and in the repository around
-// the working directory, then the same from the running binary.
+// FindModule returns the directory of the localcluster module. It searches the working directory and its
+// parents, and test/localcluster in each of them, then does the same from the directory of the running binary.
 func FindModule() (string, error) {
 	var starts []string
 	if wd, err := os.Getwd(); err == nil {
@@ -39,7 +39,7 @@ func FindModule() (string, error) {
 			}
 		}
 	}
-	return "", fmt.Errorf("the Go module %s is neither around the working directory nor around the binary: name its directory with --module", modulePath)
+	return "", fmt.Errorf("the Go module %s is not in the repository of the working directory or of the binary: give its directory with --module", modulePath)
 }
 
 func isModule(dir string) bool {
@@ -51,7 +51,7 @@ func isModule(dir string) bool {
 	return strings.TrimSpace(first) == "module "+modulePath
 }
 
-// DefaultBin is where the binaries of a module directory go: .localcluster/bin at the top of the repository.
+// DefaultBin returns the default directory of the binaries: .localcluster/bin at the top of the repository.
 func DefaultBin(module string) string {
 	return filepath.Join(module, "..", "..", ".localcluster", "bin")
 }
@@ -59,7 +59,7 @@ func DefaultBin(module string) string {
 // Dependency is a Go module in the module cache.
 type Dependency struct{ Path, Version, Dir string }
 
-// Dependencies finds the named modules in the versions that module requires, in the order asked for.
+// Dependencies returns the modules with the given paths, in that order, in the versions that module requires.
 func Dependencies(ctx context.Context, module string, paths ...string) ([]Dependency, error) {
 	args := append([]string{"list", "-m", "-json"}, paths...)
 	cmd := exec.CommandContext(ctx, "go", args...)

@@ -18,8 +18,8 @@ func newApply() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "apply FILE-OR-DIR...",
 		Short: "Apply manifests with server-side apply",
-		Long: `Apply applies the YAML documents in the files, or in the *.yaml and *.yml files directly in the
-directories, with forced server-side apply. Namespaces and custom resource definitions come first.`,
+		Long: `Apply applies the YAML documents in files with forced server-side apply. In a directory, it applies the
+*.yaml and *.yml files, but no subdirectories. Namespaces and custom resource definitions come first.`,
 		Example: `  localcluster apply --dir /tmp/lc task.yaml
   localcluster apply --dir /tmp/lc --skip-kind Deployment,HorizontalPodAutoscaler config/
   localcluster apply --dir /tmp/lc --kubeconfig author.kubeconfig task.yaml`,
@@ -54,7 +54,7 @@ directories, with forced server-side apply. Namespaces and custom resource defin
 		},
 	}
 	dirFlag(cmd, &dir)
-	cmd.Flags().StringVar(&kubeconfig, "kubeconfig", "", "kubeconfig to act with (default: the administrator's)")
+	cmd.Flags().StringVar(&kubeconfig, "kubeconfig", "", "kubeconfig to use (default: the administrator's)")
 	cmd.Flags().StringSliceVar(&skip, "skip-kind", nil, "kinds to leave out, such as Deployment")
 	return cmd
 }

@@ -11,8 +11,8 @@ func newBuild() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "build",
 		Short: "Build all binaries of the cluster from the Go module cache",
-		Long: `Build makes the binaries of the cluster from the versions in the module's go.mod. What was built from the
-same versions is left alone. The first build takes about 15 minutes on two cores.`,
+		Long: `Build builds the binaries of the cluster in the versions of the module's go.mod. Binaries that are up to
+date are not built again. The first build takes about 15 minutes on two cores.`,
 		Example: `  localcluster build
   localcluster build --bin /tmp/bin`,
 		Args: cobra.NoArgs,

@@ -37,10 +37,10 @@ func Main(args []string, stdout, stderr io.Writer) int {
 func newRoot() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "localcluster",
-		Short: "A real Kubernetes control plane with Tekton on one machine",
-		Long: `Localcluster runs etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kwok (in the place of a
-kubelet) and Tekton Pipelines as processes of one Linux machine, without root and without a container
-engine. Everything that a cluster writes is under one directory; several clusters live side by side.`,
+		Short: "Run a real Kubernetes control plane with Tekton on one machine",
+		Long: `Localcluster runs etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kwok (instead of a
+kubelet) and Tekton Pipelines as processes on one Linux machine, without root and without a container
+engine. A cluster writes only into its directory, so several clusters can run at the same time.`,
 		Example: `  localcluster build
   localcluster up --dir /tmp/lc
   export KUBECONFIG=/tmp/lc/kubeconfig
@@ -62,19 +62,19 @@ engine. Everything that a cluster writes is under one directory; several cluster
 	return cmd
 }
 
-// dirFlag adds the flag that names the cluster.
+// dirFlag adds the flag with the directory of the cluster.
 func dirFlag(cmd *cobra.Command, dir *string) {
 	cmd.Flags().StringVar(dir, "dir", "", "directory of the cluster (required)")
 	if err := cmd.MarkFlagRequired("dir"); err != nil {
-		panic(err) // the flag was added a line before
+		panic(err) // cannot happen: the flag exists
 	}
 }
 
-// buildFlags say where binaries come from.
+// buildFlags are the directories of the Go module and of the binaries.
 type buildFlags struct{ module, bin string }
 
 func (f *buildFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.module, "module", "", "directory of the localcluster Go module (default: found around the working directory or the binary)")
+	cmd.Flags().StringVar(&f.module, "module", "", "directory of the localcluster Go module (default: searched from the working directory and from the binary)")
 	cmd.Flags().StringVar(&f.bin, "bin", "", "directory of the binaries (default: .localcluster/bin in the repository)")
 }
 
@@ -95,19 +95,19 @@ func (f *buildFlags) complete() (err error) {
 	return err
 }
 
-// requireBinaries fails with advice when binaries are missing or were built from other versions.
+// requireBinaries returns an error if binaries are missing or were built from other versions.
 func (f *buildFlags) requireBinaries() error {
 	missing, err := build.Missing(f.module, f.bin)
 	if err != nil {
 		return err
 	}
 	if len(missing) > 0 {
-		return fmt.Errorf("%s lacks current binaries of %q: run `localcluster build` first", f.bin, missing)
+		return fmt.Errorf("the binaries %[2]q in %[1]s are missing or outdated: run `localcluster build` first", f.bin, missing)
 	}
 	return nil
 }
 
-// readState finds the running cluster in dir.
+// readState returns the state of the running cluster in dir.
 func readState(dir string) (state.State, error) {
 	s, err := state.Read(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -124,7 +124,7 @@ func readState(dir string) (state.State, error) {
 	if err != nil {
 		return s, err
 	}
-	// A supervisor that was killed leaves its state behind.
+	// A supervisor that was killed has not removed its state file.
 	if pid, err := state.Supervisor(dir); err != nil {
 		return s, err
 	} else if pid == 0 {
@@ -138,11 +138,12 @@ func connect(dir string) (supervisor.Client, error) {
 	return supervisor.NewClient(s.Control, s.Token), err
 }
 
-// printf writes to the command's standard output. Whoever closed it does not want the rest.
+// printf writes to the command's standard output. It ignores errors: the reader may have closed the output.
 func printf(cmd *cobra.Command, format string, args ...any) {
 	_, _ = fmt.Fprintf(cmd.OutOrStdout(), format, args...)
 }
 
+// absolute returns absolute paths. Each path must exist.
 func absolute(paths []string) ([]string, error) {
 	abs := make([]string, len(paths))
 	for i, p := range paths {

@@ -10,14 +10,14 @@ import (
 	"github.com/trusted-resources/chains-extension/test/localcluster/internal/supervisor"
 )
 
-// run returns the exit code and all output of a command line.
+// run runs a command line and returns its exit code and output.
 func run(args ...string) (int, string) {
 	var out strings.Builder
 	code := Main(args, &out, &out)
 	return code, out.String()
 }
 
-func TestCommandsSayWhatIsWrong(t *testing.T) {
+func TestCommands_ExplainErrors(t *testing.T) {
 	empty := t.TempDir()
 	stale := t.TempDir()
 	if err := state.Write(stale, state.State{PID: 4711}); err != nil {
@@ -34,17 +34,17 @@ func TestCommandsSayWhatIsWrong(t *testing.T) {
 		args []string
 		want string
 	}{
-		{"no directory", []string{"status"}, `"dir" not set`},
-		{"no cluster", []string{"status", "--dir", empty}, "localcluster up --dir " + empty},
-		{"a cluster that died", []string{"status", "--dir", stale}, "it was pid 4711"},
-		{"a cluster that starts", []string{"status", "--dir", busy}, "is starting or stopping"},
+		{"missing --dir", []string{"status"}, `"dir" not set`},
+		{"no running cluster", []string{"status", "--dir", empty}, "localcluster up --dir " + empty},
+		{"dead cluster", []string{"status", "--dir", stale}, "it was pid 4711"},
+		{"starting cluster", []string{"status", "--dir", busy}, "is starting or stopping"},
 		{"unknown format", []string{"status", "--dir", empty, "-o", "xml"}, `"xml"`},
-		{"no command to add", []string{"add", "x", "--dir", empty}, "requires at least 2 arg"},
-		{"no dashes before the command", []string{"add", "x", "sleep", "--dir", empty}, "put -- between"},
-		{"nothing to apply", []string{"apply", "--dir", empty}, "requires at least 1 arg"},
-		{"no part to kill", []string{"kill", "--dir", empty}, "accepts 1 arg"},
+		{"add without command", []string{"add", "x", "--dir", empty}, "requires at least 2 arg"},
+		{"add without dashes", []string{"add", "x", "sleep", "--dir", empty}, "put -- between"},
+		{"apply without files", []string{"apply", "--dir", empty}, "requires at least 1 arg"},
+		{"kill without part", []string{"kill", "--dir", empty}, "accepts 1 arg"},
 		{"up without binaries", []string{"up", "--dir", empty, "--bin", empty}, "localcluster build"},
-		{"a module without go.mod", []string{"run", "--dir", empty, "--module", empty}, "go.mod"},
+		{"run without go.mod", []string{"run", "--dir", empty, "--module", empty}, "go.mod"},
 		{"unknown command", []string{"fly"}, `unknown command "fly"`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -55,17 +55,17 @@ func TestCommandsSayWhatIsWrong(t *testing.T) {
 	}
 }
 
-func TestDownWithoutClusterSucceeds(t *testing.T) {
+func TestDown_SucceedsWithoutCluster(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "none")
 	if code, out := run("down", "--dir", dir); code != 0 || !strings.Contains(out, "no cluster runs") {
 		t.Errorf("exit code %d, output %q", code, out)
 	}
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {
-		t.Errorf("down made the directory: %v", err)
+		t.Errorf("down created the directory: %v", err)
 	}
 }
 
-func TestEveryCommandHasHelp(t *testing.T) {
+func TestCommands_HaveHelpAndExample(t *testing.T) {
 	for _, cmd := range newRoot().Commands() {
 		if cmd.Short == "" || cmd.Example == "" {
 			t.Errorf("%s has no short help or no example", cmd.Name())
@@ -73,7 +73,7 @@ func TestEveryCommandHasHelp(t *testing.T) {
 	}
 }
 
-func TestCompleteAdd(t *testing.T) {
+func TestCompleteAdd_MakesPathsAbsolute(t *testing.T) {
 	t.Chdir(t.TempDir())
 	if err := os.WriteFile("tool", nil, 0o700); err != nil {
 		t.Fatal(err)
@@ -96,7 +96,7 @@ func TestCompleteAdd(t *testing.T) {
 	}{
 		{"variable without value", supervisor.AddRequest{Command: []string{"./tool"}, Env: []string{"A"}}, "K=V"},
 		{"variable without name", supervisor.AddRequest{Command: []string{"./tool"}, Env: []string{"=b"}}, "K=V"},
-		{"no such program", supervisor.AddRequest{Command: []string{"./none"}}, "./none"},
+		{"missing program", supervisor.AddRequest{Command: []string{"./none"}}, "./none"},
 	} {
 		if err := completeAdd(&tc.req); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: error %v, want one with %q", tc.name, err, tc.want)

@@ -21,8 +21,8 @@ func newKubeconfig() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "kubeconfig",
 		Short: "Write a kubeconfig for the administrator or a service account",
-		Long: fmt.Sprintf(`Kubeconfig writes the administrator's kubeconfig, or one that acts as a service account with a token that
-is valid for %.0f hours.`, tokenValidFor.Hours()),
+		Long: fmt.Sprintf(`Kubeconfig writes the administrator's kubeconfig, or the kubeconfig of a service account with a token
+that is valid for %.0f hours.`, tokenValidFor.Hours()),
 		Example: `  localcluster kubeconfig --dir /tmp/lc
   localcluster kubeconfig --dir /tmp/lc --service-account tekton-chains/tekton-chains-controller --output sa.kubeconfig`,
 		Args: cobra.NoArgs,

@@ -14,7 +14,7 @@ import (
 	"github.com/trusted-resources/chains-extension/test/localcluster/internal/supervisor"
 )
 
-// newAction makes the commands that do one thing to one part; doing it again is no error.
+// newAction returns a command that does an action on a part. Repeating the action is not an error.
 func newAction(action, short string) *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{
@@ -41,7 +41,7 @@ func newAction(action, short string) *cobra.Command {
 	return cmd
 }
 
-// report prints what became of one part.
+// report prints the state of one part.
 func report(cmd *cobra.Command, parts []proc.Status, name string, took time.Duration) {
 	for _, p := range parts {
 		if p.Name != name {
@@ -63,10 +63,10 @@ func newAdd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add NAME --dir DIR [--env K=V ...] [--ready-url URL] -- COMMAND ARGS...",
 		Short: "Run one more process as a part of the cluster",
-		Long: `Add asks the supervisor to run a process like the cluster's own parts: its log is in the same place, status
-shows it, start, stop, kill and restart work on it, and it does not outlive the cluster. It runs in the
-present directory, with the environment of the supervisor and what --env adds. KUBECONFIG is the
-administrator's unless --env sets it.`,
+		Long: `Add runs a process as a part of the cluster: its log is in the same directory, status shows it, start, stop,
+kill and restart work on it, and it ends with the cluster. The process runs in the current directory, with
+the environment of the supervisor and the variables of --env. KUBECONFIG is the administrator's unless --env
+sets it.`,
 		Example: `  localcluster kubeconfig --dir /tmp/lc --service-account tekton-chains/controller --output /tmp/sa
   localcluster add controller --dir /tmp/lc --env KUBECONFIG=/tmp/sa --env SYSTEM_NAMESPACE=tekton-chains \
     --ready-url http://127.0.0.1:8081/readiness -- bin/controller --verbose`,
@@ -94,12 +94,12 @@ administrator's unless --env sets it.`,
 	}
 	dirFlag(cmd, &dir)
 	cmd.Flags().StringArrayVar(&req.Env, "env", nil, "environment variable K=V (repeatable)")
-	cmd.Flags().StringVar(&req.ReadyURL, "ready-url", "", "URL that answers with a 2xx status when the part works (default: running is enough)")
+	cmd.Flags().StringVar(&req.ReadyURL, "ready-url", "", "URL that responds with a 2xx status when the part is healthy (default: a running process is healthy)")
 	cmd.Flags().DurationVar(&req.ReadyTimeout, "ready-timeout", time.Minute, "how long to wait for --ready-url")
 	return cmd
 }
 
-// completeAdd makes the request independent of where the supervisor runs.
+// completeAdd makes the request independent of the working directory of the supervisor.
 func completeAdd(req *supervisor.AddRequest) error {
 	for _, env := range req.Env {
 		if name, _, ok := strings.Cut(env, "="); !ok || name == "" {

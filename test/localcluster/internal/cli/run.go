@@ -35,9 +35,9 @@ func newRun() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run a cluster in the foreground",
-		Long: `Run starts all parts of a cluster and supervises them until it gets SIGINT or SIGTERM; then it stops them
-in reverse order. However it ends, no part survives it. When the cluster can be used, run prints "ready
-in ..." and writes state.json into the directory. The data of an earlier run in the same directory is kept.`,
+		Long: `Run starts all parts of a cluster and supervises them until it gets SIGINT or SIGTERM. Then it stops them
+in reverse order. If run itself is killed, the kernel kills all parts. When the cluster is ready, run prints
+"ready in ..." and writes state.json into the directory. Data of an earlier run in the directory is kept.`,
 		Example: `  localcluster run --dir /tmp/lc
   localcluster run --dir /tmp/lc --manifests config/`,
 		Args: cobra.NoArgs,

@@ -16,8 +16,8 @@ func newStatus() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show the parts of a running cluster",
-		Long: `Status lists the parts: running (the process exists), stopped (on request) or exited (by itself, which is
-never expected). It fails if no cluster runs in the directory.`,
+		Long: `Status lists the parts and their states: running (the process exists), stopped (on request) or exited
+(without a request, which is an error). It fails if no cluster runs in the directory.`,
 		Example: `  localcluster status --dir /tmp/lc
   localcluster status --dir /tmp/lc -o json`,
 		Args: cobra.NoArgs,

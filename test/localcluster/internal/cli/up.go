@@ -19,11 +19,11 @@ import (
 )
 
 const (
-	// upWithin bounds the start as a whole; each part has a shorter deadline of its own.
+	// upWithin is the time limit for the whole start. Each part has a shorter limit of its own.
 	upWithin   = 5 * time.Minute
 	downWithin = 2 * time.Minute
 	poll       = 100 * time.Millisecond
-	// supervisorLog is the name of the supervisor's own log.
+	// supervisorLog is the name of the log of the supervisor itself.
 	supervisorLog = "supervisor"
 )
 
@@ -32,8 +32,8 @@ func newUp() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Start a cluster in the background and wait until it is ready",
-		Long: `Up does what run does, in a process of its own that stays when up has returned. It shows the progress and
-ends with an error if the cluster does not come up. If the cluster runs already, up says so and succeeds.`,
+		Long: `Up starts run in a background process and waits until the cluster is ready. It shows the progress and
+returns an error if the cluster does not start. If the cluster runs already, up does nothing and succeeds.`,
 		Example: `  localcluster up --dir /tmp/lc
   localcluster up --dir /tmp/lc --manifests config/`,
 		Args: cobra.NoArgs,
@@ -94,11 +94,11 @@ func (f *runFlags) up(cmd *cobra.Command) error {
 	exited := make(chan struct{})
 	go func() {
 		defer close(exited)
-		_ = child.Wait() // the reason of an early end is in its log
+		_ = child.Wait() // the log has the reason of an early end
 	}()
 	err = waitReady(cmd, layout, exited)
 	if err != nil && cmd.Context().Err() != nil {
-		// Interrupted: take the half-started cluster along.
+		// The user has interrupted up: stop the cluster, which is not ready yet.
 		_ = child.Process.Signal(syscall.SIGTERM)
 		<-exited
 	}
@@ -114,7 +114,7 @@ func waitReady(cmd *cobra.Command, layout cluster.Layout, exited <-chan struct{}
 	defer func() { _ = log.Close() }()
 	var seen strings.Builder
 	show := func() {
-		// Whoever closed standard output does not want the rest, but the cluster still starts.
+		// The cluster starts even if the reader has closed standard output.
 		text, _ := io.ReadAll(log)
 		seen.Write(text)
 		printf(cmd, "%s", text)
@@ -124,13 +124,13 @@ func waitReady(cmd *cobra.Command, layout cluster.Layout, exited <-chan struct{}
 		show()
 		select {
 		case <-exited:
-			return false, fmt.Errorf("the cluster did not come up; its log is %s", layout.Log(supervisorLog))
+			return false, fmt.Errorf("the cluster did not start: see the output above or %s", layout.Log(supervisorLog))
 		default:
 		}
 		return strings.Contains(seen.String(), "\n"+cluster.ReadyLine), nil
 	})
 	if cmd.Context().Err() != nil {
-		return errors.New("interrupted before the cluster was ready; it is stopped")
+		return errors.New("interrupted before the cluster was ready: the cluster is stopped")
 	}
 	if wait.Interrupted(err) {
 		return fmt.Errorf("the cluster is not ready after %s: see the logs in %s, or stop it with `localcluster down --dir %s`", upWithin, layout.Logs(), layout.Dir)
@@ -143,7 +143,7 @@ func newDown() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "down",
 		Short:   "Stop a cluster and wait until all its parts have ended",
-		Long:    "Down stops the cluster in the directory. The data stays, so that up brings the same cluster back; to\nbe rid of it, remove the directory.",
+		Long:    "Down stops the cluster in the directory. The data stays, so up starts the same cluster again. To delete the\ndata, remove the directory.",
 		Example: "  localcluster down --dir /tmp/lc",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -17,7 +17,7 @@ import (
 	"github.com/trusted-resources/chains-extension/test/localcluster/internal/state"
 )
 
-func TestPortsStayTheSameWhileTheyAreFree(t *testing.T) {
+func TestChoosePorts_KeepsPortsWhileFree(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "ports.json")
 	first, err := choosePorts(t.Context(), file)
 	if err != nil {
@@ -27,7 +27,7 @@ func TestPortsStayTheSameWhileTheyAreFree(t *testing.T) {
 	for _, name := range listeners {
 		port := first[name]
 		if port < lowestPort || port > highestPort || seen[port] {
-			t.Errorf("%s has port %d: out of range, or given twice", name, port)
+			t.Errorf("%s has port %d, which is out of range or used twice", name, port)
 		}
 		seen[port] = true
 	}
@@ -43,11 +43,11 @@ func TestPortsStayTheSameWhileTheyAreFree(t *testing.T) {
 	defer func() { _ = l.Close() }()
 	other, err := choosePorts(t.Context(), file)
 	if err != nil || other["etcd"] == first["etcd"] {
-		t.Errorf("the taken port %d was chosen again (%v)", first["etcd"], err)
+		t.Errorf("port %d was chosen again although it is in use (%v)", first["etcd"], err)
 	}
 }
 
-func TestPortsFileIsChecked(t *testing.T) {
+func TestChoosePorts_RejectsInvalidFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "ports.json")
 	if err := os.WriteFile(file, []byte("no JSON"), 0o600); err != nil {
 		t.Fatal(err)
@@ -57,7 +57,7 @@ func TestPortsFileIsChecked(t *testing.T) {
 	}
 }
 
-func TestTokensAreKept(t *testing.T) {
+func TestEnsureTokens_KeepsTokens(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "tokens.csv")
 	first, err := ensureTokens(file)
 	if err != nil {
@@ -70,11 +70,11 @@ func TestTokensAreKept(t *testing.T) {
 	}
 	again, err := ensureTokens(file)
 	if err != nil || !maps.Equal(first, again) {
-		t.Errorf("second time: %v, different tokens", err)
+		t.Errorf("the second call returned other tokens, or error %v", err)
 	}
 }
 
-func TestKubeconfig(t *testing.T) {
+func TestKubeconfig_ReadsBack(t *testing.T) {
 	text, err := Kubeconfig("https://127.0.0.1:1", []byte("ca"), "me", "secret")
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +92,7 @@ func TestKubeconfig(t *testing.T) {
 	}
 }
 
-func TestHTTPReady(t *testing.T) {
+func TestHTTPReady_RequiresSuccessStatus(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		status, err := strconv.Atoi(strings.TrimPrefix(r.URL.Path, "/"))
 		if err != nil {
@@ -107,16 +107,16 @@ func TestHTTPReady(t *testing.T) {
 	}
 	for _, path := range []string{"/500", "/404"} {
 		if err := httpReady(server.URL+path, nil)(t.Context(), time.Now()); err == nil || !strings.Contains(err.Error(), "because") {
-			t.Errorf("status %s: error %v, want one with the answer", path, err)
+			t.Errorf("status %s: error %v, want one with the response", path, err)
 		}
 	}
 	server.Close()
 	if err := httpReady(server.URL+"/200", nil)(t.Context(), time.Now()); err == nil {
-		t.Error("a server that is gone counts as ready")
+		t.Error("a stopped server counts as ready")
 	}
 }
 
-func TestLayoutIsPrivate(t *testing.T) {
+func TestNewLayout_MakesDirectoryPrivate(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "open")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -130,7 +130,7 @@ func TestLayoutIsPrivate(t *testing.T) {
 	}
 }
 
-func TestRunRefusesASecondSupervisor(t *testing.T) {
+func TestRun_RejectsSecondSupervisor(t *testing.T) {
 	dir := t.TempDir()
 	unlock, err := state.Lock(dir)
 	if err != nil {
@@ -139,19 +139,19 @@ func TestRunRefusesASecondSupervisor(t *testing.T) {
 	defer unlock()
 	err = Run(t.Context(), Options{Dir: dir, Module: dir, Bin: dir, Out: &strings.Builder{}})
 	if !errors.Is(err, state.ErrLocked) {
-		t.Errorf("Run: %v, want ErrLocked", err)
+		t.Errorf("Run: got error %v, want ErrLocked", err)
 	}
 }
 
-func TestRunNamesWhatStoppedIt(t *testing.T) {
+func TestRun_ExplainsStopBeforeReady(t *testing.T) {
 	dir := t.TempDir()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	err := Run(ctx, Options{Dir: dir, Module: dir, Bin: dir, Out: &strings.Builder{}})
 	if err == nil || !strings.Contains(err.Error(), "before the cluster was ready") {
-		t.Errorf("Run with an ended context: %v", err)
+		t.Errorf("Run with an ended context: got error %v, want one that says that the cluster was not ready", err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "state.json")); !os.IsNotExist(err) {
-		t.Errorf("there is a state.json of a cluster that was never ready: %v", err)
+		t.Errorf("state.json exists although the cluster was never ready: %v", err)
 	}
 }

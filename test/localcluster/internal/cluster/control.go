@@ -29,7 +29,7 @@ func (r *run) serveControl(ctx context.Context) error {
 	return nil
 }
 
-// addedSpec completes a request for one more part.
+// addedSpec returns the spec for a request to add a part.
 func (r *run) addedSpec(req supervisor.AddRequest) (proc.Spec, error) {
 	if len(req.Command) == 0 || !filepath.IsAbs(req.Command[0]) {
 		return proc.Spec{}, fmt.Errorf("the command %q does not start with an absolute path", req.Command)
@@ -58,6 +58,6 @@ func (r *run) saveState() {
 		Kubeconfig: r.layout.Kubeconfig(), Ports: r.ports, Parts: r.super.Status(),
 	})
 	if err != nil {
-		r.say("state.json cannot be written: %v", err)
+		r.say("cannot write state.json: %v", err)
 	}
 }

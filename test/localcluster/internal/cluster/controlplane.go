@@ -15,14 +15,14 @@ import (
 //go:embed assets/audit-policy.yaml
 var auditPolicy []byte
 
-// issuer of service account tokens; it does not depend on a port, so tokens outlive a change of ports.
+// issuer is the issuer of service account tokens. It contains no port, so tokens stay valid when ports change.
 const issuer = "https://kubernetes.default.svc"
 
 // minVersion makes Knative-based clients accept the version that the API server reports.
 const minVersion = "KUBERNETES_MIN_VERSION=v0.0.0"
 
-// controllers are those of kube-controller-manager that something in the cluster needs. Those for
-// workloads, nodes and volumes are left out: no container ever runs.
+// controllers are the controllers of kube-controller-manager that the cluster needs. The controllers for
+// workloads, nodes and volumes are off, because no container ever runs.
 var controllers = []string{
 	"clusterrole-aggregation-controller",
 	"garbage-collector-controller",
@@ -30,7 +30,7 @@ var controllers = []string{
 	"root-ca-certificate-publisher-controller",
 	"serviceaccount-controller",
 	"serviceaccount-token-controller",
-	"statefulset-controller", // Tekton's affinity assistants
+	"statefulset-controller", // for Tekton's affinity assistants
 	"validatingadmissionpolicy-status-controller",
 }
 
@@ -56,8 +56,8 @@ func (c controlPlane) etcd() proc.Spec {
 	return c.spec(build.Etcd, httpReady(client+"/health", c.tls),
 		"--name=localcluster",
 		"--data-dir="+c.layout.etcdData(),
-		// The data is thrown away with the directory: it has to survive the death of a process, which it
-		// does without fsync, but not a power cut. Writes are several times faster for it.
+		// Without fsync, writes are several times faster. The data then survives the end of a process but not
+		// a power failure, which is enough for a temporary cluster.
 		"--unsafe-no-fsync",
 		"--listen-client-urls="+client, "--advertise-client-urls="+client,
 		"--cert-file="+c.pki.ServingCert, "--key-file="+c.pki.ServingKey,
@@ -71,8 +71,8 @@ func (c controlPlane) etcd() proc.Spec {
 
 func (c controlPlane) apiServer(version string) proc.Spec {
 	return c.spec(build.APIServer, httpReady(c.url("kube-apiserver")+"/readyz", c.tls),
-		// Without its build flags, the server's own idea of its version is a placeholder that clients cannot
-		// parse. The server allows a suffix only; see minVersion for clients that compare.
+		// Without build flags, the server reports a placeholder version that clients cannot parse. This flag
+		// can only add a suffix to the version; see minVersion for clients that compare versions.
 		"--version=v0.0.0-"+strings.TrimPrefix(version, "v"),
 		"--bind-address=127.0.0.1",
 		"--advertise-address=127.0.0.1",
@@ -81,18 +81,18 @@ func (c controlPlane) apiServer(version string) proc.Spec {
 		"--etcd-servers="+c.url("etcd"),
 		"--etcd-cafile="+c.pki.CA, "--etcd-certfile="+c.pki.EtcdCert, "--etcd-keyfile="+c.pki.EtcdKey,
 		"--service-cluster-ip-range=10.96.0.0/16",
-		// The endpoints of the kubernetes Service may not be loopback addresses, and nobody needs them.
+		// The endpoints of the Service kubernetes must not be loopback addresses, and no part needs them.
 		"--endpoint-reconciler-type=none",
 		"--authorization-mode=RBAC",
 		"--token-auth-file="+c.layout.tokens(),
 		"--service-account-issuer="+issuer,
 		"--service-account-signing-key-file="+c.pki.ServiceAccountKey,
 		"--service-account-key-file="+c.pki.ServiceAccountKeyVerifier,
-		// It taints new nodes until the node lifecycle controller, which does not run, finds them ready.
+		// The plugin taints new nodes. Only the node lifecycle controller, which does not run, removes the taint.
 		"--disable-admission-plugins=TaintNodesByCondition",
 		"--allow-privileged",
 		"--profiling=false",
-		// After SIGTERM, close watches at once instead of waiting a minute for their clients to leave.
+		// After SIGTERM, close watches at once instead of waiting a minute for the clients.
 		"--shutdown-send-retry-after",
 		"--audit-policy-file="+c.layout.auditPolicy(),
 		"--audit-log-path="+c.layout.Log("audit"),
@@ -107,7 +107,7 @@ func (c controlPlane) controllerManager() proc.Spec {
 		"--tls-cert-file="+c.pki.ServingCert, "--tls-private-key-file="+c.pki.ServingKey,
 		"--kubeconfig="+c.layout.identity(managerUser),
 		"--leader-elect=false",
-		"--use-service-account-credentials", // the built-in roles are made for one identity per controller
+		"--use-service-account-credentials", // the built-in RBAC roles expect one identity per controller
 		"--controllers="+strings.Join(controllers, ","),
 		"--service-account-private-key-file="+c.pki.ServiceAccountKey,
 		"--root-ca-file="+c.pki.CA,
@@ -126,5 +126,5 @@ func (c controlPlane) scheduler() proc.Spec {
 	)
 }
 
-// stopQuickly is how long each part may take to end when the whole cluster stops.
+// stopQuickly is how long each part may take to end before it is killed when the whole cluster stops.
 const stopQuickly = 2 * time.Second

@@ -29,13 +29,13 @@ const (
 	schedulerUser = "system:kube-scheduler"
 )
 
-// users have static tokens; the groups are those of the API server's built-in roles.
+// users are the users with static tokens, and their groups in the API server's built-in RBAC roles.
 var users = []struct{ name, group string }{
 	{admin, mastersGroup}, {kwokUser, mastersGroup}, {managerUser, ""}, {schedulerUser, ""},
 }
 
-// ensureTokens returns the token of each user, from the API server's token file, which it writes if there
-// is none yet.
+// ensureTokens returns the token of each user from the API server's token file. It writes the file first if
+// there is none.
 func ensureTokens(file string) (map[string]string, error) {
 	data, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -65,7 +65,7 @@ func ensureTokens(file string) (map[string]string, error) {
 	return tokens, nil
 }
 
-// Kubeconfig is the text of a kubeconfig for one user who has a bearer token.
+// Kubeconfig returns the text of a kubeconfig for a user with a bearer token.
 func Kubeconfig(server string, ca []byte, user, token string) ([]byte, error) {
 	const name = "localcluster"
 	cfg := clientcmdapi.NewConfig()
@@ -76,8 +76,8 @@ func Kubeconfig(server string, ca []byte, user, token string) ([]byte, error) {
 	return clientcmd.Write(*cfg)
 }
 
-// ServiceAccountKubeconfig is the text of a kubeconfig that acts as a service account, with a token that
-// the API server issues for the given time.
+// ServiceAccountKubeconfig returns the text of a kubeconfig for a service account, with a token that the API
+// server issues for the given time.
 func ServiceAccountKubeconfig(ctx context.Context, cfg *rest.Config, namespace, name string, validFor time.Duration) ([]byte, error) {
 	client, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
@@ -92,7 +92,7 @@ func ServiceAccountKubeconfig(ctx context.Context, cfg *rest.Config, namespace, 
 	return Kubeconfig(cfg.Host, cfg.CAData, "system:serviceaccount:"+namespace+":"+name, answer.Status.Token)
 }
 
-// RESTConfig reads a kubeconfig; the client does not limit its own rate, because there is nobody to protect.
+// RESTConfig reads a kubeconfig. Clients of this configuration do not limit their request rate.
 func RESTConfig(kubeconfig string) (*rest.Config, error) {
 	cfg, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {

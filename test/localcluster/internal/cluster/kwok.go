@@ -21,8 +21,8 @@ import (
 //go:embed assets/pod-complete.yaml
 var podStage []byte
 
-// kwokOptions turns off what kwok offers besides playing the kubelet: exec, logs and profiling handlers.
-// kwok applies no defaults to a file of options, so the others are its own defaults.
+// kwokOptions turns off the servers of kwok for exec, logs and profiling. kwok applies no defaults to a file of
+// options, so the file repeats the other defaults.
 const kwokOptions = `apiVersion: config.kwok.x-k8s.io/v1alpha1
 kind: KwokConfiguration
 options:
@@ -40,7 +40,8 @@ const (
 	nodeReadyWithin = 30 * time.Second
 )
 
-// kwok plays the kubelet with the stages of its own module, plus ours which ends the pods of TaskRuns.
+// kwok returns the spec of kwok, which plays the kubelet. It uses the stages of its own module and our stage,
+// which ends the pods of TaskRuns.
 func (c controlPlane) kwok(moduleDir string) proc.Spec {
 	stage := func(path string) string {
 		return "--config=" + filepath.Join(moduleDir, "kustomize", "stage", filepath.FromSlash(path))
@@ -49,7 +50,7 @@ func (c controlPlane) kwok(moduleDir string) proc.Spec {
 		"--kubeconfig="+c.layout.identity(kwokUser),
 		"--server-address="+c.ports.address("kwok"),
 		"--manage-all-nodes",
-		"--node-lease-duration-seconds=0", // nothing watches over the node's life
+		"--node-lease-duration-seconds=0", // no controller checks the lease of the node
 		"--config="+c.layout.kwokOptions(),
 		stage("node/fast/node-initialize.yaml"),
 		stage("pod/fast/pod-ready.yaml"),
@@ -59,7 +60,7 @@ func (c controlPlane) kwok(moduleDir string) proc.Spec {
 	)
 }
 
-// createNode registers the one node and waits until kwok has made it ready.
+// createNode creates the only node and waits until kwok has made it ready.
 func createNode(ctx context.Context, applier *apply.Applier, client kubernetes.Interface) error {
 	node := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "v1", "kind": "Node",

@@ -6,10 +6,10 @@ import (
 	"path/filepath"
 )
 
-// Layout says where a cluster keeps its files.
+// Layout provides the paths of the files of a cluster.
 type Layout struct{ Dir string }
 
-// NewLayout makes the directories of a cluster, private to the user.
+// NewLayout creates the directories of a cluster. Only the user can read them.
 func NewLayout(dir string) (Layout, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
@@ -27,16 +27,16 @@ func NewLayout(dir string) (Layout, error) {
 	return l, nil
 }
 
-// Logs is the directory of all logs.
+// Logs returns the directory of all logs.
 func (l Layout) Logs() string { return filepath.Join(l.Dir, "logs") }
 
-// Log is the log file of a part.
+// Log returns the log file of a part.
 func (l Layout) Log(part string) string { return filepath.Join(l.Logs(), part+".log") }
 
-// Kubeconfig is the administrator's kubeconfig.
+// Kubeconfig returns the path of the administrator's kubeconfig.
 func (l Layout) Kubeconfig() string { return filepath.Join(l.Dir, "kubeconfig") }
 
-// identity is the kubeconfig that a part of the cluster runs with.
+// identity returns the path of the kubeconfig of a part.
 func (l Layout) identity(name string) string {
 	return filepath.Join(l.identities(), name+".kubeconfig")
 }

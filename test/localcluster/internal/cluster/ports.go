@@ -14,15 +14,14 @@ import (
 	"github.com/trusted-resources/chains-extension/test/localcluster/internal/state"
 )
 
-// Ports are chosen below the range from which Linux takes the ports of outgoing connections (32768 and up
-// by default). In that range a client could occupy the port of a server that is down for a moment, or even
-// connect to itself, and the server could not come back.
+// Ports are below the range that Linux uses for outgoing connections (by default 32768 and above). In that range,
+// a client could take the port of a server that is down for a moment, and the server could not start again.
 const (
 	lowestPort  = 20000
 	highestPort = 32767
 )
 
-// listeners names all ports of a cluster.
+// listeners are the names of all listeners of a cluster. Each gets a port.
 var listeners = []string{
 	"etcd", "etcd-peer", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", "control",
 	"tekton-webhook",
@@ -34,13 +33,13 @@ var listeners = []string{
 // Ports maps each listener to its port.
 type Ports map[string]int
 
-// address is the loopback address of a listener.
+// address returns the loopback address of a listener.
 func (p Ports) address(listener string) string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(p[listener]))
 }
 
-// choosePorts returns the ports of an earlier run from file if they are all free, else new ones, which it
-// writes to file.
+// choosePorts returns the ports of an earlier run from file if all of them are free. Otherwise it chooses new
+// ports and writes them to file.
 func choosePorts(ctx context.Context, file string) (Ports, error) {
 	ports, err := readPorts(file)
 	if err == nil && allFree(ctx, ports) {
@@ -70,7 +69,7 @@ func readPorts(file string) (Ports, error) {
 	}
 	var ports Ports
 	if err := json.Unmarshal(data, &ports); err != nil {
-		return nil, fmt.Errorf("%s is not a list of ports: remove it to have new ones chosen: %w", file, err)
+		return nil, fmt.Errorf("%s is not a list of ports: remove the file, so that new ports are chosen: %w", file, err)
 	}
 	return ports, nil
 }
@@ -96,7 +95,7 @@ func freePort(ctx context.Context, taken map[int]bool) (int, error) {
 }
 
 func isFree(ctx context.Context, port int) bool {
-	// On all interfaces, because some of Tekton's servers listen there.
+	// The port must be free on all interfaces, because some of Tekton's servers listen on all.
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", ":"+strconv.Itoa(port))
 	if err != nil {
 		return false

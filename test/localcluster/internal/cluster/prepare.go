@@ -8,7 +8,7 @@ import (
 	"github.com/trusted-resources/chains-extension/test/localcluster/internal/state"
 )
 
-// prepare writes everything that the parts read.
+// prepare writes all files that the parts read.
 func (r *run) prepare(ctx context.Context) (err error) {
 	if r.ports, err = choosePorts(ctx, r.layout.ports()); err != nil {
 		return err
@@ -38,7 +38,7 @@ func (r *run) prepare(ctx context.Context) (err error) {
 	return err
 }
 
-// writeKubeconfigs makes one kubeconfig for each user with a static token.
+// writeKubeconfigs writes a kubeconfig for each user with a static token.
 func (r *run) writeKubeconfigs(files pki.Files) error {
 	tokens, err := ensureTokens(r.layout.tokens())
 	if err != nil {

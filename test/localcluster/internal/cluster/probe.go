@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// readyFunc is proc.Spec.Ready.
+// readyFunc is the type of proc.Spec.Ready.
 type readyFunc = func(ctx context.Context, started time.Time) error
 
-// httpReady is satisfied when the URL answers with a 2xx status.
+// httpReady returns a probe that succeeds when the URL responds with a 2xx status.
 func httpReady(url string, tlsConfig *tls.Config) readyFunc {
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: tlsConfig, DisableKeepAlives: true}}
 	return func(ctx context.Context, _ time.Time) error {
@@ -26,14 +26,14 @@ func httpReady(url string, tlsConfig *tls.Config) readyFunc {
 		}
 		defer func() { _ = resp.Body.Close() }()
 		if resp.StatusCode/100 != 2 {
-			body, _ := io.ReadAll(io.LimitReader(resp.Body, 1000)) // decoration of the error
+			body, _ := io.ReadAll(io.LimitReader(resp.Body, 1000)) // only for the error message
 			return fmt.Errorf("GET %s: %s: %s", url, resp.Status, body)
 		}
 		return nil
 	}
 }
 
-// all is satisfied when each condition is, in order.
+// all returns a probe that succeeds when all conditions succeed. It checks them in order.
 func all(conditions ...readyFunc) readyFunc {
 	return func(ctx context.Context, started time.Time) error {
 		for _, ready := range conditions {

@@ -1,4 +1,4 @@
-// Package cluster knows what a local cluster consists of and in which order it starts.
+// Package cluster defines the parts of a local cluster and starts them in order.
 package cluster
 
 import (
@@ -27,24 +27,24 @@ const (
 	kwokModule       = "sigs.k8s.io/kwok"
 	kubernetesModule = "k8s.io/kubernetes"
 	pollInterval     = 100 * time.Millisecond
-	// webhookRetry is how long applying waits for the webhooks of an earlier run to come back.
+	// webhookRetry is how long applying waits until the webhooks respond. On a later run they start at the same time.
 	webhookRetry = time.Minute
 )
 
-// ReadyLine starts the line that a run prints when the cluster can be used and state.json is there. Programs
-// wait for it, so it has no time in front.
+// ReadyLine is the start of the line that Run prints when the cluster is ready and state.json is written.
+// Programs wait for this line, so it has no time in front.
 const ReadyLine = "ready in "
 
-// Options say which cluster to run.
+// Options are the directories and manifests of a cluster.
 type Options struct {
 	Dir       string   // data, logs, certificates, kubeconfig and state
-	Bin       string   // binaries that build.All made
+	Bin       string   // binaries of build.All
 	Module    string   // directory of the localcluster Go module
-	Manifests []string // directories or files that are applied besides Tekton, without workloads
+	Manifests []string // files or directories to apply in addition to Tekton, without workloads
 	Out       io.Writer
 }
 
-// run is one life of a cluster.
+// run is a cluster from its start to its end.
 type run struct {
 	Options
 	started time.Time
@@ -61,8 +61,8 @@ type run struct {
 	ready   bool
 }
 
-// Run starts a cluster and keeps it until ctx ends; then it stops all parts in reverse order. An error
-// means that the cluster did not come up; all parts are stopped then, too.
+// Run starts a cluster and waits until ctx ends. Then it stops all parts in reverse order. An error means that
+// the cluster did not start; in that case Run has stopped all parts, too.
 func Run(ctx context.Context, o Options) error {
 	r := &run{Options: o, started: time.Now(), token: rand.Text()}
 	layout, err := NewLayout(o.Dir)
@@ -100,12 +100,12 @@ func (r *run) say(format string, args ...any) {
 func (r *run) print(line string) {
 	r.out.Lock()
 	defer r.out.Unlock()
-	_, _ = fmt.Fprintln(r.Out, line) // a reader who went away does not want it
+	_, _ = fmt.Fprintln(r.Out, line) // the reader may have closed the output
 }
 
 func (r *run) bin(name string) string { return filepath.Join(r.Bin, name) }
 
-// part runs one part and reports it.
+// part starts a part, waits until it is healthy, and prints that.
 func (r *run) part(ctx context.Context, spec proc.Spec) error {
 	start := time.Now()
 	if err := r.super.Run(ctx, spec); err != nil {
@@ -124,7 +124,7 @@ func (r *run) start(ctx context.Context) error {
 		return err
 	}
 	pipeline, kwok, kubernetes := deps[0], deps[1], deps[2]
-	// Reading the manifests takes a second of CPU, which is over by the time the API server is up.
+	// Reading the manifests takes a second of CPU time. It runs while etcd and the API server start.
 	read := r.readManifests(pipeline)
 	if err := r.part(ctx, r.plane.etcd()); err != nil {
 		return err
@@ -146,13 +146,13 @@ func (r *run) start(ctx context.Context) error {
 	return nil
 }
 
-// manifests are the objects that a new cluster gets.
+// manifests are the objects to apply to the cluster.
 type manifests struct {
 	tekton tekton.Manifests
 	extra  []*unstructured.Unstructured // of Options.Manifests
 }
 
-// readManifests reads in the background; the function that it returns waits for the outcome.
+// readManifests reads the manifests in the background. The returned function waits for the result.
 func (r *run) readManifests(pipeline build.Dependency) func() (manifests, error) {
 	var (
 		group errgroup.Group
@@ -171,7 +171,7 @@ func (r *run) readManifests(pipeline build.Dependency) func() (manifests, error)
 	}
 }
 
-// startRest starts all that needs nothing but the API server.
+// startRest starts the parts that need only the API server, and applies the manifests.
 func (r *run) startRest(ctx context.Context, m manifests, kwok build.Dependency) error {
 	applier, err := apply.New(r.clients.config)
 	if err != nil {
@@ -204,7 +204,7 @@ func (r *run) startRest(ctx context.Context, m manifests, kwok build.Dependency)
 	return nil
 }
 
-// announce tells everybody that the cluster can be used.
+// announce writes state.json and prints that the cluster is ready.
 func (r *run) announce() {
 	r.stateMu.Lock()
 	r.ready = true
@@ -220,7 +220,7 @@ func (r *run) shutDown(ctx context.Context) {
 	err := state.Remove(r.layout.Dir)
 	r.stateMu.Unlock()
 	if err != nil {
-		r.say("state.json cannot be removed: %v", err)
+		r.say("cannot remove state.json: %v", err)
 	}
 	start := time.Now()
 	r.super.StopAll(ctx, stopQuickly)

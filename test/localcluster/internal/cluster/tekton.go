@@ -24,7 +24,7 @@ import (
 // component is a Tekton process.
 type component struct {
 	name, pkg string
-	// leases is how many controllers the process runs, each with a lease that starts with leasePrefix.
+	// leases is the number of controllers in the process. Each has a lease whose name starts with leasePrefix.
 	leasePrefix string
 	leases      int
 }
@@ -35,10 +35,10 @@ var components = []component{
 	{build.TektonResolvers, tekton.Module + "/cmd/resolvers", "controller.", 5},
 }
 
-// identityValidFor outlives any throwaway cluster.
+// identityValidFor is longer than a temporary cluster exists.
 const identityValidFor = 365 * 24 * time.Hour
 
-// clients reach the API server as administrator.
+// clients are clients of the API server with the administrator's identity.
 type clients struct {
 	config  *rest.Config
 	kube    kubernetes.Interface
@@ -60,7 +60,7 @@ func newClients(kubeconfig string) (c clients, err error) {
 	return c, err
 }
 
-// tektonInstalled tells whether an earlier run has installed Tekton in the same data.
+// tektonInstalled reports whether an earlier run has installed Tekton in this cluster.
 func tektonInstalled(ctx context.Context, client kubernetes.Interface) (bool, error) {
 	_, err := client.CoreV1().ConfigMaps(tekton.Namespace).Get(ctx, "pipelines-info", metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
@@ -69,9 +69,9 @@ func tektonInstalled(ctx context.Context, client kubernetes.Interface) (bool, er
 	return err == nil, err
 }
 
-// installTekton applies Tekton's manifests and runs its processes. The processes need their ConfigMaps to
-// start, and changing those needs the webhook: so on a first run the manifests come first, while on a
-// later run, where the ConfigMaps exist, both happen at the same time.
+// installTekton applies Tekton's manifests and starts its processes. The processes need their ConfigMaps to
+// start, and changes to the ConfigMaps need the webhook. So on the first run the manifests come first. On a
+// later run the ConfigMaps exist, and installTekton does both at the same time.
 func (r *run) installTekton(ctx context.Context, applier *apply.Applier, m tekton.Manifests) error {
 	installed, err := tektonInstalled(ctx, r.clients.kube)
 	if err != nil {
@@ -107,8 +107,8 @@ func (r *run) installTekton(ctx context.Context, applier *apply.Applier, m tekto
 	return group.Wait()
 }
 
-// releaseLeases takes the leases from processes of an earlier run, which cannot live any more. Otherwise
-// their successors would wait until the leases expire.
+// releaseLeases deletes the leases of the processes of an earlier run, which have ended. Otherwise the new
+// processes would wait until the leases expire.
 func (r *run) releaseLeases(ctx context.Context) error {
 	for _, namespace := range []string{tekton.Namespace, tekton.ResolversNamespace} {
 		leases := r.clients.kube.CoordinationV1().Leases(namespace)
@@ -119,7 +119,7 @@ func (r *run) releaseLeases(ctx context.Context) error {
 	return nil
 }
 
-// startTekton runs all Tekton processes, each as its own service account.
+// startTekton starts all Tekton processes, each with its own service account.
 func (r *run) startTekton(ctx context.Context, workloads map[string]tekton.Workload) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, c := range components {
@@ -146,7 +146,7 @@ func (r *run) tektonSpec(ctx context.Context, c component, w tekton.Workload) (p
 		return proc.Spec{}, err
 	}
 	port := func(use string) string { return strconv.Itoa(r.ports[c.name+"-"+use]) }
-	// The processes' own readiness probes succeed before they do anything, so they are not asked.
+	// The readiness probes of the processes succeed too early, so the leases show when they are ready.
 	ready := func(ctx context.Context, started time.Time) error {
 		return tekton.LeasesHeld(ctx, r.clients.kube, w.Namespace, c.leasePrefix, c.leases, started)
 	}
@@ -169,7 +169,7 @@ func (r *run) tektonSpec(ctx context.Context, c component, w tekton.Workload) (p
 			"WEBHOOK_PORT="+strconv.Itoa(r.ports[build.TektonWebhook]),
 		),
 		Ready: ready,
-		// The webhook keeps serving for 45 s after SIGTERM, for the sake of slow load balancers.
+		// The webhook serves for 45 s after SIGTERM, because load balancers may be slow to notice.
 		StopTimeout: time.Minute,
 	}, nil
 }

@@ -1,5 +1,5 @@
-// Package pki makes the keys and certificates of a throwaway cluster: one authority, one serving certificate
-// that all its servers share, one client certificate for etcd, one key that signs service account tokens.
+// Package pki makes the keys and certificates of a temporary cluster: a certificate authority, one serving
+// certificate for all servers, a client certificate for etcd, and a key that signs service account tokens.
 package pki
 
 import (
@@ -20,12 +20,12 @@ import (
 	"time"
 )
 
-// validity is long enough for any throwaway cluster.
+// validity is longer than a temporary cluster exists.
 const validity = 365 * 24 * time.Hour
 
-// Files names the PEM files in a directory.
+// Files are the paths of the PEM files in a directory.
 type Files struct {
-	CA                        string // certificate only: the authority's key is never written
+	CA                        string // certificate only; the key of the authority is never written
 	ServingCert, ServingKey   string
 	EtcdCert, EtcdKey         string // client certificate for etcd
 	ServiceAccountKey         string // private key
@@ -42,8 +42,8 @@ func files(dir string) Files {
 	}
 }
 
-// Ensure returns the files in dir and makes them if the last one written is not there yet. Existing files
-// are kept, so kubeconfigs and tokens of an earlier run stay valid.
+// Ensure returns the files in dir. It writes them unless the last one exists already. Existing files are kept, so
+// kubeconfigs and tokens of an earlier run stay valid.
 func Ensure(dir string) (Files, error) {
 	f := files(dir)
 	_, err := os.Stat(f.ServiceAccountKeyVerifier)
@@ -71,7 +71,7 @@ func generate(f Files) error {
 	serving := &x509.Certificate{
 		Subject: pkix.Name{CommonName: "localcluster-serving"}, NotBefore: now, NotAfter: now.Add(validity),
 		KeyUsage: x509.KeyUsageDigitalSignature,
-		// etcd members use it as a client certificate as well, towards each other.
+		// etcd members also use it as a client certificate for each other.
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		DNSNames:    []string{"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"},
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
@@ -108,7 +108,7 @@ func generate(f Files) error {
 
 func newKey() (*ecdsa.PrivateKey, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) }
 
-// issue signs a certificate and writes it; the key is written too unless keyFile is empty.
+// issue signs a certificate and writes it. It also writes the key unless keyFile is empty.
 func issue(certFile, keyFile string, template *x509.Certificate, key *ecdsa.PrivateKey, parent *x509.Certificate, parentKey *ecdsa.PrivateKey) error {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
 	if err != nil {
@@ -152,7 +152,7 @@ func writePEM(file, kind string, der []byte) error {
 	return os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600)
 }
 
-// ClientTLS trusts the cluster's authority and presents the etcd client certificate to servers that ask.
+// ClientTLS returns a configuration that trusts the cluster's authority and has the etcd client certificate.
 func (f Files) ClientTLS() (*tls.Config, error) {
 	ca, err := os.ReadFile(f.CA)
 	if err != nil {

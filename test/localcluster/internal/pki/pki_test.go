@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func TestServerAndClientTrustEachOther(t *testing.T) {
+func TestClientTLS_TrustsOnlyOwnAuthority(t *testing.T) {
 	f, err := Ensure(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -40,7 +40,7 @@ func TestServerAndClientTrustEachOther(t *testing.T) {
 		{"without our authority", &tls.Config{MinVersion: tls.VersionTLS12, Certificates: client.Certificates}, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			// "localhost" as well as 127.0.0.1 has to be in the certificate.
+			// The certificate must contain both localhost and 127.0.0.1.
 			for _, host := range []string{"127.0.0.1", "localhost"} {
 				if err := get(t, host, server.Listener.Addr(), tc.config); (err == nil) != tc.ok {
 					t.Errorf("%s: error %v, want success = %t", host, err, tc.ok)
@@ -50,7 +50,7 @@ func TestServerAndClientTrustEachOther(t *testing.T) {
 	}
 }
 
-// get makes one request to the port of an address under the given host name.
+// get makes a request to the port of an address with the given host name.
 func get(t *testing.T, host string, addr net.Addr, config *tls.Config) error {
 	t.Helper()
 	_, port, err := net.SplitHostPort(addr.String())
@@ -68,7 +68,7 @@ func get(t *testing.T, host string, addr net.Addr, config *tls.Config) error {
 	return resp.Body.Close()
 }
 
-func TestEnsureKeepsWhatIsThere(t *testing.T) {
+func TestEnsure_KeepsExistingFiles(t *testing.T) {
 	dir := t.TempDir()
 	f, err := Ensure(dir)
 	if err != nil {
@@ -86,7 +86,7 @@ func TestEnsureKeepsWhatIsThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	if string(before) != string(after) {
-		t.Error("the second Ensure made a new authority")
+		t.Error("the second Ensure wrote a new authority")
 	}
 	info, err := os.Stat(f.ServiceAccountKey)
 	if err != nil {

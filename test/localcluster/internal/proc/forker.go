@@ -6,11 +6,11 @@ import (
 	"syscall"
 )
 
-// Forker starts child processes that the kernel kills (SIGKILL) when this process ends, however it ends.
+// Forker starts child processes that the kernel kills (SIGKILL) when this process ends for any reason.
 //
-// The kernel ties a parent death signal to the thread that forked, not to the process, and Go ends idle
-// threads. So one goroutine, locked to its thread for as long as the process lives, does all forking.
-// Only direct children are covered: what a child starts itself is its own business.
+// The parent death signal depends on the thread that forked, not on the process, and Go ends idle threads. So
+// one goroutine, which is locked to its thread until the process ends, starts all children. The kernel kills
+// only direct children, not the processes that a child has started.
 type Forker struct {
 	requests chan forkRequest
 }
@@ -20,7 +20,7 @@ type forkRequest struct {
 	done chan<- error
 }
 
-// NewForker starts the forking thread. A process needs one Forker; it cannot be closed.
+// NewForker starts the forking thread. A process needs one Forker. A Forker cannot be closed.
 func NewForker() *Forker {
 	f := &Forker{requests: make(chan forkRequest)}
 	go f.serve()
@@ -28,14 +28,14 @@ func NewForker() *Forker {
 }
 
 func (f *Forker) serve() {
-	runtime.LockOSThread() // and never unlock, see Forker
+	runtime.LockOSThread() // never unlocked, see Forker
 	for r := range f.requests {
 		r.done <- r.cmd.Start()
 	}
 }
 
-// Start is cmd.Start on the forking thread. The child leads a process group of its own, so that a Ctrl-C
-// in the terminal reaches the supervisor only, which then stops the children in order.
+// Start calls cmd.Start on the forking thread. The child gets a process group of its own, so a Ctrl-C in the
+// terminal reaches only the supervisor, which then stops the children in order.
 func (f *Forker) Start(cmd *exec.Cmd) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	done := make(chan error, 1)

@@ -16,15 +16,15 @@ import (
 const (
 	defaultStartTimeout = 90 * time.Second
 	defaultStopTimeout  = 30 * time.Second
-	attemptTimeout      = 5 * time.Second // of one Ready call
+	attemptTimeout      = 5 * time.Second // for one call of Ready
 	pollInterval        = 50 * time.Millisecond
 )
 
-// ErrKilled means that a process was stopped, but not by SIGTERM alone.
+// ErrKilled means that a process was killed because it did not end after SIGTERM.
 var ErrKilled = errors.New("did not end after SIGTERM and was killed")
 
-// Process is one supervised child. Its methods may be called from several goroutines: starts wait for each
-// other, while Stop and Kill end a start that still waits for health.
+// Process is a supervised child process. Its methods are safe for concurrent use: only one Start runs at a time,
+// and Stop and Kill end a Start that still waits for health.
 type Process struct {
 	spec   Spec
 	forker *Forker
@@ -35,14 +35,14 @@ type Process struct {
 	mu        sync.Mutex // guards everything below
 	cmd       *exec.Cmd
 	done      chan struct{} // closed when cmd has been waited for
-	requested bool          // the coming exit was asked for
+	requested bool          // Stop or Kill has asked the process to end
 	state     State
 	since     time.Time
 	exit      string
 	logStart  int64 // size of the log file when cmd was started
 }
 
-// New prepares a process without starting it. onExit, if set, is called when the process ends by itself.
+// New returns a process that is not started. onExit, if set, is called when the process ends without a request.
 func New(forker *Forker, spec Spec, onExit func(Status)) *Process {
 	if spec.StartTimeout == 0 {
 		spec.StartTimeout = defaultStartTimeout
@@ -53,7 +53,7 @@ func New(forker *Forker, spec Spec, onExit func(Status)) *Process {
 	return &Process{spec: spec, forker: forker, onExit: onExit, state: Stopped, since: time.Now()}
 }
 
-// Status returns the present state.
+// Status returns the current state.
 func (p *Process) Status() Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -68,8 +68,8 @@ func (p *Process) statusLocked() Status {
 	return s
 }
 
-// Start runs the process and waits until it is healthy. If it runs already, Start only waits. A process
-// that does not become healthy in time is left running, so that it can be looked at.
+// Start starts the process and waits until it is healthy. If the process runs already, Start only waits. If the
+// process is not healthy in time, it keeps running, so that users can examine it.
 func (p *Process) Start(ctx context.Context) error {
 	p.starting.Lock()
 	defer p.starting.Unlock()
@@ -84,7 +84,7 @@ func (p *Process) Start(ctx context.Context) error {
 	return p.waitHealthy(ctx)
 }
 
-// waitEnding waits while a process that was asked to end is still there.
+// waitEnding waits until a process that was asked to end has ended.
 func (p *Process) waitEnding(ctx context.Context) error {
 	p.mu.Lock()
 	ending, done := p.state == Running && p.requested, p.done
@@ -105,13 +105,13 @@ func (p *Process) launch(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open its log: %w", err)
 	}
-	defer func() { _ = log.Close() }() // the child has its own copy
+	defer func() { _ = log.Close() }() // the child has its own file descriptor
 	info, err := log.Stat()
 	if err != nil {
 		return fmt.Errorf("read the size of its log: %w", err)
 	}
 
-	// The process outlives the request to start it.
+	// The process continues after the request to start it has ended.
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), p.spec.Path, p.spec.Args...)
 	cmd.Env = append(os.Environ(), p.spec.Env...)
 	cmd.Dir = p.spec.Dir
@@ -156,7 +156,7 @@ func (p *Process) waitHealthy(ctx context.Context) error {
 	done, started, pid := p.done, p.since, p.cmd.Process.Pid
 	p.mu.Unlock()
 
-	last := errors.New("it was not asked") // why it is not healthy
+	last := errors.New("the health check did not run") // why the process is not healthy
 	err := wait.PollUntilContextTimeout(ctx, pollInterval, p.spec.StartTimeout, true, func(ctx context.Context) (bool, error) {
 		select {
 		case <-done:
@@ -183,20 +183,20 @@ func (p *Process) waitHealthy(ctx context.Context) error {
 	}
 }
 
-// logTail is a suffix for error messages: the last lines that the present process wrote.
+// logTail returns a suffix for error messages: the last log lines of the current process.
 func (p *Process) logTail() string {
 	p.mu.Lock()
 	start := p.logStart
 	p.mu.Unlock()
 	lines, err := Tail(p.spec.LogFile, start, 15)
 	if err != nil {
-		return fmt.Sprintf("\n  (its log cannot be read: %v)", err)
+		return fmt.Sprintf("\n  (cannot read its log: %v)", err)
 	}
 	return fmt.Sprintf("\nend of %s:\n%s", p.spec.LogFile, lines)
 }
 
-// Stop sends SIGTERM and waits. After StopTimeout, or when ctx ends, it kills the process and returns
-// ErrKilled. Stopping what does not run is no error.
+// Stop sends SIGTERM and waits until the process has ended. After StopTimeout, or when ctx ends, Stop kills the
+// process and returns ErrKilled. Stopping a process that does not run is not an error.
 func (p *Process) Stop(ctx context.Context) error {
 	done := p.request(syscall.SIGTERM)
 	ctx, cancel := context.WithTimeout(ctx, p.spec.StopTimeout)
@@ -210,12 +210,12 @@ func (p *Process) Stop(ctx context.Context) error {
 	}
 }
 
-// Kill sends SIGKILL and waits.
+// Kill sends SIGKILL and waits until the process has ended.
 func (p *Process) Kill() {
 	<-p.request(syscall.SIGKILL)
 }
 
-// request signals the whole process group and returns a channel that is closed once the process is gone.
+// request signals the whole process group. It returns a channel that is closed when the process has ended.
 func (p *Process) request(sig syscall.Signal) <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -226,7 +226,7 @@ func (p *Process) request(sig syscall.Signal) <-chan struct{} {
 		return gone
 	}
 	p.requested = true
-	// An error means that the group is gone already, which is what was asked for.
+	// An error means that the process group has ended already.
 	_ = syscall.Kill(-p.cmd.Process.Pid, sig)
 	return p.done
 }

@@ -21,7 +21,8 @@ import (
 
 const within = 20 * time.Second
 
-// supervise makes the test binary a supervisor of one child, for the test that kills it.
+// supervise is an environment variable that makes the test binary a supervisor of one child, for the test that
+// kills the supervisor.
 const supervise = "PROC_TEST_SUPERVISE"
 
 func TestMain(m *testing.M) {
@@ -37,7 +38,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// shell is a part that runs a script.
+// shell returns a process that runs a shell script, and a channel with its unexpected exits.
 func shell(t *testing.T, script string, change ...func(*Spec)) (*Process, chan Status) {
 	t.Helper()
 	spec := Spec{
@@ -53,7 +54,7 @@ func shell(t *testing.T, script string, change ...func(*Spec)) (*Process, chan S
 	return p, exited
 }
 
-// logged is a Ready function: the log contains the text.
+// logged sets Ready to a check that the log contains a text.
 func logged(text string) func(*Spec) {
 	return func(s *Spec) {
 		s.Ready = func(context.Context, time.Time) error {
@@ -66,7 +67,7 @@ func logged(text string) func(*Spec) {
 	}
 }
 
-func TestLifeOfAPart(t *testing.T) {
+func TestProcess_StartsStopsAndKills(t *testing.T) {
 	ctx := t.Context()
 	p, _ := shell(t, "echo up; exec sleep 1000", logged("up"))
 	if s := p.Status(); s.State != Stopped || s.PID != 0 {
@@ -82,7 +83,7 @@ func TestLifeOfAPart(t *testing.T) {
 	if err := p.Start(ctx); err != nil || p.Status().PID != first.PID {
 		t.Errorf("second start: %v, PID %d; want the same process %d", err, p.Status().PID, first.PID)
 	}
-	for range 2 { // the second time it is stopped already
+	for range 2 { // the second Stop finds a stopped process
 		if err := p.Stop(ctx); err != nil {
 			t.Fatal(err)
 		}
@@ -99,7 +100,7 @@ func TestLifeOfAPart(t *testing.T) {
 	}
 }
 
-func TestUnexpectedExitIsReported(t *testing.T) {
+func TestProcess_ReportsUnexpectedExit(t *testing.T) {
 	p, exited := shell(t, "exit 3")
 	if err := p.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -114,27 +115,27 @@ func TestUnexpectedExitIsReported(t *testing.T) {
 	}
 }
 
-func TestStartFails(t *testing.T) {
+func TestStart_ExplainsFailure(t *testing.T) {
 	for _, tc := range []struct {
 		name, script string
 		change       []func(*Spec)
 		want         []string
 	}{{
-		name: "it ends", script: "echo the reason; exit 4", change: []func(*Spec){logged("never")},
+		name: "process ends", script: "echo the reason; exit 4", change: []func(*Spec){logged("never")},
 		want: []string{"ended before it was healthy", "exit status 4", "the reason"},
 	}, {
-		name: "it is never healthy", script: "echo the reason; exec sleep 1000",
+		name: "process is never healthy", script: "echo the reason; exec sleep 1000",
 		change: []func(*Spec){logged("never"), func(s *Spec) { s.StartTimeout = 300 * time.Millisecond }},
 		want:   []string{"not healthy after 300ms", `no "never" in its log`, "the reason"},
 	}, {
-		name: "there is no such program", change: []func(*Spec){func(s *Spec) { s.Path = "/nonexistent" }},
+		name: "program does not exist", change: []func(*Spec){func(s *Spec) { s.Path = "/nonexistent" }},
 		want: []string{"start part", "/nonexistent"},
 	}} {
 		t.Run(tc.name, func(t *testing.T) {
 			p, _ := shell(t, tc.script, tc.change...)
 			err := p.Start(t.Context())
 			if err == nil {
-				t.Fatal("it started")
+				t.Fatal("Start returned no error")
 			}
 			for _, want := range tc.want {
 				if !strings.Contains(err.Error(), want) {
@@ -145,7 +146,7 @@ func TestStartFails(t *testing.T) {
 	}
 }
 
-func TestStopKillsWhatIgnoresSIGTERM(t *testing.T) {
+func TestStop_KillsProcessThatIgnoresSIGTERM(t *testing.T) {
 	p, _ := shell(t, "trap '' TERM; echo up; while :; do sleep 0.1; done", logged("up"), func(s *Spec) {
 		s.StopTimeout = 200 * time.Millisecond
 	})
@@ -156,11 +157,11 @@ func TestStopKillsWhatIgnoresSIGTERM(t *testing.T) {
 		t.Errorf("stop: %v, want ErrKilled", err)
 	}
 	if s := p.Status(); s.State != Stopped {
-		t.Errorf("after stop: %+v", s)
+		t.Errorf("after stop: %+v, want stopped", s)
 	}
 }
 
-func TestKillEndsAStart(t *testing.T) {
+func TestKill_EndsPendingStart(t *testing.T) {
 	p, _ := shell(t, "echo up; exec sleep 1000", logged("never"))
 	failed := make(chan error)
 	go func() { failed <- p.Start(t.Context()) }()
@@ -171,11 +172,11 @@ func TestKillEndsAStart(t *testing.T) {
 	}
 	p.Kill()
 	if err := <-failed; err == nil || !strings.Contains(err.Error(), "signal: killed") {
-		t.Errorf("start of a process that was killed: %v", err)
+		t.Errorf("start of a process that was killed: got error %v, want signal: killed", err)
 	}
 }
 
-func TestStartWaitsForAStop(t *testing.T) {
+func TestStart_WaitsForPendingStop(t *testing.T) {
 	p, _ := shell(t, "trap 'sleep 0.3; exit 0' TERM; echo up; while :; do sleep 0.05; done", logged("up"))
 	if err := p.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -190,7 +191,7 @@ func TestStartWaitsForAStop(t *testing.T) {
 	}
 }
 
-func TestErrorShowsOnlyTheLastRun(t *testing.T) {
+func TestStart_ErrorShowsOnlyOwnLog(t *testing.T) {
 	p, _ := shell(t, "echo second; exit 1", logged("never"), func(s *Spec) {
 		if err := os.WriteFile(s.LogFile, []byte("first\n"), 0o600); err != nil {
 			t.Fatal(err)
@@ -198,11 +199,11 @@ func TestErrorShowsOnlyTheLastRun(t *testing.T) {
 	})
 	err := p.Start(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "second") || strings.Contains(err.Error(), "first") {
-		t.Errorf("error %v, want the log of the last run only", err)
+		t.Errorf("error %v, want one with the log of the last process only", err)
 	}
 }
 
-func TestChildrenDieWithTheirSupervisor(t *testing.T) {
+func TestForker_KillsChildrenWithSupervisor(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -222,7 +223,7 @@ func TestChildrenDieWithTheirSupervisor(t *testing.T) {
 	}
 	child, err := strconv.Atoi(strings.TrimSpace(line))
 	if err != nil {
-		t.Fatalf("the supervisor says %q", line)
+		t.Fatalf("the supervisor printed %q, want a process ID", line)
 	}
 	if proctest.Gone(child) {
 		t.Fatal("the child does not run")
@@ -234,11 +235,11 @@ func TestChildrenDieWithTheirSupervisor(t *testing.T) {
 	if err := wait.PollUntilContextTimeout(t.Context(), pollInterval, within, true, func(context.Context) (bool, error) {
 		return proctest.Gone(child), nil
 	}); err != nil {
-		t.Errorf("the child outlived its supervisor: %v", err)
+		t.Errorf("the child still runs after its supervisor was killed: %v", err)
 	}
 }
 
-func TestTail(t *testing.T) {
+func TestTail_ReturnsLastLines(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "log")
 	if err := os.WriteFile(file, []byte("a\nb\nc\nd\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -258,6 +259,6 @@ func TestTail(t *testing.T) {
 		}
 	}
 	if _, err := Tail(file+"x", 0, 1); err == nil {
-		t.Error("Tail of a missing file gives no error")
+		t.Error("Tail of a missing file returned no error")
 	}
 }

@@ -1,5 +1,5 @@
-// Package proc runs child processes under supervision: start and wait until healthy, stop, kill, and notice
-// when one exits by itself. Linux only.
+// Package proc supervises child processes: it starts them and waits until they are healthy, stops and kills them,
+// and reports when one exits without a request. Linux only.
 package proc
 
 import (
@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Spec says how to run one part of the cluster.
+// Spec describes how to run a part of the cluster.
 type Spec struct {
 	Name    string
 	Path    string
@@ -16,29 +16,29 @@ type Spec struct {
 	Dir     string   // working directory; empty means that of this process
 	LogFile string   // standard output and error are appended here
 
-	// Ready reports whether the process that was started at the given time does its work. It is polled
-	// until it returns nil; its last error is shown when it never does. A nil Ready means that running
-	// is enough.
+	// Ready returns nil if the process that was started at the given time is healthy. It is called until it
+	// returns nil. If that does not happen in time, Start returns the last error. If Ready is nil, a running
+	// process is healthy.
 	Ready func(ctx context.Context, started time.Time) error
-	// StartTimeout bounds the wait for Ready.
+	// StartTimeout is how long Start waits for Ready.
 	StartTimeout time.Duration
 	// StopTimeout is how long Stop waits after SIGTERM before it kills.
 	StopTimeout time.Duration
 }
 
-// State is where a part is in its life.
+// State is the state of a part.
 type State string
 
 const (
-	// Running means that the process exists; it may not be healthy.
+	// Running means that the process exists. It may be unhealthy.
 	Running State = "running"
-	// Stopped means that it was never started, or was stopped or killed on request.
+	// Stopped means that the process was not started, or was stopped or killed on request.
 	Stopped State = "stopped"
-	// Exited means that it ended although nobody asked it to.
+	// Exited means that the process has ended without a request.
 	Exited State = "exited"
 )
 
-// Status describes a part at one moment.
+// Status is the status of a part at one time.
 type Status struct {
 	Name  string    `json:"name"`
 	PID   int       `json:"pid,omitempty"` // 0 unless Running

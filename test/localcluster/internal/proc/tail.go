@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// tailBytes bounds how much of a log is read to find its last lines.
+// tailBytes is how much of a log Tail reads at most.
 const tailBytes = 64 << 10
 
-// Tail returns up to n of the last lines of a file, indented, and nothing from before the offset start.
+// Tail returns the last n lines of a file, indented, without the content before the offset start.
 func Tail(file string, start int64, n int) (string, error) {
 	f, err := os.Open(file)
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package proctest helps tests that look at processes from outside.
+// Package proctest has helpers for tests that examine other processes.
 package proctest
 
 import (
@@ -7,13 +7,13 @@ import (
 	"os"
 )
 
-// Gone tells whether a process has ended. A zombie counts: all that is left of it waits for its parent.
+// Gone reports whether a process has ended. A zombie has ended, too: only its entry in the process table is left.
 func Gone(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return true
 	}
-	// The state follows the name, which is in parentheses and may contain any character. See proc(5).
+	// The state comes after the name, which is in parentheses and may contain any character, see proc(5).
 	i := bytes.LastIndexByte(stat, ')')
 	return i < 0 || i+2 >= len(stat) || stat[i+2] == 'Z' || stat[i+2] == 'X'
 }

@@ -13,8 +13,8 @@ import (
 // ErrLocked means that a supervisor runs on the directory.
 var ErrLocked = errors.New("a supervisor is running")
 
-// Lock marks the directory as in use by this process until the process ends or the returned function is
-// called. The kernel drops the lock with the process, so a stale lock cannot exist.
+// Lock locks the directory for this process until the process ends or unlock is called. The kernel releases the
+// lock when the process ends, so a stale lock cannot exist.
 func Lock(dir string) (unlock func(), err error) {
 	f, err := openLock(dir)
 	if err != nil {
@@ -38,7 +38,7 @@ func Lock(dir string) (unlock func(), err error) {
 	return func() { _ = f.Close() }, nil
 }
 
-// Supervisor returns the process ID of the supervisor of dir, or 0 if none runs.
+// Supervisor returns the process ID of the supervisor of dir, or 0 if no supervisor runs.
 func Supervisor(dir string) (int, error) {
 	if _, err := os.Stat(dir); os.IsNotExist(err) {
 		return 0, nil
@@ -66,6 +66,6 @@ func readPID(dir string) int {
 	if err != nil {
 		return 0
 	}
-	pid, _ := strconv.Atoi(strings.TrimSpace(string(data))) // 0 while the holder is still writing it
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(data))) // 0 if the holder has not written its PID yet
 	return pid
 }

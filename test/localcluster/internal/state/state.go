@@ -1,4 +1,5 @@
-// Package state holds what a running cluster leaves in its directory for others to find.
+// Package state reads and writes the file with which other processes find a running cluster, and the lock on its
+// directory.
 package state
 
 import (
@@ -10,8 +11,8 @@ import (
 	"github.com/trusted-resources/chains-extension/test/localcluster/internal/proc"
 )
 
-// State is the content of state.json. The file exists only while the cluster is ready to use; it is
-// written again whenever a part changes.
+// State is the content of state.json. The file exists only while the cluster is ready. It is written again when a
+// part changes.
 type State struct {
 	PID        int            `json:"pid"`     // of the supervisor
 	Control    string         `json:"control"` // base URL of the control API
@@ -23,7 +24,7 @@ type State struct {
 
 func file(dir string) string { return filepath.Join(dir, "state.json") }
 
-// Read returns the state of the cluster in dir. The error wraps fs.ErrNotExist if it has none.
+// Read returns the state of the cluster in dir. If there is no state file, the error wraps fs.ErrNotExist.
 func Read(dir string) (State, error) {
 	var s State
 	data, err := os.ReadFile(file(dir))
@@ -36,7 +37,7 @@ func Read(dir string) (State, error) {
 	return s, nil
 }
 
-// Write replaces the state file in one step, so a reader never sees half of it.
+// Write replaces the state file atomically, so a reader never reads an incomplete file.
 func Write(dir string, s State) error {
 	data, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
@@ -53,13 +54,13 @@ func Remove(dir string) error {
 	return nil
 }
 
-// WriteFile writes a private file (0600) in one step, by renaming.
+// WriteFile writes a private file (mode 0600) atomically, by renaming a temporary file.
 func WriteFile(name string, data []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*") // made with mode 0600
+	tmp, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*") // CreateTemp uses mode 0600
 	if err != nil {
 		return err
 	}
-	defer func() { _ = os.Remove(tmp.Name()) }() // gone already when all went well
+	defer func() { _ = os.Remove(tmp.Name()) }() // fails after a successful rename
 	if _, err := tmp.Write(data); err != nil {
 		_ = tmp.Close()
 		return err

@@ -13,7 +13,7 @@ import (
 	"github.com/trusted-resources/chains-extension/test/localcluster/internal/proc"
 )
 
-func TestStateComesBack(t *testing.T) {
+func TestState_ReadReturnsWrittenState(t *testing.T) {
 	dir := t.TempDir()
 	want := State{
 		PID: 7, Control: "http://127.0.0.1:1", Token: "t", Kubeconfig: "k", Ports: map[string]int{"etcd": 2},
@@ -33,7 +33,7 @@ func TestStateComesBack(t *testing.T) {
 	if info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %o, want 600: the file holds a token", info.Mode().Perm())
 	}
-	for range 2 { // removing what is not there is no error
+	for range 2 { // removing a missing file is not an error
 		if err := Remove(dir); err != nil {
 			t.Fatal(err)
 		}
@@ -43,7 +43,7 @@ func TestStateComesBack(t *testing.T) {
 	}
 }
 
-func TestReadRejectsGarbage(t *testing.T) {
+func TestRead_RejectsInvalidJSON(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(file(dir), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
@@ -53,7 +53,7 @@ func TestReadRejectsGarbage(t *testing.T) {
 	}
 }
 
-func TestWriteFileLeavesNothingElse(t *testing.T) {
+func TestWriteFile_LeavesNoTemporaryFile(t *testing.T) {
 	dir := t.TempDir()
 	for _, text := range []string{"one", "two"} {
 		if err := WriteFile(filepath.Join(dir, "f"), []byte(text)); err != nil {
@@ -70,7 +70,7 @@ func TestWriteFileLeavesNothingElse(t *testing.T) {
 	}
 }
 
-func TestLockIsExclusive(t *testing.T) {
+func TestLock_IsExclusive(t *testing.T) {
 	dir := t.TempDir()
 	if pid, err := Supervisor(dir); pid != 0 || err != nil {
 		t.Fatalf("Supervisor of an unused directory = %d, %v", pid, err)
@@ -91,7 +91,7 @@ func TestLockIsExclusive(t *testing.T) {
 	}
 }
 
-func TestSupervisorOfAMissingDirectory(t *testing.T) {
+func TestSupervisor_ReturnsZeroForMissingDirectory(t *testing.T) {
 	if pid, err := Supervisor(filepath.Join(t.TempDir(), "none")); pid != 0 || err != nil {
 		t.Errorf("Supervisor = %d, %v; want none", pid, err)
 	}

@@ -11,34 +11,34 @@ import (
 	"github.com/trusted-resources/chains-extension/test/localcluster/internal/proc"
 )
 
-// maxRequest bounds the body of a request.
+// maxRequest is the size of a request body that the server reads at most.
 const maxRequest = 1 << 20
 
-// AddRequest asks for one more part.
+// AddRequest is a request to add a part.
 type AddRequest struct {
 	Name    string   `json:"name"`
 	Command []string `json:"command"` // the first element is a path
 	Env     []string `json:"env,omitempty"`
 	Dir     string   `json:"dir,omitempty"`
-	// ReadyURL answers with a 2xx status when the part works; empty means that running is enough.
+	// ReadyURL responds with a 2xx status when the part is healthy. If empty, a running part is healthy.
 	ReadyURL string `json:"readyURL,omitempty"`
-	// ReadyTimeout bounds the wait for it, in nanoseconds; zero means a minute.
+	// ReadyTimeout is how long to wait for ReadyURL, in nanoseconds. Zero means the default for parts.
 	ReadyTimeout time.Duration `json:"readyTimeout,omitempty"`
 }
 
-// ErrorResponse is the body of every answer that is not a success.
+// ErrorResponse is the body of each response with an error.
 type ErrorResponse struct {
 	Error string `json:"error"`
 }
 
 // Handler serves the control API:
 //
-//	GET    /v1/parts                   all parts
-//	POST   /v1/parts                   add one (AddRequest)
-//	DELETE /v1/parts/{name}            remove an added one
-//	POST   /v1/parts/{name}/{action}   start, stop, kill or restart
+//	GET    /v1/parts                   list all parts
+//	POST   /v1/parts                   add a part (AddRequest)
+//	DELETE /v1/parts/{name}            remove an added part
+//	POST   /v1/parts/{name}/{action}   start, stop, kill or restart a part
 //
-// Each answer that is a success holds the list of all parts. newSpec completes a request to a Spec.
+// Each successful response contains the list of all parts. newSpec returns the Spec for a request.
 func (s *Supervisor) Handler(token string, newSpec func(AddRequest) (proc.Spec, error)) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/parts", s.answer(func(*http.Request) error { return nil }))
@@ -66,7 +66,7 @@ func authenticate(token string, next http.Handler) http.Handler {
 	want := []byte("Bearer " + token)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if subtle.ConstantTimeCompare([]byte(r.Header.Get("Authorization")), want) != 1 {
-			reply(w, http.StatusUnauthorized, ErrorResponse{Error: "the bearer token is missing or wrong: it is in state.json"})
+			reply(w, http.StatusUnauthorized, ErrorResponse{Error: "the bearer token is missing or wrong: use the token in state.json"})
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
@@ -74,6 +74,7 @@ func authenticate(token string, next http.Handler) http.Handler {
 	})
 }
 
+// answer returns a handler that acts and responds with the list of all parts, or with the error.
 func (s *Supervisor) answer(act func(*http.Request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		switch err := act(r); {
@@ -92,5 +93,5 @@ func (s *Supervisor) answer(act func(*http.Request) error) http.HandlerFunc {
 func reply(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // a client that went away cannot be told
+	_ = json.NewEncoder(w).Encode(body) // an error means that the client has gone
 }

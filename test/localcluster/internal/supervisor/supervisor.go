@@ -1,5 +1,5 @@
-// Package supervisor keeps the parts of a cluster: it starts and stops them, and offers that to others
-// through a small HTTP API on the loopback interface.
+// Package supervisor manages the parts of a cluster: it starts and stops them, and serves an HTTP API on the
+// loopback interface with which other processes do the same.
 package supervisor
 
 import (
@@ -17,16 +17,16 @@ import (
 var (
 	// ErrUnknownPart means that no part has the name.
 	ErrUnknownPart = errors.New("no such part")
-	// ErrRefused means that the request makes no sense, such as removing a part of the cluster itself.
+	// ErrRefused means that the request is invalid, such as removing a part of the cluster itself.
 	ErrRefused = errors.New("refused")
 )
 
 var partName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
-// Supervisor owns the child processes. Its methods may be called from several goroutines.
+// Supervisor owns the child processes. Its methods are safe for concurrent use.
 type Supervisor struct {
 	forker *proc.Forker
-	// changed is called after any part changed; unexpected is called when one ended by itself.
+	// changed is called after a part has changed. unexpected is called when a part has ended without a request.
 	changed    func()
 	unexpected func(proc.Status)
 
@@ -37,25 +37,25 @@ type Supervisor struct {
 type part struct {
 	*proc.Process
 	name  string
-	added bool // by a user, not by the cluster itself
+	added bool // added by Add, not by Run
 }
 
-// New returns a Supervisor without parts. Either function may be called from any goroutine.
+// New returns a Supervisor without parts. It calls both functions from any goroutine.
 func New(changed func(), unexpected func(proc.Status)) *Supervisor {
 	return &Supervisor{forker: proc.NewForker(), changed: changed, unexpected: unexpected}
 }
 
-// Run adds a part of the cluster itself and waits until it is healthy.
+// Run starts a part of the cluster itself and waits until it is healthy.
 func (s *Supervisor) Run(ctx context.Context, spec proc.Spec) error { return s.run(ctx, spec, false) }
 
-// Add is Run for a part that can be removed again. If the part does not become healthy, it is removed.
+// Add is Run for a part that can be removed again. If the part does not become healthy, Add removes it.
 func (s *Supervisor) Add(ctx context.Context, spec proc.Spec) error {
 	if !partName.MatchString(spec.Name) {
-		return fmt.Errorf("%w: part name %q is not lower-case letters, digits and dashes", ErrRefused, spec.Name)
+		return fmt.Errorf("%w: part name %q: use lower-case letters, digits and dashes", ErrRefused, spec.Name)
 	}
 	err := s.run(ctx, spec, true)
 	if err != nil && !errors.Is(err, ErrRefused) {
-		// The caller's context may have ended, which must not keep the process alive.
+		// The caller's context may have ended. The process must be stopped nevertheless.
 		return errors.Join(err, s.Remove(context.WithoutCancel(ctx), spec.Name))
 	}
 	return err
@@ -77,7 +77,7 @@ func (s *Supervisor) run(ctx context.Context, spec proc.Spec, added bool) error 
 	return p.Start(ctx)
 }
 
-// Remove stops a part that was added and forgets it.
+// Remove stops an added part and removes it.
 func (s *Supervisor) Remove(ctx context.Context, name string) error {
 	p, err := s.part(name)
 	if err != nil {
@@ -94,7 +94,7 @@ func (s *Supervisor) Remove(ctx context.Context, name string) error {
 	return err
 }
 
-// Do runs one of the actions start, stop, kill, restart on a part.
+// Do runs the action start, stop, kill or restart on a part.
 func (s *Supervisor) Do(ctx context.Context, name, action string) error {
 	p, err := s.part(name)
 	if err != nil {
@@ -119,15 +119,15 @@ func (s *Supervisor) Do(ctx context.Context, name, action string) error {
 	}
 }
 
-// StopAll stops the parts in reverse order of start. Each has the grace period to end after SIGTERM and is
-// then killed.
+// StopAll stops the parts in reverse order of start. It kills a part that has not ended after SIGTERM and the grace
+// period.
 func (s *Supervisor) StopAll(ctx context.Context, grace time.Duration) {
 	s.mu.Lock()
 	parts := slices.Clone(s.parts)
 	s.mu.Unlock()
 	for _, p := range slices.Backward(parts) {
 		ctx, cancel := context.WithTimeout(ctx, grace)
-		_ = p.Stop(ctx) // the error only says that it had to be killed
+		_ = p.Stop(ctx) // an error only means that the part was killed
 		cancel()
 	}
 }
@@ -153,10 +153,10 @@ func (s *Supervisor) part(name string) (part, error) {
 	for i, p := range s.parts {
 		names[i] = p.name
 	}
-	return part{}, fmt.Errorf("%w: %q; there are %q", ErrUnknownPart, name, names)
+	return part{}, fmt.Errorf("%w: %q; the parts are %q", ErrUnknownPart, name, names)
 }
 
-// find needs s.mu.
+// find returns the index of a part or -1. The caller holds s.mu.
 func (s *Supervisor) find(name string) int {
 	return slices.IndexFunc(s.parts, func(p part) bool { return p.name == name })
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/trusted-resources/chains-extension/test/localcluster/internal/proc"
 )
 
-// start returns a supervisor with one part of its own, "core", behind its API.
+// start returns a supervisor with the part "core", its API, and the number of reported changes.
 func start(t *testing.T) (*Supervisor, *httptest.Server, *atomic.Int32) {
 	t.Helper()
 	logs := t.TempDir()
@@ -53,7 +53,7 @@ func states(parts []proc.Status) string {
 	return strings.Join(all, " ")
 }
 
-func TestControlAPI(t *testing.T) {
+func TestControlAPI_ChangesParts(t *testing.T) {
 	s, server, changes := start(t)
 	c := NewClient(server.URL, "secret")
 	ctx := t.Context()
@@ -78,7 +78,7 @@ func TestControlAPI(t *testing.T) {
 		{"unknown action", func() ([]proc.Status, error) { return c.Do(ctx, "core", "dance") }, `unknown action "dance"`, true},
 		{"bad name", func() ([]proc.Status, error) { return c.Add(ctx, AddRequest{Name: "../x", Command: sleep}) }, "part name", true},
 		{"no command", func() ([]proc.Status, error) { return c.Add(ctx, AddRequest{Name: "x"}) }, "no command", true},
-		{"never healthy, so not kept", func() ([]proc.Status, error) {
+		{"unhealthy part is removed", func() ([]proc.Status, error) {
 			return c.Add(ctx, AddRequest{Name: "x", Command: sleep, ReadyURL: "never"})
 		}, "not healthy", true},
 		{"list at the end", func() ([]proc.Status, error) { return c.Parts(ctx) }, "core:running", false},
@@ -100,7 +100,7 @@ func TestControlAPI(t *testing.T) {
 	}
 }
 
-func TestControlAPINeedsTheToken(t *testing.T) {
+func TestControlAPI_RejectsWrongToken(t *testing.T) {
 	_, server, _ := start(t)
 	for _, token := range []string{"", "wrong"} {
 		if _, err := NewClient(server.URL, token).Do(t.Context(), "core", "kill"); err == nil || !strings.Contains(err.Error(), "token") {

@@ -1,5 +1,5 @@
-// Package tekton turns the manifests in Tekton's own Go module into an installation whose components are
-// local processes: everything but the Deployments is applied, and each Deployment says how to run one.
+// Package tekton reads the manifests in Tekton's own Go module for an installation without pods. The Deployments
+// describe how to run Tekton's programs as local processes. All other objects are applied.
 package tekton
 
 import (
@@ -23,22 +23,21 @@ const (
 
 const (
 	webhookService = "tekton-pipelines-webhook"
-	// unreleased is what the module has in the place of the release number.
+	// unreleased is the placeholder for the release number in the module.
 	unreleased = "devel"
 )
 
-// election is how fast a controller takes over from one that was killed. Tekton's own default of a minute
-// would make every test with a killed controller take a minute; these are the values of the Kubernetes
-// components.
+// election are the leader election settings of the Kubernetes components. With Tekton's own settings, a controller
+// takes over from a killed one only after a minute, which would slow down tests.
 var election = map[string]string{"lease-duration": "15s", "renew-deadline": "10s", "retry-period": "2s"}
 
-// Manifests are Tekton's objects, prepared for a local cluster.
+// Manifests are Tekton's objects, changed for a local cluster.
 type Manifests struct {
 	Objects   []*unstructured.Unstructured
-	Workloads map[string]Workload // by the Go package of the program
+	Workloads map[string]Workload // the key is the Go package of the program
 }
 
-// Load reads the manifests of the module in dir. Its webhook will listen on webhookPort of localhost.
+// Load reads the manifests of the module in dir. The webhook will listen on webhookPort of localhost.
 func Load(dir, version string, webhookPort int) (Manifests, error) {
 	config := filepath.Join(dir, "config")
 	objects, err := apply.Load(
@@ -67,7 +66,7 @@ func Load(dir, version string, webhookPort int) (Manifests, error) {
 	return m, nil
 }
 
-// prepare makes the changes that a release of Tekton, or a life without pods, brings with it.
+// prepare makes the changes that publishing a release of Tekton makes, and those for a cluster without pods.
 func prepare(obj *unstructured.Unstructured, version string, webhookPort int) error {
 	release(obj, version)
 	switch obj.GetKind() {
@@ -75,7 +74,7 @@ func prepare(obj *unstructured.Unstructured, version string, webhookPort int) er
 		return prepareConfigMap(obj, version)
 	case "Service":
 		if obj.GetName() == webhookService {
-			// The API server follows an ExternalName to where the webhook really listens.
+			// The ExternalName leads the API server to the process of the webhook.
 			obj.Object["spec"] = map[string]any{"type": "ExternalName", "externalName": "localhost"}
 		}
 	case "CustomResourceDefinition":
@@ -97,7 +96,7 @@ func prepare(obj *unstructured.Unstructured, version string, webhookPort int) er
 	return nil
 }
 
-// release replaces the placeholder in labels by the version, as publishing a release does.
+// release replaces the placeholder in labels by the version, like a published release.
 func release(obj *unstructured.Unstructured, version string) {
 	labels := obj.GetLabels()
 	for key, value := range labels {
@@ -125,7 +124,7 @@ func prepareConfigMap(obj *unstructured.Unstructured, version string) error {
 	return unstructured.SetNestedStringMap(obj.Object, data, "data")
 }
 
-// setPort sets the port of a reference to the webhook's Service, if there is one at the path.
+// setPort sets the port in a reference to the webhook's Service, if there is such a reference at the path.
 func setPort(fields map[string]any, port int, path ...string) error {
 	service, found, err := unstructured.NestedMap(fields, path...)
 	if err != nil || !found || service["name"] != webhookService {

@@ -35,7 +35,7 @@ func (m Manifests) find(t *testing.T, kind, name string) *unstructured.Unstructu
 	t.Helper()
 	i := slices.IndexFunc(m.Objects, func(o *unstructured.Unstructured) bool { return o.GetKind() == kind && o.GetName() == name })
 	if i < 0 {
-		t.Fatalf("there is no %s %s", kind, name)
+		t.Fatalf("the manifests have no %s %s", kind, name)
 	}
 	return m.Objects[i]
 }
@@ -49,7 +49,7 @@ func field(t *testing.T, o *unstructured.Unstructured, path ...string) any {
 	return value
 }
 
-func TestObjectsFitAClusterWithoutPods(t *testing.T) {
+func TestLoad_AdaptsObjectsToClusterWithoutPods(t *testing.T) {
 	m, version := load(t)
 	for _, o := range m.Objects {
 		if slices.Contains(apply.Workloads, o.GetKind()) {
@@ -62,20 +62,20 @@ func TestObjectsFitAClusterWithoutPods(t *testing.T) {
 		}
 	}
 	if got := field(t, m.find(t, "ConfigMap", "pipelines-info"), "data", "version"); got != version {
-		t.Errorf("pipelines-info says version %v, want %s", got, version)
+		t.Errorf("pipelines-info has version %v, want %s", got, version)
 	}
 	if got := field(t, m.find(t, "ConfigMap", "config-leader-election-controller"), "data", "lease-duration"); got != "15s" {
-		t.Errorf("the lease takes %v", got)
+		t.Errorf("got lease-duration %v, want 15s", got)
 	}
 	if got := field(t, m.find(t, "Service", webhookService), "spec", "externalName"); got != "localhost" {
-		t.Errorf("the webhook's Service leads to %v", got)
+		t.Errorf("the webhook's Service has externalName %v, want localhost", got)
 	}
 	if got := field(t, m.find(t, "Service", "tekton-pipelines-controller"), "spec", "externalName"); got != nil {
-		t.Errorf("another Service was changed, too: it leads to %v", got)
+		t.Errorf("another Service has externalName %v, want none", got)
 	}
 }
 
-func TestEveryReferenceToTheWebhookHasItsPort(t *testing.T) {
+func TestLoad_SetsWebhookPortInEachReference(t *testing.T) {
 	m, _ := load(t)
 	references := 0
 	check := func(o *unstructured.Unstructured, service any) {
@@ -85,7 +85,7 @@ func TestEveryReferenceToTheWebhookHasItsPort(t *testing.T) {
 		}
 		references++
 		if s["port"] != int64(webhookPort) {
-			t.Errorf("%s expects the webhook on port %v, want %d", apply.Describe(o), s["port"], webhookPort)
+			t.Errorf("%s has port %v for the webhook, want %d", apply.Describe(o), s["port"], webhookPort)
 		}
 	}
 	for _, o := range m.Objects {
@@ -100,11 +100,11 @@ func TestEveryReferenceToTheWebhookHasItsPort(t *testing.T) {
 		}
 	}
 	if references < 9 { // six definitions, three configurations
-		t.Errorf("only %d references to the webhook were found", references)
+		t.Errorf("found %d references to the webhook, want at least 9", references)
 	}
 }
 
-func TestWorkloadsOfTekton(t *testing.T) {
+func TestLoad_ReadsWorkloadOfEachProgram(t *testing.T) {
 	m, _ := load(t)
 	for _, tc := range []struct{ program, account, namespace, env string }{
 		{"controller", "tekton-pipelines-controller", Namespace, "CONFIG_LEADERELECTION_NAME=config-leader-election-controller"},
@@ -126,16 +126,16 @@ func TestWorkloadsOfTekton(t *testing.T) {
 		}
 		for _, value := range slices.Concat(w.Args, w.Env) {
 			if strings.HasPrefix(value, koPrefix) || strings.Contains(value, "/etc/config-") {
-				t.Errorf("%s gets %q, which means nothing outside of a pod", tc.program, value)
+				t.Errorf("%s gets %q, which exists only in a pod", tc.program, value)
 			}
 		}
 	}
 }
 
-func TestNewWorkloadRejects(t *testing.T) {
+func TestNewWorkload_RejectsUnsupportedContainers(t *testing.T) {
 	for _, tc := range []struct{ name, containers, want string }{
 		{"two containers", "[{name: a}, {name: b}]", "2 containers"},
-		{"a variable from a Secret", "[{name: a, env: [{name: KEY, valueFrom: {secretKeyRef: {name: s, key: k}}}]}]", "KEY"},
+		{"variable from a Secret", "[{name: a, env: [{name: KEY, valueFrom: {secretKeyRef: {name: s, key: k}}}]}]", "KEY"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			objects, err := apply.Decode([]byte("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec: {template: {spec: {containers: " + tc.containers + "}}}\n"))

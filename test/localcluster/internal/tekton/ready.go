@@ -16,8 +16,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// LeasesHeld is satisfied when at least n leases whose names start with prefix were renewed by a process
-// that started at the given time. Tekton's controllers reconcile from the moment they hold their leases.
+// LeasesHeld returns nil if at least n leases with the prefix were renewed after the given start time of their
+// process. Tekton's controllers reconcile as soon as they hold their leases.
 func LeasesHeld(ctx context.Context, client kubernetes.Interface, namespace, prefix string, n int, started time.Time) error {
 	leases, err := client.CoordinationV1().Leases(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -35,12 +35,12 @@ func LeasesHeld(ctx context.Context, client kubernetes.Interface, namespace, pre
 		held++
 	}
 	if held < n {
-		return fmt.Errorf("%d leases %s/%s* are held, want %d", held, namespace, prefix, n)
+		return fmt.Errorf("the process holds %d leases %s/%s*, want %d", held, namespace, prefix, n)
 	}
 	return nil
 }
 
-// ConversionReady is satisfied when the webhook has entered its certificate into all definitions whose
+// ConversionReady returns nil if the webhook has written its certificate into all CustomResourceDefinitions whose
 // objects it converts.
 func ConversionReady(ctx context.Context, client apiextensions.Interface) error {
 	crds, err := client.ApiextensionsV1().CustomResourceDefinitions().List(ctx, metav1.ListOptions{})
@@ -54,15 +54,15 @@ func ConversionReady(ctx context.Context, client apiextensions.Interface) error 
 			continue
 		}
 		if len(c.Webhook.ClientConfig.CABundle) == 0 {
-			return fmt.Errorf("the conversion webhook has not put its certificate into CustomResourceDefinition %s yet", crd.Name)
+			return fmt.Errorf("the webhook has not written its certificate into CustomResourceDefinition %s yet", crd.Name)
 		}
 	}
 	return nil
 }
 
-// AdmissionReady is satisfied when a Task can be created and one that makes no sense cannot, which proves
-// that the API server asks the webhooks already. Both attempts are dry runs with the version that is not
-// stored, so they pass conversion, too.
+// AdmissionReady returns nil if a valid Task can be created and an invalid Task cannot. This proves that the API
+// server calls the admission webhooks. Both requests are dry runs with an API version that is not the stored one, so
+// they test the conversion, too.
 func AdmissionReady(ctx context.Context, client dynamic.Interface) error {
 	step := map[string]any{"name": "probe", "image": "localcluster.invalid/probe", "command": []any{"true"}}
 	if err := dryRunTask(ctx, client, step); err != nil {

@@ -10,7 +10,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 )
 
-func TestLeasesHeld(t *testing.T) {
+func TestLeasesHeld_RequiresRenewalByNewProcess(t *testing.T) {
 	started := time.Now()
 	lease := func(name, holder string, renewed time.Time) *coordinationv1.Lease {
 		return &coordinationv1.Lease{
@@ -24,12 +24,12 @@ func TestLeasesHeld(t *testing.T) {
 		leases []runtime.Object
 		ok     bool
 	}{
-		{"all held", []runtime.Object{lease("c.a", "x", after), lease("c.b", "x", after)}, true},
-		{"another program's is old", []runtime.Object{lease("c.a", "x", after), lease("c.b", "x", after), lease("d.a", "y", before)}, true},
-		{"one is missing", []runtime.Object{lease("c.a", "x", after)}, false},
-		{"one is held by the process before", []runtime.Object{lease("c.a", "x", after), lease("c.b", "y", before)}, false},
-		{"one was released", []runtime.Object{lease("c.a", "x", after), lease("c.b", "", after)}, false},
-		{"one was never held", []runtime.Object{lease("c.a", "x", after), &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "c.b"}}}, false},
+		{"process holds all leases", []runtime.Object{lease("c.a", "x", after), lease("c.b", "x", after)}, true},
+		{"lease of another program is old", []runtime.Object{lease("c.a", "x", after), lease("c.b", "x", after), lease("d.a", "y", before)}, true},
+		{"one lease is missing", []runtime.Object{lease("c.a", "x", after)}, false},
+		{"earlier process holds one lease", []runtime.Object{lease("c.a", "x", after), lease("c.b", "y", before)}, false},
+		{"one lease was released", []runtime.Object{lease("c.a", "x", after), lease("c.b", "", after)}, false},
+		{"one lease was never held", []runtime.Object{lease("c.a", "x", after), &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "c.b"}}}, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			err := LeasesHeld(t.Context(), fake.NewClientset(tc.leases...), "ns", "c.", 2, started)

@@ -10,17 +10,17 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// koPrefix marks an image that is built from a Go package.
+// koPrefix is the prefix of an image that is built from a Go package.
 const koPrefix = "ko://"
 
-// Workload is how a Deployment runs its only container.
+// Workload describes how a Deployment runs its only container.
 type Workload struct {
 	Namespace, ServiceAccount string
 	Args                      []string
 	Env                       []string
 }
 
-// newWorkload reads a Deployment and returns the Go package of its image.
+// newWorkload returns the workload of a Deployment and the Go package of its image.
 func newWorkload(obj *unstructured.Unstructured) (pkg string, w Workload, err error) {
 	var deployment appsv1.Deployment
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(obj.Object, &deployment); err != nil {
@@ -33,7 +33,7 @@ func newWorkload(obj *unstructured.Unstructured) (pkg string, w Workload, err er
 	container := pod.Containers[0]
 	w = Workload{Namespace: deployment.Namespace, ServiceAccount: pod.ServiceAccountName}
 	for _, arg := range container.Args {
-		// Images of helper programs: never pulled, but they have to be image references.
+		// Images of helper programs are never pulled, but must be valid image references.
 		w.Args = append(w.Args, strings.TrimPrefix(arg, koPrefix))
 	}
 	for _, env := range container.Env {
@@ -55,11 +55,11 @@ func envValue(env corev1.EnvVar, namespace string) (string, error) {
 	case from.FieldRef != nil && from.FieldRef.FieldPath == "metadata.namespace":
 		return namespace, nil
 	default:
-		return "", fmt.Errorf("variable %s takes its value from %v, which a process outside of a pod has not", env.Name, from)
+		return "", fmt.Errorf("variable %s takes its value from %v, which does not exist outside of a pod", env.Name, from)
 	}
 }
 
-// onVolume tells whether a value names a file on a volume, which a process outside of a pod has not.
+// onVolume reports whether a value is the name of a file on a volume, which does not exist outside of a pod.
 func onVolume(value string, mounts []corev1.VolumeMount) bool {
 	for _, m := range mounts {
 		if strings.HasPrefix(value, m.MountPath+"/") {
