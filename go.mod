@@ -2,12 +2,6 @@ module github.com/trusted-resources/chains-extension
 
 go 1.26.4
 
-// chains and cosign both reach klog and glog; upstream Chains resolves their clashing flags like this.
-replace (
-	github.com/alibabacloud-go/cr-20160607 => github.com/vdemeester/cr-20160607 v1.0.1
-	github.com/golang/glog => github.com/jdolitsky/glog v0.0.0-20220729172235-78744e90d087
-)
-
 require (
 	github.com/go-openapi/runtime v0.31.0
 	github.com/google/go-containerregistry v0.21.7
