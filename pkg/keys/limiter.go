@@ -4,40 +4,102 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 )
 
-// errNoAnswer says that a key server did not answer in time.
-var errNoAnswer = errors.New("no answer in time")
+// ErrNoAnswer means that a KMS did not answer in time.
+var ErrNoAnswer = errors.New("no answer in time")
 
-// patience bounds how many calls may be under way that nobody waits for any
-// more. Not every client of a key server heeds its context.
-type patience chan struct{}
+// CallLimiter bounds the calls to each key of a KMS: how long a caller waits,
+// and how many calls run at the same time.
+//
+// Some KMS clients ignore their context. The caller then returns in time and
+// abandons the call. The abandoned call counts until it ends, so that a KMS that
+// hangs cannot collect goroutines.
+type CallLimiter struct {
+	timeout  time.Duration
+	maxCalls int
 
-func newPatience(calls int) patience { return make(patience, calls) }
+	mu   sync.Mutex
+	keys map[string]*keyCalls // by reference to the key
+}
 
-// within returns when the call does or, with an error, when the context ends;
-// the call is left behind then.
-func within[T any](ctx context.Context, p patience, call func() (T, error)) (T, error) {
-	type answer struct {
+// keyCalls are the calls to one key.
+type keyCalls struct {
+	slots chan struct{}
+	users int // callers that wait and calls that run; guarded by CallLimiter.mu
+}
+
+// NewCallLimiter returns a limiter that allows maxCalls calls to each key at the
+// same time. A caller waits for timeout at most.
+func NewCallLimiter(timeout time.Duration, maxCalls int) *CallLimiter {
+	return &CallLimiter{timeout: timeout, maxCalls: maxCalls, keys: map[string]*keyCalls{}}
+}
+
+// Call runs call and returns its result. It returns an error that wraps
+// ErrNoAnswer when the context ends, or the limiter's timeout is over, before
+// there is a result. The context of call ends when Call returns.
+func Call[T any](ctx context.Context, l *CallLimiter, keyRef string, call func(context.Context) (T, error)) (T, error) {
+	type result struct {
 		value T
 		err   error
 	}
 	var none T
-	select {
-	case p <- struct{}{}:
-	case <-ctx.Done():
-		return none, fmt.Errorf("%w: %d calls hang: %w", errNoAnswer, cap(p), ctx.Err())
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
+	defer cancel()
+	release, err := l.acquire(ctx, keyRef)
+	if err != nil {
+		return none, err
 	}
-	answers := make(chan answer, 1)
+	results := make(chan result, 1)
 	go func() {
-		defer func() { <-p }()
-		value, err := call()
-		answers <- answer{value, err}
+		defer release()
+		value, err := call(ctx)
+		results <- result{value, err}
 	}()
 	select {
-	case a := <-answers:
-		return a.value, a.err
+	case r := <-results:
+		return r.value, r.err
 	case <-ctx.Done():
-		return none, fmt.Errorf("%w: %w", errNoAnswer, ctx.Err())
+		return none, fmt.Errorf("%w: %w", ErrNoAnswer, ctx.Err())
+	}
+}
+
+// acquire waits until a call to the key may start. The caller must call release
+// after the call.
+func (l *CallLimiter) acquire(ctx context.Context, keyRef string) (release func(), err error) {
+	calls := l.enter(keyRef)
+	select {
+	case calls.slots <- struct{}{}:
+		return func() {
+			<-calls.slots
+			l.leave(keyRef, calls)
+		}, nil
+	case <-ctx.Done():
+		l.leave(keyRef, calls)
+		return nil, fmt.Errorf("%w: %d earlier calls have not ended: %w", ErrNoAnswer, l.maxCalls, ctx.Err())
+	}
+}
+
+func (l *CallLimiter) enter(keyRef string) *keyCalls {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	calls := l.keys[keyRef]
+	if calls == nil {
+		calls = &keyCalls{slots: make(chan struct{}, l.maxCalls)}
+		l.keys[keyRef] = calls
+	}
+	calls.users++
+	return calls
+}
+
+// leave removes the entry of a key that has no more users, so that the memory
+// does not grow with the number of keys.
+func (l *CallLimiter) leave(keyRef string, calls *keyCalls) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if calls.users--; calls.users == 0 {
+		delete(l.keys, keyRef)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/tektoncd/chains/pkg/chains/signing"
 	"github.com/tektoncd/chains/pkg/chains/signing/kms"
 	chainsconfig "github.com/tektoncd/chains/pkg/config"
@@ -21,200 +22,212 @@ import (
 )
 
 const (
-	// pollInterval is how often the files are read again. The kubelet takes up
-	// to a minute to bring a changed Secret, so this adds next to nothing, and
-	// it works on any file system.
+	// pollInterval is the time between two reads of the files. The kubelet takes
+	// up to a minute to update a mounted Secret, so polling adds little, and
+	// polling works on every file system.
 	pollInterval = 2 * time.Second
-	// retryInterval is how long a KMS that failed is left alone.
+	// retryInterval is the time between two attempts to load a key of a KMS after
+	// a failure.
 	retryInterval = 15 * time.Second
-	// loadTimeout bounds the building of one signer, calls to a KMS included.
+	// loadTimeout bounds the loading of one signer, with all calls to a KMS.
 	loadTimeout = 10 * time.Second
-	// maxLoading bounds the KMS loads that hang.
-	maxLoading = 4
+	// signTimeout bounds one call to a KMS.
+	signTimeout = time.Minute
+	// maxConnecting bounds how many KMS clients are being made at the same time.
+	maxConnecting = 4
+	// maxSigning bounds the calls to one key of a KMS at the same time.
+	maxSigning = 64
 )
 
-// Settings say which signers to keep, and how to reach the KMS.
+// Settings say which types of signer to load, and how to reach the KMS.
 type Settings struct {
 	SignerTypes []string
 	KMS         chainsconfig.KMSSigner
 }
 
-// Keeper loads the signers once, and again when their files or settings
-// change. A change that cannot be used is reported, and the last good key
-// stays in use.
-type Keeper struct {
+// Loader loads the key ring, and loads it again when the files or the settings
+// change. When new files or settings are not usable, the Loader logs the problem
+// and keeps the last good key active.
+type Loader struct {
 	dir      string
 	onChange func()
-	calls    patience // of a KMS that is being loaded
+	// connects bounds the making of KMS clients, calls the use of these clients.
+	connects *CallLimiter
+	calls    *CallLimiter
 
 	ring atomic.Pointer[Ring]
 
-	mu       sync.Mutex // serialises loading; guards all below
+	mu       sync.Mutex // serialises loading; guards the fields below
 	settings Settings
-	loaded   map[string]source
-	problems map[string]error
+	attempts map[string]attempt // by signer type, and retiredKeys
+	problems map[string]error   // as attempts
 }
 
-// source says what a signer was last built from, whether that went well or not.
-type source struct {
-	fingerprint string
-	err         error
-	retryAt     time.Time // zero: only a change makes it worth another try
+// attempt is the last attempt to load the key of a signer.
+type attempt struct {
+	inputs  string // digest of the inputs: files, settings, credentials
+	err     error
+	retryAt time.Time // zero: try again only when the inputs change
 }
 
-// retiredSource is the entry of loaded and problems for the retired keys.
-const retiredSource = "retired keys"
+// retiredKeys is the entry of the retired keys in attempts and problems.
+const retiredKeys = "retired keys"
 
-// NewKeeper keeps the keys of the signing secret in dir. onChange is called
-// whenever the keys, or the reasons for having none, have changed; it must not
-// call the Keeper's Run or Configure.
-func NewKeeper(dir string, onChange func()) *Keeper {
-	k := &Keeper{dir: dir, onChange: onChange, calls: newPatience(maxLoading), loaded: map[string]source{}, problems: map[string]error{}}
-	k.ring.Store(&Ring{})
-	return k
+// NewLoader returns a Loader for the signing secret in dir. The Loader calls
+// onChange when the keys, or the problems that make keys unusable, changed.
+// onChange must not call Run or Configure.
+func NewLoader(dir string, onChange func()) *Loader {
+	l := &Loader{
+		dir: dir, onChange: onChange,
+		connects: NewCallLimiter(loadTimeout, maxConnecting),
+		calls:    NewCallLimiter(signTimeout, maxSigning),
+		attempts: map[string]attempt{},
+		problems: map[string]error{},
+	}
+	l.ring.Store(&Ring{})
+	return l
 }
 
-// Load reads the keys of the signing secret in dir once, for who does not stay.
+// Load loads the key ring of the signing secret in dir once, for commands and
+// tests that do not follow changes.
 func Load(ctx context.Context, dir string, settings Settings) *Ring {
-	k := NewKeeper(dir, func() {})
-	k.Configure(ctx, settings)
-	return k.Ring()
+	l := NewLoader(dir, func() {})
+	l.Configure(ctx, settings)
+	return l.Ring()
 }
 
-// Ring is the current state of the keys. It never waits for one to load.
-func (k *Keeper) Ring() *Ring { return k.ring.Load() }
+// Ring returns the current key ring. It does not wait for keys to load.
+func (l *Loader) Ring() *Ring { return l.ring.Load() }
 
-// Run looks for changed files until the context ends.
-func (k *Keeper) Run(ctx context.Context) {
-	wait.UntilWithContext(ctx, k.reload, pollInterval)
+// Run loads changed files until the context ends.
+func (l *Loader) Run(ctx context.Context) {
+	wait.UntilWithContext(ctx, l.reload, pollInterval)
 }
 
-// Configure takes new settings and loads what they ask for before it returns.
-func (k *Keeper) Configure(ctx context.Context, settings Settings) {
-	k.mu.Lock()
-	k.settings = settings
-	k.mu.Unlock()
-	k.reload(ctx)
+// Configure replaces the settings and loads the keys before it returns.
+func (l *Loader) Configure(ctx context.Context, settings Settings) {
+	l.mu.Lock()
+	l.settings = settings
+	l.mu.Unlock()
+	l.reload(ctx)
 }
 
-// Invalidate makes the next look load the active key of a signer type again,
-// changed or not: for a KMS whose signature did not verify.
-func (k *Keeper) Invalidate(signerType string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	delete(k.loaded, signerType)
+// Invalidate makes the next read load the key of a signer type again, even when
+// its inputs did not change. Call Invalidate when a signature of a KMS does not
+// verify: the KMS may have rotated the key.
+func (l *Loader) Invalidate(signerType string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.attempts, signerType)
 }
 
-func (k *Keeper) reload(ctx context.Context) {
-	if k.load(ctx) {
-		k.onChange()
+func (l *Loader) reload(ctx context.Context) {
+	if l.load(ctx) {
+		l.onChange()
 	}
 }
 
-// load brings the ring up to date and says whether anything is different now.
-func (k *Keeper) load(ctx context.Context) (changed bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	contents, err := readFiles(k.dir)
-	before := k.ring.Load()
-	active, news := k.loadActive(ctx, before, contents, err)
-	retired, moreNews := k.loadRetired(ctx, before, contents, err)
-	next := &Ring{active: active, retired: retired, problems: maps.Clone(k.problems)}
-	next.retire(before)
+// load updates the ring and reports whether a key or a problem changed.
+func (l *Loader) load(ctx context.Context) (changed bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	contents, err := readFiles(l.dir)
+	previous := l.ring.Load()
+	active, activeChanged := l.loadActive(ctx, previous, contents, err)
+	retired, retiredChanged := l.loadRetired(ctx, previous, contents, err)
+	next := &Ring{active: active, retired: retired, problems: maps.Clone(l.problems)}
+	next.retireKeysOf(previous)
 
-	differs := !sameKeys(before, next)
-	if !differs && !news && !moreNews {
+	keysChanged := !sameKeys(previous, next)
+	if !keysChanged && !activeChanged && !retiredChanged {
 		return false
 	}
-	k.ring.Store(next)
-	if differs {
+	l.ring.Store(next)
+	if keysChanged {
 		active, retired := next.ids()
 		logging.FromContext(ctx).Infow("Key ring loaded", "active", active, "retired", retired)
 	}
 	return true
 }
 
-// loadActive is the active key of each signer type: a new one where there is
-// one, the one from before otherwise. readErr is why contents are missing.
-func (k *Keeper) loadActive(ctx context.Context, before *Ring, contents files, readErr error) (active map[string]*Key, news bool) {
+// loadActive returns the active key of each signer type: the key that was just
+// loaded, or else the previous key. readErr is the reason why contents are
+// missing.
+func (l *Loader) loadActive(ctx context.Context, previous *Ring, contents files, readErr error) (active map[string]*Key, changed bool) {
 	active = map[string]*Key{}
-	k.forgetUnused()
-	for _, signerType := range k.settings.SignerTypes {
-		key, isNews := (*Key)(nil), false
+	l.forgetUnused()
+	for _, signerType := range l.settings.SignerTypes {
+		key, signerChanged := (*Key)(nil), false
 		if readErr != nil {
-			isNews = k.report(ctx, signerType, readErr)
+			signerChanged = l.setProblem(ctx, signerType, readErr)
 		} else {
-			key, isNews = k.loadSigner(ctx, signerType, contents)
+			key, signerChanged = l.loadSigner(ctx, signerType, contents)
 		}
-		if key = cmp.Or(key, before.active[signerType]); key != nil {
+		if key = cmp.Or(key, previous.active[signerType]); key != nil {
 			active[signerType] = key
 		}
-		news = news || isNews
+		changed = changed || signerChanged
 	}
-	return active, news
+	return active, changed
 }
 
-// forgetUnused has a signer that nobody asks for built anew when it is asked for
-// again: its key is not active any more.
-func (k *Keeper) forgetUnused() {
-	for about := range k.loaded {
-		if about != retiredSource && !slices.Contains(k.settings.SignerTypes, about) {
-			delete(k.loaded, about)
-			delete(k.problems, about)
+// forgetUnused forgets the attempts of signer types that the settings no longer
+// name. Their keys are not active, so they must be loaded when the settings name
+// the signer type again.
+func (l *Loader) forgetUnused() {
+	for entry := range l.attempts {
+		if entry != retiredKeys && !slices.Contains(l.settings.SignerTypes, entry) {
+			delete(l.attempts, entry)
+			delete(l.problems, entry)
 		}
 	}
 }
 
-// loadRetired adds the retired keys among the files to those known before.
-func (k *Keeper) loadRetired(ctx context.Context, before *Ring, contents files, readErr error) (retired []*Key, news bool) {
-	fingerprint := contents.fingerprint()
-	if readErr != nil || k.loaded[retiredSource].fingerprint == fingerprint {
-		return before.retired, false
+// loadRetired adds the retired keys in the files to the retired keys of the
+// previous ring.
+func (l *Loader) loadRetired(ctx context.Context, previous *Ring, contents files, readErr error) (retired []*Key, changed bool) {
+	inputs := contents.digest()
+	if readErr != nil || l.attempts[retiredKeys].inputs == inputs {
+		return previous.retired, false
 	}
-	k.loaded[retiredSource] = source{fingerprint: fingerprint}
-	keys, err := contents.retiredKeys(k.dir)
-	return merge(before.retired, keys...), k.report(ctx, retiredSource, err)
+	l.attempts[retiredKeys] = attempt{inputs: inputs}
+	keys, err := contents.retiredKeys(l.dir)
+	return merge(previous.retired, keys...), l.setProblem(ctx, retiredKeys, err)
 }
 
-// loadSigner builds a signer again when its source changed. news says that it
-// did, or that the reason why it cannot is another than before.
-func (k *Keeper) loadSigner(ctx context.Context, signerType string, contents files) (key *Key, news bool) {
-	fingerprint, err := k.fingerprint(signerType, contents)
+// loadSigner loads the key of a signer type when its inputs changed. The key is
+// nil when nothing was loaded. changed reports whether there is a new key or
+// another problem.
+func (l *Loader) loadSigner(ctx context.Context, signerType string, contents files) (key *Key, changed bool) {
+	inputs, err := l.inputs(signerType, contents)
 	if err != nil {
-		return nil, k.report(ctx, signerType, err)
+		return nil, l.setProblem(ctx, signerType, err)
 	}
-	last := k.loaded[signerType]
-	if last.fingerprint == fingerprint && (last.retryAt.IsZero() || time.Now().Before(last.retryAt)) {
-		return nil, k.report(ctx, signerType, last.err)
+	last := l.attempts[signerType]
+	if last.inputs == inputs && (last.retryAt.IsZero() || time.Now().Before(last.retryAt)) {
+		return nil, l.setProblem(ctx, signerType, last.err)
 	}
 
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
-	key, err = k.build(ctx, signerType, contents)
-	next := source{fingerprint: fingerprint, err: err}
+	key, err = l.newSigningKey(ctx, signerType, contents)
+	next := attempt{inputs: inputs, err: err}
 	if err != nil && signerType == signing.TypeKMS {
 		next.retryAt = time.Now().Add(retryInterval)
 	}
-	k.loaded[signerType] = next
-	news = k.report(ctx, signerType, err)
-	return key, news || key != nil
+	l.attempts[signerType] = next
+	changed = l.setProblem(ctx, signerType, err)
+	return key, changed || key != nil
 }
 
-func (k *Keeper) build(ctx context.Context, signerType string, contents files) (*Key, error) {
+func (l *Loader) newSigningKey(ctx context.Context, signerType string, contents files) (*Key, error) {
 	switch signerType {
 	case signing.TypeX509:
-		return contents.privateKey(ctx, k.dir)
+		return contents.signingKey(ctx, l.dir)
 	case signing.TypeKMS:
-		settings := k.settings.KMS // for a call that may outlive them
-		key, err := within(ctx, k.calls, func() (*Key, error) {
-			signer, err := kms.NewSigner(ctx, settings)
-			if err != nil {
-				return nil, err
-			}
-			return signingKey(ctx, signer)
-		})
+		key, err := l.kmsKey(ctx, l.settings.KMS)
 		if err != nil {
-			return nil, fmt.Errorf("KMS key %q: %w", k.settings.KMS.KMSRef, err)
+			return nil, fmt.Errorf("KMS key %q: %w", l.settings.KMS.KMSRef, err)
 		}
 		return key, nil
 	default:
@@ -222,39 +235,50 @@ func (k *Keeper) build(ctx context.Context, signerType string, contents files) (
 	}
 }
 
-// fingerprint changes when a signer has to be built again.
-func (k *Keeper) fingerprint(signerType string, contents files) (string, error) {
-	if signerType != signing.TypeKMS {
-		return contents.fingerprint(), nil
+func (l *Loader) kmsKey(ctx context.Context, settings chainsconfig.KMSSigner) (*Key, error) {
+	client, err := Call(ctx, l.connects, settings.KMSRef, func(ctx context.Context) (signature.SignerVerifier, error) {
+		return kms.NewSigner(ctx, settings)
+	})
+	if err != nil {
+		return nil, err
 	}
-	settings := fmt.Sprintf("%#v", k.settings.KMS)
-	if k.settings.KMS.Auth.TokenPath == "" {
+	return newSigningKey(ctx, NewKMSClient(client, settings.KMSRef, l.calls))
+}
+
+// inputs returns a value that changes when the key of a signer type must be
+// loaded again.
+func (l *Loader) inputs(signerType string, contents files) (string, error) {
+	if signerType != signing.TypeKMS {
+		return contents.digest(), nil
+	}
+	settings := fmt.Sprintf("%#v", l.settings.KMS)
+	if l.settings.KMS.Auth.TokenPath == "" {
 		return settings, nil
 	}
-	token, err := readBounded(k.settings.KMS.Auth.TokenPath)
+	token, err := readBounded(l.settings.KMS.Auth.TokenPath)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", err
 	}
 	return settings + string(token), nil
 }
 
-// report remembers what is wrong with a signer (nil: nothing), logs it when it
-// is news, and says whether it is.
-func (k *Keeper) report(ctx context.Context, about string, err error) (news bool) {
-	before := k.problems[about]
-	if (before == nil) == (err == nil) && (err == nil || before.Error() == err.Error()) {
+// setProblem replaces the problem of an entry; nil means that there is none. It
+// reports whether the problem changed, and logs a problem that did.
+func (l *Loader) setProblem(ctx context.Context, entry string, err error) (changed bool) {
+	previous := l.problems[entry]
+	if (previous == nil) == (err == nil) && (err == nil || previous.Error() == err.Error()) {
 		return false
 	}
 	if err == nil {
-		delete(k.problems, about)
+		delete(l.problems, entry)
 		return true
 	}
-	k.problems[about] = err
-	if key := k.ring.Load().active[about]; key != nil {
+	l.problems[entry] = err
+	if key := l.ring.Load().active[entry]; key != nil {
 		logging.FromContext(ctx).Errorw("Signing key not usable, the last good one stays in use",
-			"signer", about, "keyId", key.ID, zap.Error(err))
+			"signer", entry, "keyId", key.ID, zap.Error(err))
 	} else {
-		logging.FromContext(ctx).Errorw("Signing key not usable", "signer", about, zap.Error(err))
+		logging.FromContext(ctx).Errorw("Signing key not usable", "signer", entry, zap.Error(err))
 	}
 	return true
 }

@@ -18,12 +18,12 @@ import (
 
 var x509Only = Settings{SignerTypes: []string{signing.TypeX509}}
 
-// keeper loads what is in dir, as at start.
-func keeper(t *testing.T, dir string) *Keeper {
+// newTestLoader returns a Loader that has loaded the keys in dir.
+func newTestLoader(t *testing.T, dir string) *Loader {
 	t.Helper()
-	k := NewKeeper(dir, func() {})
-	k.Configure(t.Context(), x509Only)
-	return k
+	l := NewLoader(dir, func() {})
+	l.Configure(t.Context(), x509Only)
+	return l
 }
 
 func write(t *testing.T, dir string, secret fixtures.Secret) {
@@ -48,15 +48,15 @@ func keyID(t *testing.T, public crypto.PublicKey) string {
 	return must[string](t)(KeyID(public))
 }
 
-func activeID(k *Keeper) string {
-	key, err := k.Ring().Active(signing.TypeX509)
+func activeID(l *Loader) string {
+	key, err := l.Ring().Active(signing.TypeX509)
 	if err != nil {
 		return ""
 	}
 	return key.ID
 }
 
-func TestLoads(t *testing.T) {
+func TestLoad_AcceptsKeyFiles(t *testing.T) {
 	cosignSecret, cosignPublic, err := fixtures.CosignSecret()
 	if err != nil {
 		t.Fatal(err)
@@ -73,14 +73,14 @@ func TestLoads(t *testing.T) {
 		secret fixtures.Secret
 		public crypto.PublicKey
 	}{
-		"cosign.key":                    {cosignSecret, cosignPublic},
-		"x509.pem":                      {x509Secret, x509Public},
-		"x509.pem wins, as with Chains": {both, x509Public},
+		"cosign.key":                            {cosignSecret, cosignPublic},
+		"x509.pem":                              {x509Secret, x509Public},
+		"x509.pem has precedence, as in Chains": {both, x509Public},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			write(t, dir, tc.secret)
-			key, err := keeper(t, dir).Ring().Active(signing.TypeX509)
+			key, err := newTestLoader(t, dir).Ring().Active(signing.TypeX509)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -95,7 +95,8 @@ func TestLoads(t *testing.T) {
 	}
 }
 
-// badSecrets are all refused, with an error that names file and reason.
+// badSecrets returns signing secrets that are not usable. want lists parts of the
+// error, which names the file and the reason.
 func badSecrets(t *testing.T) map[string]struct {
 	secret fixtures.Secret
 	want   []string
@@ -111,26 +112,26 @@ func badSecrets(t *testing.T) map[string]struct {
 		secret fixtures.Secret
 		want   []string
 	}{
-		"no key":                {fixtures.Secret{}, []string{"x509.pem", "cosign.key", "found neither"}},
-		"x509.pem is not PEM":   {fixtures.Secret{fixtures.X509Key: []byte("garbage")}, []string{"x509.pem", "not PEM"}},
-		"x509.pem is empty":     {fixtures.Secret{fixtures.X509Key: {}}, []string{"x509.pem", "not PEM"}},
-		"x509.pem is public":    {fixtures.Secret{fixtures.X509Key: good[fixtures.CosignPub]}, []string{"x509.pem", "PUBLIC KEY"}},
-		"x509.pem is not DER":   {fixtures.Secret{fixtures.X509Key: []byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")}, []string{"x509.pem", "PKCS #8"}},
-		"x509.pem is RSA":       {rsa, []string{"x509.pem", "rsa", "expected ECDSA"}},
-		"cosign.key is no key":  {fixtures.Secret{fixtures.CosignKey: []byte("garbage"), fixtures.CosignPassword: nil}, []string{"cosign.key"}},
-		"no password":           {fixtures.Secret{fixtures.CosignKey: good[fixtures.CosignKey]}, []string{"cosign.key", "cosign.password"}},
-		"wrong password":        {fixtures.Secret{fixtures.CosignKey: good[fixtures.CosignKey], fixtures.CosignPassword: []byte("s3cr3t-guess")}, []string{"cosign.key", "decrypt"}},
-		"cosign.key is Ed25519": {ed25519, []string{"cosign.key", "ed25519", "expected ECDSA or RSA"}},
-		"too long":              {fixtures.Secret{fixtures.X509Key: make([]byte, maxKeyFile+1)}, []string{"x509.pem", "longer than"}},
+		"no key":                   {fixtures.Secret{}, []string{"x509.pem", "cosign.key", "found neither"}},
+		"x509.pem is not PEM":      {fixtures.Secret{fixtures.X509Key: []byte("garbage")}, []string{"x509.pem", "not PEM"}},
+		"x509.pem is empty":        {fixtures.Secret{fixtures.X509Key: {}}, []string{"x509.pem", "not PEM"}},
+		"x509.pem is a public key": {fixtures.Secret{fixtures.X509Key: good[fixtures.CosignPub]}, []string{"x509.pem", "PUBLIC KEY"}},
+		"x509.pem is not DER":      {fixtures.Secret{fixtures.X509Key: []byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")}, []string{"x509.pem", "PKCS #8"}},
+		"x509.pem is RSA":          {rsa, []string{"x509.pem", "rsa", "expected ECDSA"}},
+		"cosign.key is not a key":  {fixtures.Secret{fixtures.CosignKey: []byte("garbage"), fixtures.CosignPassword: nil}, []string{"cosign.key"}},
+		"no password file":         {fixtures.Secret{fixtures.CosignKey: good[fixtures.CosignKey]}, []string{"cosign.key", "cosign.password"}},
+		"wrong password":           {fixtures.Secret{fixtures.CosignKey: good[fixtures.CosignKey], fixtures.CosignPassword: []byte("s3cr3t-guess")}, []string{"cosign.key", "decrypt"}},
+		"cosign.key is Ed25519":    {ed25519, []string{"cosign.key", "ed25519", "expected ECDSA or RSA"}},
+		"x509.pem is too long":     {fixtures.Secret{fixtures.X509Key: make([]byte, maxKeyFile+1)}, []string{"x509.pem", "longer than"}},
 	}
 }
 
-func TestBadKeys(t *testing.T) {
+func TestLoad_RejectsUnusableKeys(t *testing.T) {
 	for name, tc := range badSecrets(t) {
 		t.Run(name+" at start", func(t *testing.T) {
 			dir := t.TempDir()
 			write(t, dir, tc.secret)
-			_, err := keeper(t, dir).Ring().Active(signing.TypeX509)
+			_, err := newTestLoader(t, dir).Ring().Active(signing.TypeX509)
 			checkRefusal(t, err, dir, tc.want)
 			if !errors.Is(err, ErrNoKey) {
 				t.Errorf("%v is not ErrNoKey", err)
@@ -143,18 +144,18 @@ func TestBadKeys(t *testing.T) {
 			}
 			dir := t.TempDir()
 			write(t, dir, good)
-			k := keeper(t, dir)
+			l := newTestLoader(t, dir)
 			write(t, dir, tc.secret)
-			if k.load(t.Context()); activeID(k) != keyID(t, public) {
-				t.Errorf("the active key is %q, not the last good one", activeID(k))
+			if l.load(t.Context()); activeID(l) != keyID(t, public) {
+				t.Errorf("the active key is %q, want the last good key", activeID(l))
 			}
-			checkRefusal(t, k.Ring().problems[signing.TypeX509], dir, tc.want)
-			if k.load(t.Context()) {
-				t.Error("the same bad key is news a second time")
+			checkRefusal(t, l.Ring().problems[signing.TypeX509], dir, tc.want)
+			if l.load(t.Context()) {
+				t.Error("loading the same unusable key again reports a change")
 			}
 			write(t, dir, good)
-			if k.load(t.Context()); k.Ring().problems[signing.TypeX509] != nil {
-				t.Error("the problem outlives its cause")
+			if l.load(t.Context()); l.Ring().problems[signing.TypeX509] != nil {
+				t.Error("the problem is still set after a good key was loaded")
 			}
 		})
 	}
@@ -163,35 +164,35 @@ func TestBadKeys(t *testing.T) {
 func checkRefusal(t *testing.T, err error, dir string, want []string) {
 	t.Helper()
 	if err == nil {
-		t.Fatal("was accepted")
+		t.Fatal("got no error")
 	}
 	for _, s := range append(want, dir) {
 		if !strings.Contains(err.Error(), s) {
-			t.Errorf("%q does not say %q", err, s)
+			t.Errorf("error %q does not contain %q", err, s)
 		}
 	}
 	if strings.Contains(err.Error(), "s3cr3t") {
-		t.Errorf("%q tells the password", err)
+		t.Errorf("error %q contains the password", err)
 	}
 }
 
-func TestMissingDirectoryThatAppears(t *testing.T) {
+func TestLoad_AcceptsDirectoryCreatedLater(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "later")
-	k := keeper(t, dir)
-	if activeID(k) != "" {
-		t.Fatal("there is a key")
+	l := newTestLoader(t, dir)
+	if activeID(l) != "" {
+		t.Fatal("a key is active before the directory exists")
 	}
 	secret, public, err := fixtures.X509Secret()
 	if err != nil {
 		t.Fatal(err)
 	}
 	write(t, dir, secret)
-	if !k.load(t.Context()) || activeID(k) != keyID(t, public) {
-		t.Errorf("the active key is %q", activeID(k))
+	if !l.load(t.Context()) || activeID(l) != keyID(t, public) {
+		t.Errorf("the active key is %q", activeID(l))
 	}
 }
 
-func TestRotation(t *testing.T) {
+func TestLoad_KeepsRotatedKeyAsRetired(t *testing.T) {
 	first, firstPublic, err := fixtures.X509Secret()
 	if err != nil {
 		t.Fatal(err)
@@ -202,30 +203,30 @@ func TestRotation(t *testing.T) {
 	}
 	dir := t.TempDir()
 	write(t, dir, first)
-	k := keeper(t, dir)
-	key := must[*Key](t)(k.Ring().Active(signing.TypeX509))
+	l := newTestLoader(t, dir)
+	key := must[*Key](t)(l.Ring().Active(signing.TypeX509))
 	sig := must[[]byte](t)(key.Sign(t.Context(), []byte("message")))
 
 	write(t, dir, second)
-	if !k.load(t.Context()) || activeID(k) != keyID(t, secondPublic) {
-		t.Fatalf("the active key is %q", activeID(k))
+	if !l.load(t.Context()) || activeID(l) != keyID(t, secondPublic) {
+		t.Fatalf("the active key is %q", activeID(l))
 	}
-	if found := k.Ring().Find(sig, []byte("message")); found == nil || found.ID != keyID(t, firstPublic) {
-		t.Errorf("the key before is not known any more: found %v", found)
+	if found := l.Ring().Find(sig, []byte("message")); found == nil || found.ID != keyID(t, firstPublic) {
+		t.Errorf("the ring does not have the key from before the rotation: found %v", found)
 	}
 
-	// After a restart only what the secret holds is known.
-	if found := keeper(t, dir).Ring().Find(sig, []byte("message")); found != nil {
+	// After a restart the ring has the keys of the secret only.
+	if found := newTestLoader(t, dir).Ring().Find(sig, []byte("message")); found != nil {
 		t.Errorf("found %v", found)
 	}
 	second["retired-1.pub"] = must[[]byte](t)(cryptoutils.MarshalPublicKeyToPEM(firstPublic))
 	write(t, dir, second)
-	if found := keeper(t, dir).Ring().Find(sig, []byte("message")); found == nil {
-		t.Error("a retired key in the secret is not known")
+	if found := newTestLoader(t, dir).Ring().Find(sig, []byte("message")); found == nil {
+		t.Error("the ring does not have the retired key of the secret")
 	}
 }
 
-func TestBadRetiredKey(t *testing.T) {
+func TestLoad_ReportsUnusableRetiredKey(t *testing.T) {
 	secret, public, err := fixtures.CosignSecret()
 	if err != nil {
 		t.Fatal(err)
@@ -233,18 +234,18 @@ func TestBadRetiredKey(t *testing.T) {
 	secret["old.pub"] = []byte("garbage")
 	dir := t.TempDir()
 	write(t, dir, secret)
-	k := keeper(t, dir)
-	if activeID(k) != keyID(t, public) {
-		t.Errorf("the active key is %q", activeID(k))
+	l := newTestLoader(t, dir)
+	if activeID(l) != keyID(t, public) {
+		t.Errorf("the active key is %q", activeID(l))
 	}
-	checkRefusal(t, k.Ring().problems[retiredSource], dir, []string{"old.pub", "not a public key"})
+	checkRefusal(t, l.Ring().problems[retiredKeys], dir, []string{"old.pub", "not a public key"})
 }
 
-func TestKMS(t *testing.T) {
-	k := NewKeeper(t.TempDir(), func() {})
+func TestLoad_KeepsKMSKeyAfterBadSettings(t *testing.T) {
+	l := NewLoader(t.TempDir(), func() {})
 	kmsSettings := Settings{SignerTypes: []string{signing.TypeKMS}, KMS: chainsconfig.KMSSigner{KMSRef: fake.ReferenceScheme + "key"}}
-	k.Configure(t.Context(), kmsSettings)
-	key, err := k.Ring().Active(signing.TypeKMS)
+	l.Configure(t.Context(), kmsSettings)
+	key, err := l.Ring().Active(signing.TypeKMS)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,29 +253,29 @@ func TestKMS(t *testing.T) {
 		t.Errorf("signature %x, error %v", sig, err)
 	}
 	kmsSettings.KMS.KMSRef = "nosuchkms://key"
-	k.Configure(t.Context(), kmsSettings)
-	if again, err := k.Ring().Active(signing.TypeKMS); err != nil || again.ID != key.ID {
-		t.Errorf("the last good key is gone: %v, %v", again, err)
+	l.Configure(t.Context(), kmsSettings)
+	if again, err := l.Ring().Active(signing.TypeKMS); err != nil || again.ID != key.ID {
+		t.Errorf("got key %v and error %v, want the last good key", again, err)
 	}
-	if problem := k.Ring().problems[signing.TypeKMS]; problem == nil || !strings.Contains(problem.Error(), "nosuchkms://key") {
+	if problem := l.Ring().problems[signing.TypeKMS]; problem == nil || !strings.Contains(problem.Error(), "nosuchkms://key") {
 		t.Errorf("the problem is %v", problem)
 	}
 }
 
-func TestASignerThatIsTurnedOffAndOnHasItsKey(t *testing.T) {
+func TestConfigure_LoadsKeyAgainAfterSignerWasOff(t *testing.T) {
 	secret, public, err := fixtures.X509Secret()
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
 	write(t, dir, secret)
-	k := keeper(t, dir)
-	k.Configure(t.Context(), Settings{})
-	if id := activeID(k); id != "" {
-		t.Errorf("turned off, key %s is active", id)
+	l := newTestLoader(t, dir)
+	l.Configure(t.Context(), Settings{})
+	if id := activeID(l); id != "" {
+		t.Errorf("key %s is active while the signer is off", id)
 	}
-	k.Configure(t.Context(), x509Only)
-	if id := activeID(k); id != keyID(t, public) {
-		t.Errorf("turned on again, key %q is active", id)
+	l.Configure(t.Context(), x509Only)
+	if id := activeID(l); id != keyID(t, public) {
+		t.Errorf("key %q is active after the signer was turned on again", id)
 	}
 }

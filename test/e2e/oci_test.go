@@ -80,7 +80,7 @@ func (e *env) storeIn(host, storage string) *oci.Store {
 // trusting are the keys as an auditor has them.
 func (e *env) trusting(public ...crypto.PublicKey) *keys.Ring {
 	e.Helper()
-	ring, err := keys.Trusting(public...)
+	ring, err := keys.NewVerifyingRing(public...)
 	e.check(err)
 	return ring
 }

@@ -48,7 +48,7 @@ type Options struct {
 // that changes, the resources that it bears on are looked at again.
 type Environment struct {
 	Config  *config.Store
-	Keys    *keys.Keeper
+	Keys    *keys.Loader
 	Events  *observe.Events
 	Metrics *observe.Metrics
 
@@ -77,7 +77,7 @@ func newEnvironment(ctx context.Context, cmw configmap.Watcher, options Options)
 		stores:     newStores(ctx),
 		namespaces: namespaces.Lister(),
 	}
-	env.Keys = keys.NewKeeper(options.SecretsDir, func() { env.changed(AllNamespaces) })
+	env.Keys = keys.NewLoader(options.SecretsDir, func() { env.changed(AllNamespaces) })
 	env.Config = config.NewStore(
 		func(c *config.Config) { env.configured(ctx, c) },
 		func(cm *corev1.ConfigMap, err error) { env.configRefused(ctx, cm, err) },
