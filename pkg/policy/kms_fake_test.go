@@ -13,8 +13,8 @@ import (
 	"github.com/sigstore/sigstore/pkg/signature/kms/fake"
 )
 
-// testScheme is of key servers that a test can rotate and stop. A client is made
-// without the server, which is asked when there is something to verify.
+// testScheme is the scheme of a KMS that a test can stop, and whose keys a test can
+// rotate. Making a client does not call the server.
 const testScheme = "testkms://"
 
 func init() {
@@ -34,10 +34,10 @@ type keyServer struct {
 	key   keyPair
 	err   error
 	reads int
-	block chan struct{} // not to be answered before it is closed
+	block chan struct{} // delays every read until it is closed, unless nil
 }
 
-// newServer returns the reference to its key, too.
+// newServer returns a server and the reference to its key.
 func newServer(name string, key keyPair) (*keyServer, string) {
 	server := &keyServer{key: key}
 	servers.Store(name, server)
@@ -72,9 +72,9 @@ func (s *keyServer) count() int {
 	return s.reads
 }
 
-// serverClient reads the key once, as those for some clouds do.
+// serverClient reads the key once, as the clients of some clouds do.
 type serverClient struct {
-	fake.SignerVerifier // what nobody calls
+	fake.SignerVerifier // the other methods, which are not called
 	server              *keyServer
 	hash                crypto.Hash
 

@@ -2,7 +2,7 @@ package policy
 
 import "testing"
 
-func TestPatternsMatchWholeSources(t *testing.T) {
+func TestPattern_MatchesWholeSource(t *testing.T) {
 	for _, tc := range []struct {
 		pattern          string
 		accepts, rejects []string
@@ -21,27 +21,28 @@ func TestPatternsMatchWholeSources(t *testing.T) {
 		{"$", []string{""}, []string{"a"}},
 		{"^$", []string{""}, []string{"a"}},
 	} {
-		compiled := compile(tc.pattern)
-		if compiled.err != nil {
-			t.Fatalf("%q: %v", tc.pattern, compiled.err)
+		compiled, err := (&pattern{source: tc.pattern}).compiled()
+		if err != nil {
+			t.Fatalf("%q: %v", tc.pattern, err)
 		}
 		for _, source := range tc.accepts {
-			if !compiled.expression.MatchString(normalized(source)) {
+			if !compiled.MatchString(normalized(source)) {
 				t.Errorf("%q does not match %q", tc.pattern, source)
 			}
 		}
 		for _, source := range tc.rejects {
-			if compiled.expression.MatchString(normalized(source)) {
+			if compiled.MatchString(normalized(source)) {
 				t.Errorf("%q matches %q", tc.pattern, source)
 			}
 		}
 	}
 }
 
-// A pattern that is anchored at both ends is taken as it is, and there | binds
-// less than the anchors. Tekton accepts these sources, so we say so.
-func TestAnchoredAlternativesMatchMoreThanTheySeem(t *testing.T) {
-	compiled := compile("^https://git.example/a|https://git.example/b$")
+// A pattern with anchors at both ends is not changed. In a regular expression an
+// anchor binds stronger than |, so each anchor belongs to one alternative. Tekton
+// accepts these sources, so the verdict must accept them.
+func TestPattern_AnchorsBindStrongerThanAlternatives(t *testing.T) {
+	compiled := must((&pattern{source: "^https://git.example/a|https://git.example/b$"}).compiled())
 	for source, want := range map[string]bool{
 		"https://git.example/a":                             true,
 		"https://git.example/b":                             true,
@@ -51,20 +52,20 @@ func TestAnchoredAlternativesMatchMoreThanTheySeem(t *testing.T) {
 		"https://git.example/b.evil.example":                false,
 		"https://evil.example/?x=https://git.example/b/etc": false,
 	} {
-		if got := compiled.expression.MatchString(source); got != want {
+		if got := compiled.MatchString(source); got != want {
 			t.Errorf("%q: got %t, want %t", source, got, want)
 		}
 	}
-	grouped := compile("^(https://git.example/a|https://git.example/b)$")
-	if grouped.expression.MatchString("https://git.example/a.evil.example") {
-		t.Error("what is grouped matches more, too")
+	grouped := must((&pattern{source: "^(https://git.example/a|https://git.example/b)$"}).compiled())
+	if grouped.MatchString("https://git.example/a.evil.example") {
+		t.Error("the pattern with a group matches a longer source")
 	}
 }
 
-func TestPatternThatIsNoExpression(t *testing.T) {
+func TestPattern_RejectsInvalidExpression(t *testing.T) {
 	for _, source := range []string{"(", "[a-", "*", `\`, "a{2,1}"} {
-		if compile(source).err == nil {
-			t.Errorf("%q is accepted", source)
+		if _, err := (&pattern{source: source}).compiled(); err == nil {
+			t.Errorf("%q: got no error", source)
 		}
 	}
 }
