@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/sigstore/sigstore/pkg/signature/kms"
@@ -34,7 +35,10 @@ type keyServer struct {
 	key   keyPair
 	err   error
 	reads int
-	block chan struct{} // delays every read until it is closed, unless nil
+	// block delays every read, blockVerify every verification, until it is closed.
+	// nil delays nothing.
+	block, blockVerify chan struct{}
+	hanging            atomic.Int64 // calls that block or blockVerify delays
 }
 
 // newServer returns a server and the reference to its key.
@@ -57,13 +61,28 @@ func (s *keyServer) fail(err error) {
 }
 
 func (s *keyServer) read() (keyPair, error) {
-	if s.block != nil {
-		<-s.block
-	}
+	s.wait(s.block)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reads++
 	return s.key, s.err
+}
+
+func (s *keyServer) wait(block chan struct{}) {
+	if block != nil {
+		s.hanging.Add(1)
+		<-block
+		s.hanging.Add(-1)
+	}
+}
+
+// unblock ends all calls that hang.
+func (s *keyServer) unblock() {
+	for _, block := range []chan struct{}{s.block, s.blockVerify} {
+		if block != nil {
+			close(block)
+		}
+	}
 }
 
 func (s *keyServer) count() int {
@@ -96,6 +115,7 @@ func (c *serverClient) PublicKey(...signature.PublicKeyOption) (crypto.PublicKey
 }
 
 func (c *serverClient) VerifySignature(sig, content io.Reader, _ ...signature.VerifyOption) error {
+	c.server.wait(c.server.blockVerify)
 	public, err := c.PublicKey()
 	if err != nil {
 		return err
