@@ -14,8 +14,8 @@ import (
 
 // Patterns match the same sources as in Tekton, and the same patterns are invalid.
 func FuzzPattern(f *testing.F) {
-	for _, pattern := range []string{"", "^", "$", "^$", "^a|b$", "a|b", "https://git.example/.*", "(", `\$`, `^.*\$`, "(?i)A", ")|(?:.*"} {
-		for _, source := range []string{"", "a", "ax", "xb", "git+https://git.example/catalog", " a\n", "$"} {
+	for _, pattern := range []string{"", "^", "$", "^$", "^a|b$", "a|b", "https://git.example/.*", "(", `\$`, `^.*\$`, "(?i)A", ")|(?:.*", ".", "a.", ".*", "a/.*", "..*"} {
+		for _, source := range []string{"", "a", "ax", "xb", "git+https://git.example/catalog", " a\n", "$", "a\nb", "é", "a\xff"} {
 			f.Add(pattern, source)
 		}
 	}

@@ -119,12 +119,9 @@ func newMatch(policies []*policy, source string) *match {
 
 func (p *policy) matches(source string) (bool, error) {
 	for i := range p.patterns {
-		expression, err := p.patterns[i].compiled()
-		if err != nil {
-			return false, err
-		}
-		if expression.MatchString(source) {
-			return true, nil
+		matches, err := p.patterns[i].matches(source)
+		if matches || err != nil {
+			return matches, err
 		}
 	}
 	return false, nil
