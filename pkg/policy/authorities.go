@@ -49,7 +49,7 @@ type candidate struct {
 // candidates returns all authorities. Those whose keys are in a KMS are last: a
 // KMS that hangs must not use up the time of the others.
 func (s *Set) candidates() []candidate {
-	var all []candidate
+	all := make([]candidate, 0, len(s.policies))
 	for _, p := range s.policies {
 		for _, a := range p.object.Spec.Authorities {
 			all = append(all, candidate{a, p.object})

@@ -121,12 +121,11 @@ func TestAuthorizes_BoundsHangingKMS(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var refs []*v1alpha1.KeyRef
-				var servers []*keyServer
-				for i := range 3 {
+				refs, servers := make([]*v1alpha1.KeyRef, 3), make([]*keyServer, 3)
+				for i := range refs {
 					server, ref := newServer(fmt.Sprintf("%s-%d", t.Name(), i), newKey())
 					hang(server)
-					servers, refs = append(servers, server), append(refs, inKMS(ref))
+					refs[i], servers[i] = inKMS(ref), server
 				}
 				keys := NewKeys(&secretStore{}, clock.RealClock{})
 				const checks = 2 * maxVerifications

@@ -130,7 +130,7 @@ type matchKeys struct {
 
 func loadMatchKeys(ctx context.Context, m *match, keys *Keys) *matchKeys {
 	loaded := &matchKeys{byPolicy: make([]*policyKeys, 0, len(m.policies))}
-	var facts []byte
+	facts := make([]byte, 0, len(m.policies)*sha256.Size)
 	for _, p := range m.policies {
 		if m.invalid != nil { // the verdict needs no keys
 			facts = appendStrings(facts, "invalid", string(p.object.UID), p.object.Name, p.object.ResourceVersion)

@@ -40,7 +40,7 @@ func TestVerify_ReadsKeysOnceForConcurrentCallers(t *testing.T) {
 	for i := range 10 {
 		callers.Go(func() {
 			in := key.input()
-			in.Source += fmt.Sprint(i) // so that the match is not cached either
+			in.Source += fmt.Sprint(i) // another match for each caller
 			if verdict, err := c.Verify(t.Context(), namespace, in); err != nil || verdict.Result != Passed {
 				t.Errorf("got %+v and error %v, want Passed", verdict, err)
 			}
