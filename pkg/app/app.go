@@ -14,6 +14,7 @@ import (
 	policyinformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1alpha1/verificationpolicy"
 	"go.uber.org/zap"
 	"k8s.io/client-go/metadata"
+	"k8s.io/utils/clock"
 	kubeclient "knative.dev/pkg/client/injection/kube/client"
 	namespaceinformer "knative.dev/pkg/client/injection/kube/informers/core/v1/namespace"
 	"knative.dev/pkg/configmap"
@@ -29,6 +30,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/controllers/state"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/storing"
 	"github.com/trusted-resources/chains-extension/pkg/observe"
+	"github.com/trusted-resources/chains-extension/pkg/policy"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
@@ -128,7 +130,7 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 		Namespaces:   namespaces.Lister(),
 		Policies:     policies.Lister(),
 		LivePolicies: pipelineclient.Get(ctx).TektonV1alpha1(),
-		Kube:         kube,
+		PolicyKeys:   policy.NewKeys(secrets{kube.CoreV1()}, clock.RealClock{}),
 		Emitter:      emitter,
 	})
 	s.WatchConfig(ctx, cmw)

@@ -8,9 +8,11 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/metadata"
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
+	"github.com/trusted-resources/chains-extension/pkg/policy"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/pkg/store/annotation"
 )
@@ -57,4 +59,19 @@ func (p patcher) Patch(ctx context.Context, kind resource.Kind, namespace, name 
 		return nil, err
 	}
 	return patched, nil
+}
+
+// secrets reads Secrets one by one. To watch Secrets, the controller would need
+// the right to list all of them.
+type secrets struct{ client corev1.SecretsGetter }
+
+var _ policy.Secrets = secrets{}
+
+// Secret implements policy.Secrets.
+func (s secrets) Secret(ctx context.Context, namespace, name string) (map[string][]byte, error) {
+	secret, err := s.client.Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	return secret.Data, nil
 }

@@ -222,5 +222,5 @@ func readKeys(files []string) (*keys.Ring, error) {
 		}
 		trusted = append(trusted, key)
 	}
-	return keys.Trusting(trusted...)
+	return keys.NewVerifyingRing(trusted...)
 }

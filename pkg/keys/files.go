@@ -16,18 +16,17 @@ import (
 	"slices"
 
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
-	"github.com/sigstore/sigstore/pkg/signature"
 	chainsx509 "github.com/tektoncd/chains/pkg/chains/signing/x509"
 	chainsconfig "github.com/tektoncd/chains/pkg/config"
 )
 
-// The names that Chains gives to the files of the signing secret.
+// Names of the files in the signing secret, as in Tekton Chains.
 const (
 	x509File           = "x509.pem"
 	cosignFile         = "cosign.key"
 	cosignPasswordFile = "cosign.password"
-	// retiredPattern matches public keys that signed before: cosign.pub of the
-	// active key may be among them.
+	// retiredPattern matches the public keys of retired keys. It also matches
+	// cosign.pub, which can be the public key of the active key.
 	retiredPattern = "*.pub"
 )
 
@@ -36,11 +35,11 @@ const (
 	maxRetiredKeys = 32
 )
 
-// files are the contents of the signing secret that matter, by base name.
+// files are the contents of the key files in the signing secret, by base name.
 type files map[string][]byte
 
-// readFiles reads the key files that are in dir; a file that is missing is
-// missing in the result.
+// readFiles reads the key files in dir. The result has no entry for a file that
+// does not exist.
 func readFiles(dir string) (files, error) {
 	names := []string{x509File, cosignFile, cosignPasswordFile}
 	retired, err := filepath.Glob(filepath.Join(dir, retiredPattern))
@@ -48,7 +47,7 @@ func readFiles(dir string) (files, error) {
 		return nil, err
 	}
 	if len(retired) > maxRetiredKeys {
-		return nil, fmt.Errorf("%s: found %d files %s, expected at most %d; remove the keys that no resource is signed with any more",
+		return nil, fmt.Errorf("%s: found %d files %s, expected at most %d; remove the keys that no signature in use was made with",
 			dir, len(retired), retiredPattern, maxRetiredKeys)
 	}
 	for _, path := range retired {
@@ -68,7 +67,7 @@ func readFiles(dir string) (files, error) {
 	return contents, nil
 }
 
-// ReadPublicKey reads a file with a public key in PEM.
+// ReadPublicKey reads a public key in PEM from a file.
 func ReadPublicKey(path string) (crypto.PublicKey, error) {
 	content, err := readBounded(path)
 	if err != nil {
@@ -82,19 +81,19 @@ func readBounded(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = file.Close() }() // only read
+	defer func() { _ = file.Close() }() // no writes that an error could concern
 	content, err := io.ReadAll(io.LimitReader(file, maxKeyFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", path, err)
 	}
 	if len(content) > maxKeyFile {
-		return nil, fmt.Errorf("%s: longer than the %d bytes that a key may have", path, maxKeyFile)
+		return nil, fmt.Errorf("%s: longer than %d bytes, the maximum for a key file", path, maxKeyFile)
 	}
 	return content, nil
 }
 
-// fingerprint changes when any of the files does.
-func (f files) fingerprint() string {
+// digest returns a value that changes when a file changes.
+func (f files) digest() string {
 	hash := sha256.New()
 	for _, name := range f.names() {
 		fmt.Fprintf(hash, "%s %d\n", name, len(f[name]))
@@ -112,11 +111,11 @@ func (f files) names() []string {
 	return names
 }
 
-// privateKey builds Chains' x509 signer, after a look at the file that Chains
-// will take: its own code panics on some of what is refused here. Chains'
-// choice of x509.pem before cosign.key is kept; Fulcio is not used, because
-// Tekton's annotation has no room for the certificate.
-func (f files) privateKey(ctx context.Context, dir string) (*Key, error) {
+// signingKey loads the signing key with the x509 signer of Tekton Chains. It
+// checks x509.pem first, because Chains panics on some invalid files. As in
+// Chains, x509.pem has precedence over cosign.key. Fulcio is not used: Tekton's
+// annotation has no room for a certificate.
+func (f files) signingKey(ctx context.Context, dir string) (*Key, error) {
 	var path string
 	switch {
 	case f[x509File] != nil:
@@ -134,15 +133,15 @@ func (f files) privateKey(ctx context.Context, dir string) (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	key, err := signingKey(ctx, signer)
+	key, err := newSigningKey(ctx, signer)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return key, nil
 }
 
-// newX509Signer turns a panic of Chains into an error: the file can change
-// between our look at it and Chains'.
+// newX509Signer turns a panic of Chains into an error. Chains reads the file
+// again, so the file can differ from the file that was checked.
 func newX509Signer(ctx context.Context, dir string) (signer *chainsx509.Signer, err error) {
 	defer func() {
 		if recover() != nil {
@@ -170,24 +169,7 @@ func checkX509(content []byte) error {
 	return nil
 }
 
-// signingKey accepts a signer only when it proved that Tekton can verify what
-// it signs.
-func signingKey(ctx context.Context, signer signature.SignerVerifier) (*Key, error) {
-	public, err := signer.PublicKey()
-	if err != nil {
-		return nil, fmt.Errorf("reading the public key: %w", err)
-	}
-	key, err := newKey(public, signer)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := key.Sign(ctx, []byte("probe")); err != nil {
-		return nil, err
-	}
-	return key, nil
-}
-
-// retiredKeys are the public keys among the files.
+// retiredKeys returns the public keys in the files.
 func (f files) retiredKeys(dir string) ([]*Key, error) {
 	var keys []*Key
 	for _, name := range f.names() {

@@ -13,8 +13,8 @@ import (
 	"github.com/trusted-resources/chains-extension/test/fixtures"
 )
 
-// Whatever is in a key file, it is a usable key or an error that names the
-// file. cosign.key is left to cosign: its format is encrypted.
+// For any content of x509.pem and retired.pub, loading returns a usable key or an
+// error that names the file. cosign.key is not fuzzed: it is encrypted.
 func FuzzKeyFiles(f *testing.F) {
 	ecdsa, _, err := fixtures.X509Secret()
 	if err != nil {
@@ -44,12 +44,12 @@ func FuzzKeyFiles(f *testing.F) {
 			checkNamesFile(t, err, dir)
 			return
 		}
-		key, err := contents.privateKey(ctx, dir)
+		key, err := contents.signingKey(ctx, dir)
 		switch {
 		case err != nil:
 			checkNamesFile(t, err, dir)
 		case key.ID == "":
-			t.Error("a key without an ID")
+			t.Error("the key has no ID")
 		}
 		if _, err := contents.retiredKeys(dir); err != nil {
 			checkNamesFile(t, err, dir)

@@ -1,5 +1,5 @@
-// Package keys holds the keys that this installation signs resources with,
-// and the ones it signed with before.
+// Package keys holds the key ring: the keys that sign resources, and the keys
+// that signed resources before. It also bounds the calls to a KMS.
 package keys
 
 import (
@@ -18,16 +18,17 @@ import (
 	"github.com/sigstore/sigstore/pkg/signature/options"
 )
 
-// ErrSigner says that a key, or the KMS that has it, did not make a signature.
+// ErrSigner means that a key, or the KMS that holds the key, made no usable
+// signature.
 var ErrSigner = errors.New("the signer failed")
 
-// ErrSelfVerification says that a signer returned something that its own
-// public key does not verify. It happens when a KMS rotated the key behind our
-// back.
+// ErrSelfVerification means that the public key of a signer does not verify the
+// signer's new signature. This happens when a KMS rotates a key after its public
+// key was read.
 var ErrSelfVerification = errors.New("the new signature does not verify with the signer's public key")
 
-// Key is one key of the ring: always a public key, and a signer while it is
-// the active one.
+// Key is one key of the ring. It always has a public key; it has a signer only
+// while it is an active key.
 type Key struct {
 	// ID is "sha256:" and the lower-case hex SHA-256 of the public key's DER
 	// SubjectPublicKeyInfo.
@@ -35,14 +36,10 @@ type Key struct {
 
 	public   crypto.PublicKey
 	verifier signature.Verifier
-	signer   signature.Signer
-	calls    patience // of signer
+	signer   signature.Signer // nil for a key that only verifies
 }
 
-// maxSigning bounds the signatures of a key that are being made.
-const maxSigning = 64
-
-// KeyID computes Key.ID.
+// KeyID returns the value of Key.ID for a public key.
 func KeyID(public crypto.PublicKey) (string, error) {
 	der, err := cryptoutils.MarshalPublicKeyToDER(public)
 	if err != nil {
@@ -52,14 +49,14 @@ func KeyID(public crypto.PublicKey) (string, error) {
 	return "sha256:" + hex.EncodeToString(sum[:]), nil
 }
 
-// newKey takes the types of key that Tekton verifies as its verifier loads
-// them: with SHA-256 unless an authority says otherwise.
+// newKey accepts the types of key that Tekton verifies. SHA-256 is the hash that
+// Tekton's verifier uses unless an authority names another hash.
 func newKey(public crypto.PublicKey, signer signature.Signer) (*Key, error) {
 	switch public.(type) {
 	case *ecdsa.PublicKey, *rsa.PublicKey:
 	default:
 		return nil, fmt.Errorf("found a key of type %T, expected ECDSA or RSA: "+
-			"Tekton cannot verify what others sign", public)
+			"Tekton cannot verify signatures of other keys", public)
 	}
 	id, err := KeyID(public)
 	if err != nil {
@@ -69,29 +66,45 @@ func newKey(public crypto.PublicKey, signer signature.Signer) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Key{ID: id, public: public, verifier: verifier, signer: signer, calls: newPatience(maxSigning)}, nil
+	return &Key{ID: id, public: public, verifier: verifier, signer: signer}, nil
 }
 
-// PublicKey is the public half, which never is nil.
+// newSigningKey returns the key of a signer. To prove that Tekton can verify the
+// signer's signatures, the signer signs a test message.
+func newSigningKey(ctx context.Context, signer signature.SignerVerifier) (*Key, error) {
+	public, err := signer.PublicKey(options.WithContext(ctx))
+	if err != nil {
+		return nil, fmt.Errorf("reading the public key: %w", err)
+	}
+	key, err := newKey(public, signer)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := key.Sign(ctx, []byte("probe")); err != nil {
+		return nil, err
+	}
+	return key, nil
+}
+
+// PublicKey returns the public key. It is never nil.
 func (k *Key) PublicKey() crypto.PublicKey { return k.public }
 
-// Verifier verifies as Tekton does.
+// Verifier returns a verifier that accepts the same signatures as Tekton's.
 func (k *Key) Verifier() signature.Verifier { return k.verifier }
 
-// Verify says whether sig is this key's signature over message.
+// Verify reports whether sig is a signature of this key over message.
 func (k *Key) Verify(sig, message []byte) bool {
 	return k.verifier.VerifySignature(bytes.NewReader(sig), bytes.NewReader(message)) == nil
 }
 
-// Sign signs message and verifies the result before it returns it. The error
-// wraps ErrSigner, and ErrSelfVerification when it was that.
+// Sign signs message and verifies the signature before it returns it. Every
+// error wraps ErrSigner; the error also wraps ErrSelfVerification when the public
+// key does not verify the signature.
 func (k *Key) Sign(ctx context.Context, message []byte) ([]byte, error) {
 	if k.signer == nil {
 		return nil, fmt.Errorf("%w: key %s only verifies", ErrSigner, k.ID)
 	}
-	sig, err := within(ctx, k.calls, func() ([]byte, error) {
-		return k.signer.SignMessage(bytes.NewReader(message), options.WithContext(ctx))
-	})
+	sig, err := k.signer.SignMessage(bytes.NewReader(message), options.WithContext(ctx))
 	if err != nil {
 		return nil, fmt.Errorf("%w: key %s: %w", ErrSigner, k.ID, err)
 	}

@@ -8,32 +8,20 @@ import (
 	"slices"
 )
 
-// ErrNoKey says that there is no usable key of the type asked for. What is
-// wrong with it is in the same error.
+// ErrNoKey means that the ring has no usable key for a signer type. The error
+// also says why the key is not usable.
 var ErrNoKey = errors.New("no usable key")
 
-// Ring is one consistent state of the keys. It is never changed after it was
-// made.
+// Ring is one consistent state of the keys. It is immutable.
 type Ring struct {
-	active   map[string]*Key
+	active   map[string]*Key // by signer type
 	retired  []*Key
-	problems map[string]error // by signer type, also of signers whose last good key is active
+	problems map[string]error // by signer type, also for signers whose last good key is active
 }
 
-// Active is the key that signs for a type of signer ("x509", "kms"). The error
-// wraps ErrNoKey and says why there is none.
-func (r *Ring) Active(signerType string) (*Key, error) {
-	if key, ok := r.active[signerType]; ok {
-		return key, nil
-	}
-	if problem := r.problems[signerType]; problem != nil {
-		return nil, fmt.Errorf("%w for signer %q: %w", ErrNoKey, signerType, problem)
-	}
-	return nil, fmt.Errorf("%w for signer %q", ErrNoKey, signerType)
-}
-
-// Trusting is a ring that only verifies, with these keys.
-func Trusting(keys ...crypto.PublicKey) (*Ring, error) {
+// NewVerifyingRing returns a ring that verifies with the given keys and signs
+// with none.
+func NewVerifyingRing(keys ...crypto.PublicKey) (*Ring, error) {
 	r := &Ring{}
 	for _, public := range keys {
 		key, err := newKey(public, nil)
@@ -45,7 +33,19 @@ func Trusting(keys ...crypto.PublicKey) (*Ring, error) {
 	return r, nil
 }
 
-// Keys are the keys of the ring, the active ones first.
+// Active returns the key that signs for a signer type ("x509", "kms"). The error
+// wraps ErrNoKey and says why there is no key.
+func (r *Ring) Active(signerType string) (*Key, error) {
+	if key, ok := r.active[signerType]; ok {
+		return key, nil
+	}
+	if problem := r.problems[signerType]; problem != nil {
+		return nil, fmt.Errorf("%w for signer %q: %w", ErrNoKey, signerType, problem)
+	}
+	return nil, fmt.Errorf("%w for signer %q", ErrNoKey, signerType)
+}
+
+// Keys returns all keys of the ring, the active keys first.
 func (r *Ring) Keys() []*Key {
 	keys := make([]*Key, 0, len(r.active)+len(r.retired))
 	for _, signerType := range slices.Sorted(maps.Keys(r.active)) {
@@ -54,8 +54,8 @@ func (r *Ring) Keys() []*Key {
 	return append(keys, r.retired...)
 }
 
-// Find is the key of the ring, active or retired, whose signature over message
-// sig is; nil when there is none.
+// Find returns the key, active or retired, that verifies sig over message. It
+// returns nil when no key of the ring does.
 func (r *Ring) Find(sig, message []byte) *Key {
 	for _, key := range r.Keys() {
 		if key.Verify(sig, message) {
@@ -65,11 +65,12 @@ func (r *Ring) Find(sig, message []byte) *Key {
 	return nil
 }
 
-// retire keeps what was active before and no longer is among the retired keys:
-// it did sign. What is active is not retired, even when cosign.pub says so.
-func (r *Ring) retire(before *Ring) {
+// retireKeysOf adds the active keys of the previous ring to the retired keys,
+// because they signed resources. It then removes the active keys from the retired
+// keys: cosign.pub of an active key is read as a retired key.
+func (r *Ring) retireKeysOf(previous *Ring) {
 	retired := slices.Clone(r.retired)
-	for _, key := range before.active {
+	for _, key := range previous.active {
 		retired = merge(retired, key)
 	}
 	r.retired = slices.DeleteFunc(retired, func(key *Key) bool {
@@ -82,7 +83,7 @@ func (r *Ring) retire(before *Ring) {
 	})
 }
 
-// ids are the IDs of the ring's keys by role, to compare and to log.
+// ids returns the IDs of the active keys by signer type, and of the retired keys.
 func (r *Ring) ids() (active map[string]string, retired []string) {
 	active = map[string]string{}
 	for signerType, key := range r.active {
@@ -94,8 +95,8 @@ func (r *Ring) ids() (active map[string]string, retired []string) {
 	return active, retired
 }
 
-// merge adds the keys that are not there yet. Retired keys never sign again,
-// so only their public half is kept.
+// merge appends those keys that are not in the list yet, without their signers:
+// a retired key never signs again.
 func merge(keys []*Key, more ...*Key) []*Key {
 	merged := slices.Clone(keys)
 	for _, key := range more {

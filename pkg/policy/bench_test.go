@@ -7,20 +7,21 @@ import (
 	"github.com/trusted-resources/chains-extension/test/bench/verification"
 )
 
-// The checksum alone, Tekton's verifier, and ours with nothing and all of it
-// remembered. With a reference to a key in VERIFICATION_KMS also for a KMS.
+// BenchmarkVerify compares the checksum alone, Tekton's verifier, ours without a cache,
+// and ours with a cached verdict. Set VERIFICATION_KMS to the reference to a key to
+// include a KMS.
 func BenchmarkVerify(b *testing.B) {
 	kmsRef := os.Getenv(verification.KMSVariable)
 	for _, scenario := range verification.Scenarios(kmsRef != "") {
-		contest, err := verification.NewContest(b.Context(), scenario, kmsRef)
+		comparison, err := verification.NewComparison(b.Context(), scenario, kmsRef)
 		if err != nil {
 			b.Fatal(err)
 		}
-		for _, way := range contest.Ways() {
-			b.Run(scenario.String()+"/"+way.Name, func(b *testing.B) {
+		for _, method := range comparison.Methods() {
+			b.Run(scenario.String()+"/"+method.Name, func(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
-					if err := way.Do(b.Context()); err != nil {
+					if err := method.Verify(b.Context()); err != nil {
 						b.Fatal(err)
 					}
 				}

@@ -28,7 +28,7 @@ import (
 
 const namespace = "ns"
 
-// message stands for a checksum where any will do.
+// message is the checksum of most inputs.
 var message = bytes.Repeat([]byte{7}, 32)
 
 func must[T any](value T, err error) T {
@@ -38,7 +38,7 @@ func must[T any](value T, err error) T {
 	return value
 }
 
-// keyPair signs as the owner of a key would.
+// keyPair is a private key with its public key.
 type keyPair struct{ crypto.Signer }
 
 func newECDSA(curve elliptic.Curve) keyPair {
@@ -54,7 +54,7 @@ func newEd25519() keyPair {
 	return keyPair{must(private, err)}
 }
 
-// sign takes hashes that sigstore verifies and does not sign with, too.
+// sign also supports the hashes that sigstore verifies but does not sign with.
 func (k keyPair) sign(content []byte, hash crypto.Hash) string {
 	if _, ok := k.Signer.(ed25519.PrivateKey); ok {
 		return resource.EncodeSignature(must(k.Sign(nil, content, crypto.Hash(0))))
@@ -68,7 +68,7 @@ func (k keyPair) pem() string { return string(must(cryptoutils.MarshalPublicKeyT
 
 func (k keyPair) id() string { return must(keys.KeyID(k.Public())) }
 
-// input is message with this key's signature.
+// input returns an input with this key's signature over message.
 func (k keyPair) input() Input {
 	return Input{Checksum: message, Signature: k.sign(message, crypto.SHA256), Source: "https://git.example/catalog", NoMatch: Skip}
 }
@@ -81,7 +81,7 @@ func inSecret(name string) *v1alpha1.KeyRef {
 
 func inKMS(ref string) *v1alpha1.KeyRef { return &v1alpha1.KeyRef{KMS: ref} }
 
-// enforce builds a policy that matches everything until it is told otherwise.
+// enforce returns a policy in mode enforce that matches every source.
 func enforce(name string, keys ...*v1alpha1.KeyRef) *v1alpha1.VerificationPolicy {
 	p := &v1alpha1.VerificationPolicy{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace, UID: types.UID("uid-of-" + name), ResourceVersion: "1"},
@@ -107,7 +107,7 @@ func matching(p *v1alpha1.VerificationPolicy, patterns ...string) *v1alpha1.Veri
 	return p
 }
 
-// secretStore has Secrets that change, and counts how often they are read.
+// secretStore holds Secrets that a test can change, and counts the reads.
 type secretStore struct {
 	mu    sync.Mutex
 	data  map[string]map[string][]byte // by name
@@ -143,13 +143,13 @@ func (s *secretStore) remove(name string) {
 	delete(s.data, name)
 }
 
-// policyStore has the policies of one namespace.
+// policyStore holds the policies of one namespace.
 type policyStore struct {
 	mu       sync.Mutex
 	policies []*v1alpha1.VerificationPolicy
 	err      error
 	lists    int
-	// onList is called with the policies already read.
+	// onList is called after the policies were read and before Policies returns.
 	onList func()
 }
 
@@ -170,7 +170,7 @@ func (p *policyStore) set(policies ...*v1alpha1.VerificationPolicy) {
 	p.policies = policies
 }
 
-// cluster is a Verifier with all that it reads.
+// cluster is a Verifier with the policies and Secrets that it reads.
 type cluster struct {
 	*Verifier
 	t        *testing.T
@@ -190,7 +190,7 @@ func newCluster(t *testing.T, policies ...*v1alpha1.VerificationPolicy) *cluster
 	return c
 }
 
-// change replaces the policies and tells the Verifier, as an informer does.
+// change replaces the policies and notifies the Verifier, as an informer does.
 func (c *cluster) change(policies ...*v1alpha1.VerificationPolicy) {
 	c.policies.set(policies...)
 	c.PoliciesChanged(namespace)
@@ -205,10 +205,10 @@ func (c *cluster) verify(s Input) Verdict {
 	return verdict
 }
 
-// expect verifies twice: the second verdict may come from memory.
+// expect verifies twice: the second verdict can come from the cache.
 func (c *cluster) expect(s Input, want Result, reason Reason) {
 	c.t.Helper()
-	for _, when := range []string{"first", "again"} {
+	for _, when := range []string{"first verification", "second verification"} {
 		if got := c.verify(s); got.Result != want || got.Reason != reason {
 			c.t.Errorf("%s: got %s %q (%s), want %s %q", when, got.Result, got.Reason, got.Message, want, reason)
 		}

@@ -7,57 +7,59 @@ import (
 	"github.com/jellydator/ttlcache/v3"
 )
 
-// MaxVerdicts is how many verdicts a Verifier remembers at most.
+// MaxVerdicts is the maximum number of verdicts that a Verifier caches.
 const MaxVerdicts = 20_000
 
-// The other bounds of the cache of verdicts. An ordinary one takes 850 bytes,
-// and more when many policies match.
+// The other bounds of the verdict cache. A typical entry takes 850 bytes, and more
+// when many policies match.
 const (
 	maxVerdictBytes = 16 << 20
-	// maxQuestion bounds what a key of the cache may hold of the input.
-	maxQuestion = 4 << 10
+	// maxKeyStrings bounds the bytes of signature and source in one verdictKey.
+	maxKeyStrings = 4 << 10
 
 	passedLife = 10 * time.Minute
 	otherLife  = 30 * time.Second
 )
 
-// question is all that a verdict rests on: it cannot be found again once any of
-// it has changed.
-type question struct {
-	trust     [sha256.Size]byte
+// verdictKey holds all facts that a verdict depends on. When a fact changes, the
+// cached verdict is not found any more, so no entry needs to be invalidated.
+type verdictKey struct {
+	keys      [sha256.Size]byte // of the matching policies and their keys
 	checksum  [sha256.Size]byte
 	signature string
 	source    string
 	noMatch   Mode
 }
 
-func ask(t *Set, s Input) (q question, cacheable bool) {
-	q = question{trust: t.id, signature: s.Signature, source: s.Source, noMatch: s.NoMatch}
-	n := copy(q.checksum[:], s.Checksum)
-	return q, n == len(s.Checksum) && n == sha256.Size && len(s.Signature)+len(s.Source) <= maxQuestion
+// newVerdictKey also reports whether the verdict may be cached.
+func newVerdictKey(keys *matchKeys, in Input) (key verdictKey, cacheable bool) {
+	key = verdictKey{keys: keys.digest, signature: in.Signature, source: in.Source, noMatch: in.NoMatch}
+	n := copy(key.checksum[:], in.Checksum)
+	return key, n == len(in.Checksum) && n == sha256.Size && len(in.Signature)+len(in.Source) <= maxKeyStrings
 }
 
-func newVerdicts() *ttlcache.Cache[question, Verdict] {
+func newVerdictCache() *ttlcache.Cache[verdictKey, Verdict] {
 	return ttlcache.New(
-		ttlcache.WithCapacity[question, Verdict](MaxVerdicts),
-		ttlcache.WithDisableTouchOnHit[question, Verdict](), // an entry's life does not grow with its use
-		ttlcache.WithMaxCost(maxVerdictBytes, func(item ttlcache.CostItem[question, Verdict]) uint64 {
-			return cost(item.Key, item.Value)
+		ttlcache.WithCapacity[verdictKey, Verdict](MaxVerdicts),
+		ttlcache.WithDisableTouchOnHit[verdictKey, Verdict](), // reading an entry does not extend its life
+		ttlcache.WithMaxCost(maxVerdictBytes, func(item ttlcache.CostItem[verdictKey, Verdict]) uint64 {
+			return sizeOf(item.Key, item.Value)
 		}),
 	)
 }
 
-// cost estimates bytes.
-func cost(q question, v Verdict) uint64 {
+// sizeOf estimates the bytes that an entry takes.
+func sizeOf(key verdictKey, v Verdict) uint64 {
 	const entry, outcome = 500, 120
-	bytes := entry + len(q.signature) + len(q.source)
+	bytes := entry + len(key.signature) + len(key.source)
 	for _, o := range v.Policies {
 		bytes += outcome + len(o.Message)
 	}
 	return uint64(bytes)
 }
 
-func life(v Verdict) time.Duration {
+// lifeOf returns how long a verdict is cached.
+func lifeOf(v Verdict) time.Duration {
 	if v.Result == Passed {
 		return passedLife
 	}

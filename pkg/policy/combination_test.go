@@ -25,16 +25,16 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
-// world is what all combinations choose from.
-type world struct {
+// inventory holds the keys and Secrets that the combinations use.
+type inventory struct {
 	keys    map[string]keyPair
 	names   []string // of keys
 	kms     keyPair  // of fakekms
 	secrets []runtime.Object
 }
 
-func newWorld() *world {
-	w := &world{
+func newInventory() *inventory {
+	w := &inventory{
 		keys: map[string]keyPair{
 			"p256": newKey(), "p256-other": newKey(), "p384": newECDSA(elliptic.P384()), "rsa": newRSA(), "ed25519": newEd25519(),
 		},
@@ -53,18 +53,18 @@ func newWorld() *world {
 	return w
 }
 
-func (w *world) addSecret(name string, data map[string][]byte) {
+func (w *inventory) addSecret(name string, data map[string][]byte) {
 	w.secrets = append(w.secrets, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Data: data})
 }
 
-// context has fakekms serve w.kms.
-func (w *world) context(ctx context.Context) context.Context {
+// context returns a context in which the fake KMS holds w.kms.
+func (w *inventory) context(ctx context.Context) context.Context {
 	return context.WithValue(ctx, fake.KmsCtxKey{}, crypto.PrivateKey(w.kms.Signer))
 }
 
-// combination is one thing to verify, and how.
+// combination is a resource with the policies that verify it.
 type combination struct {
-	Signed    string // how, for people
+	Signed    string // describes the signature, for the test log
 	Object    resource.Object
 	RefSource *v1.RefSource
 	NoMatch   string
@@ -84,13 +84,13 @@ func (c combination) signature() string {
 	return c.Object.GetAnnotations()[trustedresources.SignatureAnnotation]
 }
 
-// generator makes combinations. Those it calls tame are good but for few
-// details, so that not all fail.
+// generator makes combinations. Most of them are plausible, with few invalid
+// details: otherwise nearly all would fail.
 type generator struct {
 	*rand.Rand
-	*world
-	tame   bool
-	signer string // the key of the resource in hand
+	*inventory
+	plausible bool   // the current combination is
+	signer    string // the key that signs the current resource
 }
 
 func oneOf[T any](g *generator, values ...T) T { return values[g.IntN(len(values))] }
@@ -98,7 +98,7 @@ func oneOf[T any](g *generator, values ...T) T { return values[g.IntN(len(values
 func (g *generator) chance(percent int) bool { return g.IntN(100) < percent }
 
 func (g *generator) combination(i int) combination {
-	g.tame = g.chance(70)
+	g.plausible = g.chance(70)
 	g.signer = oneOf(g, append([]string{"kms", "p256"}, g.names...)...)
 	c := combination{
 		NoMatch:   oneOf(g, "ignore", "warn", "fail"),
@@ -146,14 +146,14 @@ func (g *generator) object(i int) resource.Object {
 	case 2:
 		return &v1beta1.StepAction{ObjectMeta: meta, Spec: v1beta1.StepActionSpec{Image: "alpine", Script: step.Script}}
 	default:
-		//nolint:staticcheck // deprecated, and still verified
+		//nolint:staticcheck // deprecated, but Tekton still verifies it
 		return &v1beta1.Task{ObjectMeta: meta, Spec: v1beta1.TaskSpec{Steps: []v1beta1.Step{{Image: "alpine", Script: step.Script}}}}
 	}
 }
 
 func (g *generator) sign(obj resource.Object, hash crypto.Hash) (how, value string) {
 	how = "well"
-	if !g.tame || g.chance(20) {
+	if !g.plausible || g.chance(20) {
 		how = oneOf(g, "well", "not", "empty", "not base64", "text cut off", "bytes cut off", "line break only", "other content", "by an unknown key", "very long", "with more bytes")
 	}
 	signer := g.kms
@@ -188,7 +188,7 @@ func (g *generator) sign(obj resource.Object, hash crypto.Hash) (how, value stri
 }
 
 func (g *generator) policy(combination, number int, source string, hash crypto.Hash) *v1alpha1.VerificationPolicy {
-	name := oneOf(g, "a", "b", "c") + fmt.Sprint(number) // in any order
+	name := oneOf(g, "a", "b", "c") + fmt.Sprint(number) // the order of names differs from the order in the list
 	p := enforce(name)
 	p.UID = types.UID(fmt.Sprintf("%d-%d", combination, number))
 	p.Spec.Mode = oneOf(g, v1alpha1.ModeEnforce, v1alpha1.ModeWarn, "", "unknown", "Warn")
@@ -199,7 +199,7 @@ func (g *generator) policy(combination, number int, source string, hash crypto.H
 	matching(p, patterns...)
 	for a := range g.authorityCount() {
 		key := g.keyRef()
-		if g.tame && a == 0 {
+		if g.plausible && a == 0 {
 			key = g.trusted()
 			key.HashAlgorithm = g.spelling(hash)
 		}
@@ -209,7 +209,7 @@ func (g *generator) policy(combination, number int, source string, hash crypto.H
 }
 
 func (g *generator) authorityCount() int {
-	if g.tame {
+	if g.plausible {
 		return oneOf(g, 1, 1, 1, 2)
 	}
 	return g.IntN(4)
@@ -219,7 +219,7 @@ func (g *generator) pattern(source string) string {
 	address := normalized(source)
 	literal := regexp.QuoteMeta(address)
 	prefix := regexp.QuoteMeta(address[:len(address)/2])
-	if g.tame && g.chance(80) {
+	if g.plausible && g.chance(80) {
 		return oneOf(g, address, literal, prefix+".*", ".*", "^"+literal+"$", "^"+prefix, prefix+"|.*")
 	}
 	return oneOf(g,
@@ -230,7 +230,7 @@ func (g *generator) pattern(source string) string {
 		"(", "[a-", "*", "^(?P<n>", `\`, "a{2,1}", "^)$", ")|(?:.*")
 }
 
-// trusted refers to the key that signs, in one of the places where it is.
+// trusted returns a reference to the key that signs.
 func (g *generator) trusted() *v1alpha1.KeyRef {
 	switch {
 	case g.signer == "kms":
@@ -266,7 +266,7 @@ func (g *generator) badKey() *v1alpha1.KeyRef {
 		inKMS("nosuchkms://key"), inKMS("no-scheme"), inKMS(testScheme+"missing"))
 }
 
-// spelling is one that names the hash.
+// spelling returns a name that policies accept for the hash.
 func (g *generator) spelling(hash crypto.Hash) v1alpha1.HashAlgorithm {
 	name := strings.ReplaceAll(hash.String(), "-", "") // SHA256
 	if hash == crypto.SHA256 && g.chance(50) {

@@ -27,7 +27,7 @@ import (
 )
 
 var (
-	differentialSeed  = flag.Uint64("differential.seed", 0, "Seed of the combinations; 0 for a new one.")
+	differentialSeed  = flag.Uint64("differential.seed", 0, "Seed of the combinations; 0 for a random seed.")
 	differentialCount = flag.Int("differential.count", 6000, "Number of combinations.")
 )
 
@@ -38,17 +38,17 @@ var resultNames = map[trustedresources.VerificationResultType]string{
 	trustedresources.VerificationSkip:  "skip",
 }
 
-// Whatever is verified, by whatever policies: the verdict is Tekton's, with
-// nothing loaded yet, within a long life, and from memory.
-func TestVerdictIsTektons(t *testing.T) {
+// Random policies and resources: each verdict agrees with Tekton's verifier, from a
+// new Set, from a Verifier that is used for all combinations, and from its cache.
+func TestVerify_AgreesWithTekton(t *testing.T) {
 	seed := *differentialSeed
 	if seed == 0 {
 		seed = rand.Uint64() //nolint:gosec // needs no secrecy
 	}
 	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // needs to be repeatable
-	w := newWorld()
-	g := &generator{Rand: random, world: w}
-	both := newJudges(t, w)
+	w := newInventory()
+	g := &generator{Rand: random, inventory: w}
+	both := newVerifiers(t, w)
 	outcomes, reasons := map[string]int{}, map[Reason]int{}
 	for i := range *differentialCount {
 		c := g.combination(i)
@@ -70,25 +70,25 @@ func TestVerdictIsTektons(t *testing.T) {
 	}
 }
 
-// judges are Tekton's verifier and ours, with the same to read.
-type judges struct {
+// verifiers are Tekton's verifier and ours. Both read the same Secrets.
+type verifiers struct {
 	t        *testing.T
 	ctx      context.Context
 	client   kubernetes.Interface
 	clock    *testclock.FakeClock
 	policies policiesByNamespace
-	lasting  *Verifier
+	verifier *Verifier
 }
 
-func newJudges(t *testing.T, w *world) *judges {
+func newVerifiers(t *testing.T, w *inventory) *verifiers {
 	t.Helper()
 	ctx := logging.WithLogger(w.context(t.Context()), zap.NewNop().Sugar())
-	j := &judges{
+	v := &verifiers{
 		t: t, ctx: ctx, client: fake.NewClientset(w.secrets...),
 		clock: testclock.NewFakeClock(time.Unix(1e9, 0)), policies: policiesByNamespace{},
 	}
-	j.lasting = New(j.policies, clientSecrets{j.client}, j.clock)
-	return j
+	v.verifier = New(v.policies, clientSecrets{v.client}, v.clock)
+	return v
 }
 
 type policiesByNamespace map[string][]*v1alpha1.VerificationPolicy
@@ -107,35 +107,35 @@ func (s clientSecrets) Secret(ctx context.Context, namespace, name string) (map[
 	return secret.Data, nil
 }
 
-func (j *judges) tekton(c combination) trustedresources.VerificationResultType {
-	ctx := config.ToContext(j.ctx, &config.Config{FeatureFlags: &config.FeatureFlags{VerificationNoMatchPolicy: c.NoMatch}})
+func (v *verifiers) tekton(c combination) trustedresources.VerificationResultType {
+	ctx := config.ToContext(v.ctx, &config.Config{FeatureFlags: &config.FeatureFlags{VerificationNoMatchPolicy: c.NoMatch}})
 	defaulted := c.Object.DeepCopyObject().(resource.Object)
 	defaulted.SetDefaults(ctx)
-	return trustedresources.VerifyResource(ctx, defaulted, j.client, c.RefSource, c.Policies).VerificationResultType
+	return trustedresources.VerifyResource(ctx, defaulted, v.client, c.RefSource, c.Policies).VerificationResultType
 }
 
-func (j *judges) ours(c combination, namespace string) map[string]Verdict {
-	j.t.Helper()
+func (v *verifiers) ours(c combination, namespace string) map[string]Verdict {
+	v.t.Helper()
 	s := Input{
-		Checksum:  must(resource.Checksum(j.ctx, c.Object)),
+		Checksum:  must(resource.Checksum(v.ctx, c.Object)),
 		Signature: c.signature(), Source: c.source(), NoMatch: NoMatch(c.NoMatch),
 	}
-	j.policies[namespace] = c.Policies
+	v.policies[namespace] = c.Policies
 	return map[string]Verdict{
-		"without memory": NewSet(j.ctx, c.Policies, NewKeys(clientSecrets{j.client}, j.clock)).Verify(j.ctx, s),
-		"cold":           must(j.lasting.Verify(j.ctx, namespace, s)),
-		"warm":           must(j.lasting.Verify(j.ctx, namespace, s)),
+		"new Set":       NewSet(c.Policies, NewKeys(clientSecrets{v.client}, v.clock)).Verify(v.ctx, s),
+		"cold Verifier": must(v.verifier.Verify(v.ctx, namespace, s)),
+		"warm Verifier": must(v.verifier.Verify(v.ctx, namespace, s)),
 	}
 }
 
-// Left out of the combinations above: Tekton's verifier follows the nil
-// pointer.
-func TestAuthorityWithoutKeyIsAClearFailure(t *testing.T) {
+// The combinations have no authority without a key, because Tekton's verifier
+// panics on it.
+func TestVerify_FailsAuthorityWithoutKey(t *testing.T) {
 	p := enforce("p", inline(newKey()), nil)
 	func() {
 		defer func() {
 			if recover() == nil {
-				t.Error("Tekton panics no longer: compare with it again")
+				t.Error("Tekton's verifier does not panic any more: add authorities without a key to the combinations")
 			}
 		}()
 		_, _ = verifier.FromPolicy(t.Context(), nil, p)
@@ -149,8 +149,8 @@ func TestAuthorityWithoutKeyIsAClearFailure(t *testing.T) {
 	}
 }
 
-// NoMatch must take what is not set as Tekton's own default.
-func TestNoMatchIsTektonsFlag(t *testing.T) {
+// An empty flag gives Tekton's default.
+func TestNoMatch_AgreesWithTektonsFlag(t *testing.T) {
 	for flag, want := range map[string]Mode{"": Skip, "ignore": Skip, "warn": Warn, "fail": Enforce, "unknown": Enforce} {
 		if got := NoMatch(flag); got != want {
 			t.Errorf("%q: got %s, want %s", flag, got, want)

@@ -3,21 +3,18 @@ package policy
 import (
 	"context"
 	"crypto"
-	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jellydator/ttlcache/v3"
-	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
 	"github.com/tektoncd/pipeline/pkg/trustedresources/verifier"
-	"golang.org/x/sync/singleflight"
 	"k8s.io/utils/clock"
 
 	"github.com/trusted-resources/chains-extension/pkg/keys"
 )
 
-// How long a key that was read is used before it is read again.
+// How long a key is used before it is read again. MaxFailureAge is the time
+// before a key that could not be read is tried again.
 const (
 	MaxSecretAge  = 10 * time.Second
 	MaxKMSAge     = 5 * time.Minute
@@ -26,192 +23,136 @@ const (
 
 const maxKeysCached = 1000
 
-// Secrets reads the data of one Secret. The error is of any kind.
+// Secrets reads Secrets.
 type Secrets interface {
+	// Secret returns the data of one Secret. Every error means that the Secret
+	// cannot be read now.
 	Secret(ctx context.Context, namespace, name string) (map[string][]byte, error)
 }
 
-// Keys reads the public keys that policies refer to, and keeps them for a
-// while.
+// Keys reads the public keys that policies refer to, and remembers them for
+// MaxSecretAge or MaxKMSAge. It is safe for concurrent use.
 type Keys struct {
 	secrets Secrets
 	clock   clock.PassiveClock
-	read    *ttlcache.Cache[reference, material]
-
-	fetching singleflight.Group // from key servers
+	limits  kmsLimits
+	cache   *ttlcache.Cache[keyLocation, readKey]
 }
 
-// reference is where a key is; what it is of is set.
-type reference struct {
+// NewKeys returns Keys that have read no key yet.
+func NewKeys(secrets Secrets, clock clock.PassiveClock) *Keys {
+	return newKeys(secrets, clock, newKMSLimits())
+}
+
+func newKeys(secrets Secrets, clock clock.PassiveClock, limits kmsLimits) *Keys {
+	return &Keys{
+		secrets: secrets, clock: clock, limits: limits,
+		cache: ttlcache.New(ttlcache.WithCapacity[keyLocation, readKey](maxKeysCached)),
+	}
+}
+
+// Fresh returns Keys that have read no key yet. Use them for an answer that must
+// not come from remembered keys. The calls to a KMS count together with the calls
+// of k.
+func (k *Keys) Fresh() *Keys { return newKeys(k.secrets, k.clock, k.limits) }
+
+// keyLocation is the place of a key: a Secret, or a KMS.
+type keyLocation struct {
 	namespace, secret string
 	kms               string
-	hash              crypto.Hash // of kms
+	hash              crypto.Hash // for a KMS
 }
 
-// material is what was found there.
-type material struct {
-	pem  []byte // of a Secret
-	kms  remote
-	err  error
+// readKey is the result of reading a key.
+type readKey struct {
+	pem []byte // from a Secret
+
+	client      *keys.KMSClient // from a KMS
+	keyID       string          // of the client's public key
+	unavailable error           // why the public key of the KMS cannot be read
+
+	err  error // why there is no key
 	read time.Time
 }
 
-// NewKeys makes Keys that have read none yet.
-func NewKeys(secrets Secrets, clock clock.PassiveClock) *Keys {
-	return &Keys{secrets: secrets, clock: clock, read: ttlcache.New(
-		ttlcache.WithCapacity[reference, material](maxKeysCached))}
-}
-
-// loaded are the keys of one policy.
-type loaded struct {
-	authorities []authority
-	problem     Reason
-	message     string
-	expires     time.Time // zero for never
-	kmsRead     time.Time // zero without a KMS
-}
-
-// errUnavailable says that a key may be there but cannot be read.
-var errUnavailable = errors.New("the key cannot be read")
-
-// load accepts and refuses keys as Tekton does: one key that cannot be used
-// spoils its policy.
-func (k *Keys) load(ctx context.Context, p *v1alpha1.VerificationPolicy) loaded {
-	var l loaded
-	for _, a := range p.Spec.Authorities {
-		trusted, err := k.authority(ctx, a.Key, &l)
-		if err != nil {
-			return l.fail(fmt.Errorf("authority %q: %w", a.Name, err))
-		}
-		if trusted.problem != "" {
-			trusted.problem = fmt.Sprintf("authority %q: %s", a.Name, trusted.problem)
-		}
-		l.authorities = append(l.authorities, trusted)
-	}
-	if len(l.authorities) == 0 {
-		return l.fail(verifier.ErrEmptyPublicKeys)
-	}
-	return l
-}
-
-func (l loaded) fail(err error) loaded {
-	l.authorities, l.problem, l.message = nil, PolicyInvalid, err.Error()
-	if errors.Is(err, errUnavailable) {
-		l.problem = KeyUnavailable
-	}
-	return l
-}
-
-func (k *Keys) authority(ctx context.Context, key *v1alpha1.KeyRef, l *loaded) (authority, error) {
-	if key == nil {
-		return authority{}, verifier.ErrEmptyKey // Tekton follows the nil pointer
-	}
-	hash, known := v1alpha1.SupportedSignatureAlgorithms[v1alpha1.HashAlgorithm(strings.ToLower(string(key.HashAlgorithm)))]
-	if !known {
-		return authority{}, fmt.Errorf("%w: %q", verifier.ErrAlgorithmInvalid, key.HashAlgorithm)
-	}
+// lifetime returns how long the key may be used.
+func (r readKey) lifetime() lifetime {
+	fromKMS := r.client != nil || r.unavailable != nil
 	switch {
-	case key.Data != "":
-		return fromPEM(ctx, key.Data, key.HashAlgorithm, hash)
-	case key.SecretRef != nil:
-		m := k.get(ctx, reference{namespace: key.SecretRef.Namespace, secret: key.SecretRef.Name}, k.fromSecret)
-		l.holdsUntil(m, MaxSecretAge)
-		if m.err != nil {
-			return authority{}, m.err
-		}
-		return fromPEM(ctx, string(m.pem), key.HashAlgorithm, hash)
-	case key.KMS != "":
-		m := k.get(ctx, reference{kms: key.KMS, hash: hash}, k.fromKMS)
-		l.holdsUntil(m, MaxKMSAge)
-		if l.kmsRead.IsZero() || m.read.Before(l.kmsRead) {
-			l.kmsRead = m.read
-		}
-		return m.kms.authority(key.KMS, hash), m.err
+	case r.failed() && fromKMS:
+		return lifetime{expires: r.read.Add(MaxFailureAge), oldestKMS: r.read}
+	case r.failed():
+		return lifetime{expires: r.read.Add(MaxFailureAge)}
+	case fromKMS:
+		return lifetime{expires: r.read.Add(MaxKMSAge), oldestKMS: r.read}
 	default:
-		return authority{}, verifier.ErrEmptyKey
+		return lifetime{expires: r.read.Add(MaxSecretAge)}
 	}
 }
 
-// fromPEM has Tekton's own verifier load the key.
-func fromPEM(ctx context.Context, pem string, name v1alpha1.HashAlgorithm, hash crypto.Hash) (authority, error) {
-	key := &v1alpha1.KeyRef{Data: pem, HashAlgorithm: name}
-	verifiers, err := verifier.FromPolicy(ctx, nil, &v1alpha1.VerificationPolicy{
-		Spec: v1alpha1.VerificationPolicySpec{Authorities: []v1alpha1.Authority{{Key: key}}},
-	}) // needs no client: the key is not in a Secret
-	if err != nil {
-		return authority{}, err
-	}
-	public, err := verifiers[0].PublicKey()
-	if err != nil {
-		return authority{}, err
-	}
-	id, err := keys.KeyID(public)
-	return authority{key: fingerprint{id: id, hash: hash}, verifier: verifiers[0]}, err
+func (r readKey) failed() bool { return r.err != nil || r.unavailable != nil }
+
+// expired reports whether the time is over. Zero never is.
+func (k *Keys) expired(expires time.Time) bool {
+	return !expires.IsZero() && !k.clock.Now().Before(expires)
 }
 
-func (l *loaded) holdsUntil(m material, age time.Duration) {
-	if m.failed() {
-		age = MaxFailureAge
+// cached returns the key that was read at this location and has not expired.
+func (k *Keys) cached(location keyLocation) (readKey, bool) {
+	item := k.cache.Get(location)
+	if item == nil || k.expired(item.Value().lifetime().expires) {
+		return readKey{}, false
 	}
-	if until := m.read.Add(age); l.expires.IsZero() || until.Before(l.expires) {
-		l.expires = until
-	}
+	return item.Value(), true
 }
 
-// get reads a key unless it was read a short while ago.
-func (k *Keys) get(ctx context.Context, ref reference, read func(context.Context, reference) material) material {
-	age := MaxSecretAge
-	if ref.kms != "" {
-		age = MaxKMSAge
+// remember caches a key whose reading began at start, and returns it.
+func (k *Keys) remember(ctx context.Context, location keyLocation, start time.Time, key readKey) readKey {
+	key.read = start
+	if key.failed() {
+		key.read = k.clock.Now() // the failure may have taken longer than MaxFailureAge
 	}
-	now := k.clock.Now()
-	if item := k.read.Get(ref); item != nil {
-		m := item.Value()
-		if m.failed() {
-			age = MaxFailureAge
-		}
-		if now.Sub(m.read) < age {
-			return m
-		}
+	if ctx.Err() == nil { // an error after the end of the context says nothing about the key
+		k.cache.Set(location, key, ttlcache.NoTTL)
 	}
-	m := read(ctx, ref)
-	m.read = now
-	if m.failed() {
-		m.read = k.clock.Now() // it may have taken longer than it holds
-	}
-	if ctx.Err() == nil { // a caller who gave up says nothing about the key
-		k.read.Set(ref, m, ttlcache.NoTTL)
-	}
-	return m
+	return key
 }
 
-// forgetKMS makes the keys of key servers be read again that were read until
-// then.
+// forgetKMS makes Keys read again those keys of a KMS that were read at the given
+// time or before.
 func (k *Keys) forgetKMS(until time.Time) {
-	for ref, item := range k.read.Items() {
-		if ref.kms != "" && !item.Value().read.After(until) {
-			k.read.Delete(ref)
+	for location, item := range k.cache.Items() {
+		if location.kms != "" && !item.Value().read.After(until) {
+			k.cache.Delete(location)
 		}
 	}
 }
 
-func (m material) failed() bool { return m.err != nil || m.kms.problem != "" }
+// secretKey returns the key in a Secret.
+func (k *Keys) secretKey(ctx context.Context, location keyLocation) readKey {
+	if key, found := k.cached(location); found {
+		return key
+	}
+	start := k.clock.Now()
+	return k.remember(ctx, location, start, k.readSecret(ctx, location))
+}
 
-// fromSecret takes the one entry of a Secret, as Tekton does.
-func (k *Keys) fromSecret(ctx context.Context, ref reference) material {
-	data, err := k.secrets.Secret(ctx, ref.namespace, ref.secret)
+// readSecret reads the only entry of a Secret. As in Tekton, more entries are an
+// error.
+func (k *Keys) readSecret(ctx context.Context, location keyLocation) readKey {
+	data, err := k.secrets.Secret(ctx, location.namespace, location.secret)
 	if err != nil {
-		return material{err: fmt.Errorf("%w: Secret %s/%s: %w", errUnavailable, ref.namespace, ref.secret, err)}
+		return readKey{err: fmt.Errorf("%w: Secret %s/%s: %w", errUnavailable, location.namespace, location.secret, err)}
 	}
 	if len(data) > 1 {
-		return material{err: fmt.Errorf("Secret %s/%s: %w: found %d entries, expected one",
-			ref.namespace, ref.secret, verifier.ErrMultipleSecretData, len(data))}
+		return readKey{err: fmt.Errorf("Secret %s/%s: %w: found %d entries, expected one",
+			location.namespace, location.secret, verifier.ErrMultipleSecretData, len(data))}
 	}
 	for _, pem := range data {
 		if len(pem) > 0 {
-			return material{pem: pem}
+			return readKey{pem: pem}
 		}
 	}
-	return material{err: fmt.Errorf("Secret %s/%s: %w: expected one entry with a public key",
-		ref.namespace, ref.secret, verifier.ErrEmptySecretData)}
+	return readKey{err: fmt.Errorf("Secret %s/%s: %w: expected one entry with a public key",
+		location.namespace, location.secret, verifier.ErrEmptySecretData)}
 }

@@ -11,9 +11,11 @@ import (
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/sigstore/sigstore/pkg/signature/kms"
 	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
+
+	"github.com/trusted-resources/chains-extension/pkg/keys"
 )
 
-func TestSecretIsReadOnceInAWhile(t *testing.T) {
+func TestVerify_ReadsSecretOncePerMaxSecretAge(t *testing.T) {
 	key := newKey()
 	c := newCluster(t, enforce("a", inSecret("key")), enforce("b", inSecret("key")))
 	c.secrets.putKey("key", key)
@@ -21,27 +23,27 @@ func TestSecretIsReadOnceInAWhile(t *testing.T) {
 		c.expect(key.input(), Passed, "")
 	}
 	if c.secrets.reads != 1 {
-		t.Errorf("200 verifications by two policies have read the Secret %d times, want once", c.secrets.reads)
+		t.Errorf("200 verifications with two policies read the Secret %d times, want once", c.secrets.reads)
 	}
 	c.clock.Step(MaxSecretAge)
 	c.expect(key.input(), Passed, "")
 	if c.secrets.reads != 2 {
-		t.Errorf("after MaxSecretAge it was read %d times, want twice", c.secrets.reads)
+		t.Errorf("after MaxSecretAge the Secret was read %d times, want twice", c.secrets.reads)
 	}
 }
 
-func TestInlineKeyReadsNothing(t *testing.T) {
+func TestVerify_ReadsNoSecretForInlineKey(t *testing.T) {
 	key := newKey()
 	c := newCluster(t, enforce("p", inline(key)))
 	c.expect(key.input(), Passed, "")
 	c.clock.Step(24 * time.Hour)
 	c.expect(key.input(), Passed, "")
 	if c.secrets.reads != 0 || c.policies.lists != 1 {
-		t.Errorf("%d reads of Secrets, %d of policies", c.secrets.reads, c.policies.lists)
+		t.Errorf("Secrets were read %d times, want 0; policies were listed %d times, want once", c.secrets.reads, c.policies.lists)
 	}
 }
 
-func TestSecretsKeyReplaced(t *testing.T) {
+func TestVerify_UsesReplacedKeyOfSecret(t *testing.T) {
 	before, after := newKey(), newKey()
 	c := newCluster(t, enforce("p", inSecret("key")))
 	c.secrets.putKey("key", before)
@@ -55,7 +57,7 @@ func TestSecretsKeyReplaced(t *testing.T) {
 	c.expect(new, Passed, "")
 }
 
-func TestSecretDeletedAndThereAgain(t *testing.T) {
+func TestVerify_FailsWhileSecretIsDeleted(t *testing.T) {
 	key := newKey()
 	c := newCluster(t, enforce("p", inSecret("key")))
 	c.secrets.putKey("key", key)
@@ -66,28 +68,28 @@ func TestSecretDeletedAndThereAgain(t *testing.T) {
 	c.expect(key.input(), Failed, KeyUnavailable)
 
 	c.secrets.putKey("key", key)
-	c.expect(key.input(), Failed, KeyUnavailable) // the failure is not that old
+	c.expect(key.input(), Failed, KeyUnavailable) // the failure is still cached
 	c.clock.Step(MaxFailureAge)
 	c.expect(key.input(), Passed, "")
 }
 
-func TestFailureToReadHoldsForShort(t *testing.T) {
+func TestVerify_ReadsMissingSecretAgainAfterMaxFailureAge(t *testing.T) {
 	c := newCluster(t, enforce("p", inSecret("missing")))
 	for range 100 {
 		c.expect(newKey().input(), Failed, KeyUnavailable)
 	}
 	if c.secrets.reads != 1 {
-		t.Errorf("200 verifications have read the missing Secret %d times", c.secrets.reads)
+		t.Errorf("200 verifications read the missing Secret %d times, want once", c.secrets.reads)
 	}
 	c.clock.Step(MaxFailureAge)
 	c.expect(newKey().input(), Failed, KeyUnavailable)
 	if c.secrets.reads != 2 {
-		t.Errorf("after MaxFailureAge it was read %d times, want twice", c.secrets.reads)
+		t.Errorf("after MaxFailureAge the Secret was read %d times, want twice", c.secrets.reads)
 	}
 }
 
-// As long as nothing fails, a rotated key is noticed by the age of the old one.
-func TestKMSKeyIsReadAgainByAge(t *testing.T) {
+// Without a failed verification, a rotated key is read after MaxKMSAge.
+func TestVerify_ReadsKMSKeyAgainAfterMaxKMSAge(t *testing.T) {
 	before, after := newKey(), newKey()
 	server, ref := newServer(t.Name(), before)
 	c := newCluster(t, enforce("p", inKMS(ref)))
@@ -108,7 +110,7 @@ func TestKMSKeyIsReadAgainByAge(t *testing.T) {
 	}
 }
 
-func TestKMSKeyIsReadAgainOnFailure(t *testing.T) {
+func TestVerify_ReadsKMSKeyAgainAfterFailure(t *testing.T) {
 	before, after := newKey(), newKey()
 	server, ref := newServer(t.Name(), before)
 	c := newCluster(t, enforce("p", inKMS(ref)))
@@ -118,7 +120,7 @@ func TestKMSKeyIsReadAgainOnFailure(t *testing.T) {
 	c.clock.Step(minKMSAge - time.Second)
 	c.expect(after.input(), Failed, SignatureInvalid)
 	if server.count() != 1 {
-		t.Errorf("a key that was just read was read %d times", server.count())
+		t.Errorf("a key younger than minKMSAge was read %d times, want once", server.count())
 	}
 	c.clock.Step(time.Second)
 	c.expect(after.input(), Passed, "")
@@ -128,8 +130,7 @@ func TestKMSKeyIsReadAgainOnFailure(t *testing.T) {
 	}
 }
 
-// Bad signatures must not make us ask a KMS for each.
-func TestBadSignaturesDoNotFloodTheKMS(t *testing.T) {
+func TestVerify_BadSignaturesDoNotFloodKMS(t *testing.T) {
 	server, ref := newServer(t.Name(), newKey())
 	c := newCluster(t, enforce("p", inKMS(ref)))
 	for range 60 {
@@ -137,7 +138,7 @@ func TestBadSignaturesDoNotFloodTheKMS(t *testing.T) {
 		c.clock.Step(time.Second)
 	}
 	if got := server.count(); got < 2 || got > 7 {
-		t.Errorf("120 bad signatures in a minute have read the key %d times, want every %s", got, minKMSAge)
+		t.Errorf("120 bad signatures in a minute read the key %d times, want once per %s", got, minKMSAge)
 	}
 	unsigned := newKey().input()
 	unsigned.Signature = ""
@@ -145,11 +146,11 @@ func TestBadSignaturesDoNotFloodTheKMS(t *testing.T) {
 	c.clock.Step(minKMSAge)
 	c.expect(unsigned, Failed, Unsigned)
 	if server.count() != before {
-		t.Error("what is not signed has read the key again")
+		t.Error("verifying an unsigned resource read the key again")
 	}
 }
 
-func TestKMSThatAnswersAgain(t *testing.T) {
+func TestVerify_PassesAfterKMSRecovers(t *testing.T) {
 	key := newKey()
 	server, ref := newServer(t.Name(), key)
 	server.fail(errors.New("sealed"))
@@ -161,7 +162,7 @@ func TestKMSThatAnswersAgain(t *testing.T) {
 	c.expect(key.input(), Passed, "")
 }
 
-// slowSecrets fail after longer than a failure holds.
+// slowSecrets fail after more time than MaxFailureAge.
 type slowSecrets struct{ *cluster }
 
 func (s slowSecrets) Secret(ctx context.Context, namespace, name string) (map[string][]byte, error) {
@@ -169,19 +170,19 @@ func (s slowSecrets) Secret(ctx context.Context, namespace, name string) (map[st
 	return s.secrets.Secret(ctx, namespace, name)
 }
 
-func TestFailureThatTookLongHoldsToo(t *testing.T) {
+func TestVerify_CachesFailureThatTookLong(t *testing.T) {
 	c := newCluster(t, enforce("p", inSecret("missing")))
 	c.Verifier = New(c.policies, slowSecrets{c}, c.clock)
 	for range 3 {
 		c.expect(newKey().input(), Failed, KeyUnavailable)
 	}
 	if c.secrets.reads != 1 {
-		t.Errorf("it was waited for %d times, want once", c.secrets.reads)
+		t.Errorf("the Secret was read %d times, want once", c.secrets.reads)
 	}
 }
 
-// The clients of some KMS do not mind their context.
-func TestNobodyWaitsForAKMSLongerThanTheContext(t *testing.T) {
+// The KMS client ignores its context.
+func TestVerify_EndsWithContextWhileKMSHangs(t *testing.T) {
 	key := newKey()
 	server, ref := newServer(t.Name(), key)
 	server.block = make(chan struct{})
@@ -192,10 +193,10 @@ func TestNobodyWaitsForAKMSLongerThanTheContext(t *testing.T) {
 		t.Errorf("got %+v and %v", verdict, err)
 	}
 	close(server.block)
-	c.expect(key.input(), Passed, "") // nothing was learned from who gave up
+	c.expect(key.input(), Passed, "") // the canceled call was not cached as a failure
 }
 
-func TestServerThatHangsIsAskedOnce(t *testing.T) {
+func TestVerify_ReadsHangingKMSOnceForAllCallers(t *testing.T) {
 	key := newKey()
 	server, ref := newServer(t.Name(), key)
 	server.block = make(chan struct{})
@@ -213,12 +214,12 @@ func TestServerThatHangsIsAskedOnce(t *testing.T) {
 	callers.Wait()
 	close(server.block)
 	c.expect(key.input(), Passed, "")
-	if got := server.count(); got > 2 { // the first call may be over before the last one begins
-		t.Errorf("it was asked %d times", got)
+	if got := server.count(); got > 2 { // the first call can end before the last caller starts
+		t.Errorf("the key was read %d times, want at most twice", got)
 	}
 }
 
-func TestSameSecretNameInAnotherNamespace(t *testing.T) {
+func TestVerify_DistinguishesSecretsByNamespace(t *testing.T) {
 	key := newKey()
 	elsewhere := inSecret("key")
 	elsewhere.SecretRef.Namespace = "elsewhere"
@@ -233,8 +234,8 @@ func TestSameSecretNameInAnotherNamespace(t *testing.T) {
 		key  *v1alpha1.KeyRef
 		want Result
 	}{"here": {inSecret("key"), Passed}, "elsewhere": {elsewhere, Failed}} {
-		trust := NewSet(t.Context(), []*v1alpha1.VerificationPolicy{enforce("p", tc.key)}, keys)
-		if got := trust.Verify(t.Context(), key.input()); got.Result != tc.want {
+		set := NewSet([]*v1alpha1.VerificationPolicy{enforce("p", tc.key)}, keys)
+		if got := set.Verify(t.Context(), key.input()); got.Result != tc.want {
 			t.Errorf("%s: got %+v", name, got)
 		}
 	}
@@ -246,30 +247,28 @@ func (f secretsFunc) Secret(_ context.Context, namespace, name string) (map[stri
 	return f(namespace, name)
 }
 
-// A KMS that stops between its public key and the signature is no proof of a
-// bad signature.
-func TestKMSThatDoesNotVerifyInTime(t *testing.T) {
+// A timeout after the public key was read does not prove that the signature is bad.
+func TestVerify_ReportsKeyUnavailableWhenKMSTimesOut(t *testing.T) {
 	key := newKey()
 	_, ref := newServer(t.Name(), key)
-	keys := NewKeys(nil, newCluster(t).clock)
-	trust := NewSet(t.Context(), []*v1alpha1.VerificationPolicy{enforce("p", inKMS(ref))}, keys)
-	if got := trust.Verify(t.Context(), key.input()); got.Result != Passed {
+	set := NewSet([]*v1alpha1.VerificationPolicy{enforce("p", inKMS(ref))}, NewKeys(nil, newCluster(t).clock))
+	if got := set.Verify(t.Context(), key.input()); got.Result != Passed {
 		t.Fatalf("got %+v", got)
 	}
-	trust.policies[0].authorities[0].verifier = remote{SignerVerifier: tardy{}}
-	if got := trust.Verify(t.Context(), key.input()); got.Reason != KeyUnavailable {
+	set.policies[0].keys.Load().authorities[0].verifier = keys.NewKMSClient(timingOut{}, ref, newKMSLimits().verifications)
+	if got := set.Verify(t.Context(), key.input()); got.Reason != KeyUnavailable {
 		t.Errorf("got %+v", got)
 	}
 }
 
-// tardy is a client that gives up on its server.
-type tardy struct{ kms.SignerVerifier }
+// timingOut is a client that ends its verifications with a timeout.
+type timingOut struct{ kms.SignerVerifier }
 
-func (tardy) VerifySignature(io.Reader, io.Reader, ...signature.VerifyOption) error {
+func (timingOut) VerifySignature(io.Reader, io.Reader, ...signature.VerifyOption) error {
 	return context.DeadlineExceeded
 }
 
-func TestOnlyOldKeysAreReadAgainOnFailure(t *testing.T) {
+func TestVerify_ReadsOnlyOldKMSKeysAgainAfterFailure(t *testing.T) {
 	old, oldRef := newServer(t.Name()+"-old", newKey())
 	recent, recentRef := newServer(t.Name()+"-recent", newKey())
 	c := newCluster(t, enforce("a", inKMS(oldRef)))

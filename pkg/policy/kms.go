@@ -2,88 +2,80 @@ package policy
 
 import (
 	"context"
-	"crypto"
 	"fmt"
-	"io"
 	"time"
 
-	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/sigstore/sigstore/pkg/signature/kms"
 	"github.com/sigstore/sigstore/pkg/signature/options"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/trusted-resources/chains-extension/pkg/keys"
 )
 
-const kmsTimeout = 10 * time.Second
+const (
+	// callTimeout bounds one call to a KMS.
+	callTimeout = 10 * time.Second
+	// maxVerifications bounds the verifications by one key of a KMS at the same
+	// time.
+	maxVerifications = 16
+)
 
-// remote verifies with a key of a KMS. The client of the KMS decides, as in
-// Tekton, and not the public key: some clients take hash and padding from the
-// server rather than from the policy, and that of Vault has the server verify
-// with the first version of the key, whatever the latest is.
-type remote struct {
-	kms.SignerVerifier
-	id      string // of the public key
-	problem string // why that cannot be read
+// kmsLimits bound the calls to each key of a KMS.
+type kmsLimits struct {
+	// reads allow one read of a public key at a time: the callers that wait find
+	// the key in the cache.
+	reads         *keys.CallLimiter
+	verifications *keys.CallLimiter
 }
 
-// fromKMS asks a server once for all who want the same key: one that hangs must
-// not gather callers.
-func (k *Keys) fromKMS(ctx context.Context, ref reference) material {
-	get := func() (any, error) { return fetch(context.WithoutCancel(ctx), ref), nil }
-	m, err := bounded(ctx, k.fetching.DoChan(ref.hash.String()+" "+ref.kms, get))
-	if err != nil {
-		return material{kms: remote{problem: unanswered(err)}}
+func newKMSLimits() kmsLimits {
+	return kmsLimits{
+		reads:         keys.NewCallLimiter(callTimeout, 1),
+		verifications: keys.NewCallLimiter(callTimeout, maxVerifications),
 	}
-	return m.(material)
 }
 
-// fetch takes an unknown KMS as an error, as Tekton does. One that does not
-// answer spoils nothing: Tekton asks it no sooner than it verifies.
-func fetch(ctx context.Context, ref reference) material {
-	client, err := kms.Get(ctx, ref.kms, ref.hash) // it may keep the context
-	if err != nil {
-		return material{err: fmt.Errorf("%w from its KMS: %w", errUnavailable, err)}
+// kmsKey returns the client of a key in a KMS, with the ID of its public key.
+//
+// The client verifies signatures, as in Tekton, and not the public key. Some
+// clients take hash and padding from the KMS instead of the policy, and the client
+// of Vault verifies with the first version of a key, although it returns the
+// public key of the latest version.
+func (k *Keys) kmsKey(ctx context.Context, location keyLocation) readKey {
+	if key, found := k.cached(location); found {
+		return key
 	}
-	ctx, cancel := context.WithTimeout(ctx, kmsTimeout)
-	defer cancel()
+	key, err := keys.Call(ctx, k.limits.reads, location.hash.String()+" "+location.kms, func(ctx context.Context) (readKey, error) {
+		if key, found := k.cached(location); found { // another caller read the key while this caller waited
+			return key, nil
+		}
+		start := k.clock.Now()
+		return k.remember(ctx, location, start, k.readKMS(ctx, location)), nil
+	})
+	if err != nil {
+		return k.remember(ctx, location, k.clock.Now(), unavailableKMS(err))
+	}
+	return key
+}
+
+// readKMS returns an error for an unknown KMS, as Tekton does. A KMS that does not
+// answer is no error: Tekton calls it only when its key must verify a signature, so
+// it must not spoil the other authorities of a policy.
+func (k *Keys) readKMS(ctx context.Context, location keyLocation) readKey {
+	client, err := kms.Get(context.WithoutCancel(ctx), location.kms, location.hash) // the client may keep the context
+	if err != nil {
+		return readKey{err: fmt.Errorf("%w from its KMS: %w", errUnavailable, err)}
+	}
 	public, err := client.PublicKey(options.WithContext(ctx))
 	if err != nil {
-		return material{kms: remote{problem: unanswered(err)}}
+		return unavailableKMS(err)
 	}
 	id, err := keys.KeyID(public)
 	if err != nil {
-		return material{kms: remote{problem: unanswered(err)}}
+		return unavailableKMS(err)
 	}
-	return material{kms: remote{SignerVerifier: client, id: id}}
+	return readKey{client: keys.NewKMSClient(client, location.kms, k.limits.verifications), keyID: id}
 }
 
-func unanswered(err error) string { return fmt.Sprintf("%s from its KMS: %s", errUnavailable, err) }
-
-func (r remote) authority(ref string, hash crypto.Hash) authority {
-	return authority{key: fingerprint{id: r.id, hash: hash, kms: ref}, verifier: r, problem: r.problem}
-}
-
-// VerifySignature ends with its context at the latest.
-func (r remote) VerifySignature(sig, message io.Reader, opts ...signature.VerifyOption) error {
-	ctx := context.Background()
-	for _, opt := range opts {
-		opt.ApplyContext(&ctx)
-	}
-	done := make(chan singleflight.Result, 1)
-	go func() { done <- singleflight.Result{Err: r.SignerVerifier.VerifySignature(sig, message, opts...)} }()
-	_, err := bounded(ctx, done)
-	return err
-}
-
-// bounded gives up after kmsTimeout: not every client minds its context.
-func bounded(ctx context.Context, results <-chan singleflight.Result) (any, error) {
-	ctx, cancel := context.WithTimeout(ctx, kmsTimeout)
-	defer cancel()
-	select {
-	case result := <-results:
-		return result.Val, result.Err
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
+func unavailableKMS(err error) readKey {
+	return readKey{unavailable: fmt.Errorf("%w from its KMS: %w", errUnavailable, err)}
 }

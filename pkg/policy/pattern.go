@@ -3,31 +3,82 @@ package policy
 import (
 	"regexp"
 	"strings"
+	"sync"
+	"unicode/utf8"
 )
 
-// pattern is one resource pattern of a policy; err is set when it is no
-// regular expression.
+// pattern is one resource pattern of a policy. It is compiled at its first use.
 type pattern struct {
+	source string
+
+	once       sync.Once
+	simple     bool // matchesSimple takes the place of expression
 	expression *regexp.Regexp
 	err        error
 }
 
-// compile anchors a pattern as Tekton does (getMatchedPolicies in
-// pkg/trustedresources): a pattern that begins with ^ and ends with $ is taken
-// as it is. So "^a|b$" matches each source that begins with a or ends with b;
-// what the cluster enforces is what we report.
-func compile(source string) pattern {
-	expression, err := regexp.Compile(anchored(source))
-	return pattern{expression, err}
+// matches reports whether the pattern matches the whole normalized source. It
+// returns an error when the pattern is not a regular expression.
+func (p *pattern) matches(source string) (bool, error) {
+	p.once.Do(func() {
+		if p.simple = isSimple(p.source); !p.simple {
+			p.expression, p.err = regexp.Compile(anchored(p.source))
+		}
+	})
+	switch {
+	case p.err != nil:
+		return false, p.err
+	case p.simple:
+		return matchesSimple(p.source, source), nil
+	default:
+		return p.expression.MatchString(source), nil
+	}
 }
 
+const anyText = ".*"
+
+// isSimple reports whether a pattern has only characters that stand for
+// themselves, dots, and possibly ".*" at its end. Most patterns are like this.
+// Compiling them as regular expressions would take more time than reading a key.
+func isSimple(pattern string) bool {
+	for _, char := range []byte(strings.TrimSuffix(pattern, anyText)) {
+		switch {
+		case 'a' <= char && char <= 'z', 'A' <= char && char <= 'Z', '0' <= char && char <= '9':
+		case strings.IndexByte("./:-_@", char) >= 0:
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// matchesSimple matches the whole source with a simple pattern. As in a regular
+// expression, a dot matches any character but a line feed.
+func matchesSimple(pattern, source string) bool {
+	prefix, open := strings.CutSuffix(pattern, anyText)
+	for i := range len(prefix) {
+		char, size := utf8.DecodeRuneInString(source)
+		matches := char == rune(prefix[i]) || (prefix[i] == '.' && char != '\n')
+		if size == 0 || !matches {
+			return false
+		}
+		source = source[size:]
+	}
+	if open {
+		return !strings.Contains(source, "\n")
+	}
+	return source == ""
+}
+
+// anchored anchors a pattern as Tekton does (getMatchedPolicies in
+// pkg/trustedresources). A pattern that begins with ^ and ends with $ is not
+// changed, so "^a|b$" matches each source that begins with a or ends with b. The
+// cluster enforces this, so the verdict must report it.
 func anchored(source string) string {
 	begins, ends := strings.HasPrefix(source, "^"), strings.HasSuffix(source, "$")
 	if begins && ends {
 		return source
 	}
-	// One character each, and none twice: "^" and "$" were handled if both are
-	// there.
 	if begins {
 		source = source[1:]
 	}
@@ -37,8 +88,8 @@ func anchored(source string) string {
 	return "^(?:" + source + ")$"
 }
 
-// normalized is the source as policies see it: the git resolver's SPDX prefix
-// is not part of the address.
+// normalized returns the source without white space around it and without the
+// SPDX prefix of the git resolver, because Tekton matches patterns with that.
 func normalized(source string) string {
 	return strings.TrimPrefix(strings.TrimSpace(source), "git+")
 }

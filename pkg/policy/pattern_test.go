@@ -1,8 +1,12 @@
 package policy
 
-import "testing"
+import (
+	"math/rand/v2"
+	"regexp"
+	"testing"
+)
 
-func TestPatternsMatchWholeSources(t *testing.T) {
+func TestPattern_MatchesWholeSource(t *testing.T) {
 	for _, tc := range []struct {
 		pattern          string
 		accepts, rejects []string
@@ -21,27 +25,25 @@ func TestPatternsMatchWholeSources(t *testing.T) {
 		{"$", []string{""}, []string{"a"}},
 		{"^$", []string{""}, []string{"a"}},
 	} {
-		compiled := compile(tc.pattern)
-		if compiled.err != nil {
-			t.Fatalf("%q: %v", tc.pattern, compiled.err)
-		}
+		p := &pattern{source: tc.pattern}
 		for _, source := range tc.accepts {
-			if !compiled.expression.MatchString(normalized(source)) {
+			if !must(p.matches(normalized(source))) {
 				t.Errorf("%q does not match %q", tc.pattern, source)
 			}
 		}
 		for _, source := range tc.rejects {
-			if compiled.expression.MatchString(normalized(source)) {
+			if must(p.matches(normalized(source))) {
 				t.Errorf("%q matches %q", tc.pattern, source)
 			}
 		}
 	}
 }
 
-// A pattern that is anchored at both ends is taken as it is, and there | binds
-// less than the anchors. Tekton accepts these sources, so we say so.
-func TestAnchoredAlternativesMatchMoreThanTheySeem(t *testing.T) {
-	compiled := compile("^https://git.example/a|https://git.example/b$")
+// A pattern with anchors at both ends is not changed. In a regular expression an
+// anchor binds stronger than |, so each anchor belongs to one alternative. Tekton
+// accepts these sources, so the verdict must accept them.
+func TestPattern_AnchorsBindStrongerThanAlternatives(t *testing.T) {
+	p := &pattern{source: "^https://git.example/a|https://git.example/b$"}
 	for source, want := range map[string]bool{
 		"https://git.example/a":                             true,
 		"https://git.example/b":                             true,
@@ -51,20 +53,62 @@ func TestAnchoredAlternativesMatchMoreThanTheySeem(t *testing.T) {
 		"https://git.example/b.evil.example":                false,
 		"https://evil.example/?x=https://git.example/b/etc": false,
 	} {
-		if got := compiled.expression.MatchString(source); got != want {
+		if got := must(p.matches(source)); got != want {
 			t.Errorf("%q: got %t, want %t", source, got, want)
 		}
 	}
-	grouped := compile("^(https://git.example/a|https://git.example/b)$")
-	if grouped.expression.MatchString("https://git.example/a.evil.example") {
-		t.Error("what is grouped matches more, too")
+	grouped := &pattern{source: "^(https://git.example/a|https://git.example/b)$"}
+	if must(grouped.matches("https://git.example/a.evil.example")) {
+		t.Error("the pattern with a group matches a longer source")
 	}
 }
 
-func TestPatternThatIsNoExpression(t *testing.T) {
+func TestPattern_RejectsInvalidExpression(t *testing.T) {
 	for _, source := range []string{"(", "[a-", "*", `\`, "a{2,1}"} {
-		if compile(source).err == nil {
-			t.Errorf("%q is accepted", source)
+		if _, err := (&pattern{source: source}).matches(""); err == nil {
+			t.Errorf("%q: got no error", source)
+		}
+	}
+}
+
+// Simple patterns do not use a regular expression. They must match the same
+// sources.
+func TestMatchesSimple_AgreesWithRegularExpression(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 0)) //nolint:gosec // needs to be repeatable
+	text := func(parts ...string) (all string) {
+		for range random.IntN(6) {
+			all += parts[random.IntN(len(parts))]
+		}
+		return all
+	}
+	simple, matching := 0, 0
+	for range 200_000 {
+		source := text("a", "b", ".", "/", "é", "\xff", "\n", "-")
+		p := text("a", "b", ".", "/", "-", ".*", "*") + []string{"", ".*"}[random.IntN(2)]
+		if !isSimple(p) {
+			continue
+		}
+		want := regexp.MustCompile(anchored(p)).MatchString(source)
+		if got := matchesSimple(p, source); got != want {
+			t.Fatalf("pattern %q, source %q: got %t, want %t", p, source, got, want)
+		}
+		simple++
+		if want {
+			matching++
+		}
+	}
+	if simple < 20_000 || matching < 5_000 {
+		t.Errorf("only %d patterns are simple, and %d match", simple, matching)
+	}
+}
+
+func TestIsSimple(t *testing.T) {
+	for p, want := range map[string]bool{
+		"": true, ".*": true, "https://git.example/catalog": true, "https://git.example/.*": true, "a_b-c@D9": true,
+		"*": false, "a*": false, ".*.*": false, ".*a": false, "a|b": false, "^a$": false, "a\nb": false, "é": false, `a\.b`: false, "a+": false,
+	} {
+		if got := isSimple(p); got != want {
+			t.Errorf("%q: got %t, want %t", p, got, want)
 		}
 	}
 }

@@ -20,9 +20,9 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// What Vault verifies is not what its latest public key does, so the verdict
-// must be its own: before and after a rotation, by each type of key.
-func TestKMSVerdictIsTektons(t *testing.T) {
+// Vault does not accept the same signatures as its latest public key. So the
+// verdict must come from Vault: for each type of key, before and after a rotation.
+func TestVerify_AgreesWithTektonOnVault(t *testing.T) {
 	vault := startVault(t)
 	for _, keyType := range []string{"ecdsa-p256", "ecdsa-p384", "rsa-2048", "ed25519"} {
 		t.Run(keyType, func(t *testing.T) {
@@ -35,8 +35,8 @@ func TestKMSVerdictIsTektons(t *testing.T) {
 			before := signWith(t, ref)
 			compare(t, "before rotation", policy, before)
 			check(t, vault.RotateKey(t.Context(), keyType))
-			compare(t, "of before rotation", policy, before)
-			compare(t, "of after rotation", policy, signWith(t, ref))
+			compare(t, "old signature after rotation", policy, before)
+			compare(t, "new signature after rotation", policy, signWith(t, ref))
 			compare(t, "garbage", policy, "Z2FyYmFnZQ==")
 			check(t, vault.Seal(t.Context()))
 			defer func() { check(t, vault.Unseal(context.WithoutCancel(t.Context()))) }()
@@ -53,7 +53,7 @@ func compare(t *testing.T, what string, p *v1alpha1.VerificationPolicy, signatur
 	want := trustedresources.VerifyResource(t.Context(), task, nil, nil, policies)
 	checksum, err := task.Checksum()
 	check(t, err)
-	got := policy.NewSet(t.Context(), policies, policy.NewKeys(nil, clock.RealClock{})).
+	got := policy.NewSet(policies, policy.NewKeys(nil, clock.RealClock{})).
 		Verify(t.Context(), policy.Input{Checksum: checksum, Signature: signature})
 	if got.Tekton() != want.VerificationResultType {
 		t.Errorf("%s: got %+v, Tekton's is %d (%v)", what, got, want.VerificationResultType, want.Err)

@@ -1,14 +1,14 @@
-// Package policy says whether a resource is what the VerificationPolicies of a
-// namespace trust. Its verdicts are those of Tekton's own verifier
-// (pkg/trustedresources in tektoncd/pipeline), with the outcome of every policy
-// that matches where Tekton reports the first failure only.
+// Package policy verifies resources with the VerificationPolicies of a namespace.
+// Its verdicts agree with Tekton's own verifier (pkg/trustedresources in
+// tektoncd/pipeline). Tekton reports the first failure only; a Verdict has the
+// outcome of every policy that matches.
 package policy
 
 import (
 	"github.com/tektoncd/pipeline/pkg/trustedresources"
 )
 
-// Result is what a verification came to.
+// Result is the result of a verification.
 type Result string
 
 // The results.
@@ -18,43 +18,44 @@ const (
 	Skipped Result = "SKIPPED"
 )
 
-// Reason says why a result is not Passed. It is empty when it is.
+// Reason says why a result is not Passed. It is empty for Passed.
 type Reason string
 
 // The reasons.
 const (
 	// NoPolicy: no policy of the namespace matches the source.
 	NoPolicy Reason = "NoPolicy"
-	// Unsigned: there is no signature at all.
+	// Unsigned: the resource has no signature.
 	Unsigned Reason = "Unsigned"
-	// SignatureInvalid: the signature is no base64, or no authority of the
-	// policy verifies it over this content. Content that changed after it was
-	// signed and a signer that nobody trusts look the same.
+	// SignatureInvalid: the signature is not base64, or no authority of the
+	// policy verifies the signature over this content. This reason does not tell
+	// changed content from a key that the policy does not trust.
 	SignatureInvalid Reason = "SignatureInvalid"
-	// KeyUnknown: a key of our own key ring made the signature, and the policy
-	// does not trust it.
+	// KeyUnknown: a key of our own key ring made the signature, but the policy
+	// does not trust this key.
 	KeyUnknown Reason = "KeyUnknown"
 	// KeyUnavailable: a key of the policy cannot be read, because its Secret is
 	// missing or its KMS does not answer.
 	KeyUnavailable Reason = "KeyUnavailable"
-	// SignatureUnavailable: the signature may be in a registry that does not
+	// SignatureUnavailable: the registry that may hold the signature does not
 	// answer.
 	SignatureUnavailable Reason = "SignatureUnavailable"
-	// PolicyInvalid: the policy has a pattern that is no regular expression, or
-	// an authority that no key can be made of.
+	// PolicyInvalid: the policy has a pattern that is not a regular expression, or
+	// an authority with an invalid key.
 	PolicyInvalid Reason = "PolicyInvalid"
-	// DigestMismatch: the content has another checksum than the run recorded.
+	// DigestMismatch: the checksum of the content differs from the checksum that
+	// the run recorded.
 	DigestMismatch Reason = "DigestMismatch"
-	// ContentUnavailable: what ran cannot be established.
+	// ContentUnavailable: the content that ran cannot be established.
 	ContentUnavailable Reason = "ContentUnavailable"
-	// Inline: the run carries the spec itself; there is no resource to verify.
+	// Inline: the run contains the spec itself, so there is no resource to verify.
 	Inline Reason = "Inline"
 )
 
-// Mode is what Tekton does about a resource that is not Passed.
+// Mode is Tekton's reaction to a resource whose result is not Passed.
 type Mode string
 
-// The modes: refuse the run, run it with a warning, run it.
+// The modes: Tekton refuses the run, warns and runs it, or only runs it.
 const (
 	Enforce Mode = "enforce"
 	Warn    Mode = "warn"
@@ -63,27 +64,27 @@ const (
 
 // Outcome is the outcome of one policy.
 type Outcome struct {
-	// Policy is the policy's name; empty when none matches.
+	// Policy is the name of the policy. It is empty when no policy matches.
 	Policy string
 	Mode   Mode
 	Result Result
 	Reason Reason
-	// KeyID is the key that the signature verifies with, as keyring.KeyID says.
+	// KeyID is the ID (see keys.KeyID) of the key that verifies the signature.
 	KeyID string
-	// Message says more to an operator. It may name Secrets and key servers.
+	// Message has details for an operator. It can name Secrets and KMS.
 	Message string
 }
 
-// Verdict is the outcome that decides: the first enforce policy that fails, or
-// else the first warn policy that does, or else the first that passes.
+// Verdict is the outcome that decides: that of the first enforce policy that fails,
+// or else of the first warn policy that fails, or else of the first policy.
 type Verdict struct {
 	Outcome
-	// Policies has the outcome of every policy that matches: those to enforce
-	// before those to warn, and by name.
+	// Policies has the outcome of every policy that matches: enforce policies
+	// before warn policies, each by name.
 	Policies []Outcome
 }
 
-// Tekton is the result that Tekton's VerifyResource comes to.
+// Tekton returns the result that Tekton's VerifyResource gives.
 func (v Verdict) Tekton() trustedresources.VerificationResultType {
 	switch {
 	case v.Result == Passed:
@@ -97,9 +98,10 @@ func (v Verdict) Tekton() trustedresources.VerificationResultType {
 	}
 }
 
+// decide returns the verdict of all outcomes. There is at least one outcome.
 func decide(outcomes []Outcome) Verdict {
 	deciding := outcomes[0]
-	for _, outcome := range outcomes { // enforce comes before warn
+	for _, outcome := range outcomes { // enforce policies come before warn policies
 		if outcome.Result != Passed {
 			deciding = outcome
 			break

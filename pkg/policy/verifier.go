@@ -10,123 +10,122 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// Policies lists the policies of a namespace.
+// Policies lists policies.
 type Policies interface {
+	// Policies returns the policies of a namespace.
 	Policies(namespace string) ([]*v1alpha1.VerificationPolicy, error)
 }
 
-// maxNamespaces bounds how many namespaces' policies are kept loaded.
+// maxNamespaces bounds the namespaces whose Sets are cached.
 const maxNamespaces = 5_000
 
-// minKMSAge is how old a key from a KMS must be before a failed verification
-// makes us ask for it again.
+// minKMSAge is the minimum age of a key from a KMS before a failed verification
+// makes the Verifier read the key again.
 const minKMSAge = 10 * time.Second
 
-// Verifier verifies resources by the policies of namespaces, and remembers.
+// Verifier verifies resources with the policies of their namespaces. It caches
+// policies, keys and verdicts. It is safe for concurrent use.
 type Verifier struct {
 	policies Policies
 	keys     *Keys
 	clock    clock.PassiveClock
 
-	mu      sync.Mutex // guards changes together with trusts
-	changes uint64     // of policies
-	trusts  *ttlcache.Cache[string, *Set]
+	mu      sync.Mutex // guards changes, together with writes to sets
+	changes uint64     // counts the calls of PoliciesChanged
+	sets    *ttlcache.Cache[string, *Set]
 
-	verdicts *ttlcache.Cache[question, Verdict]
+	verdicts *ttlcache.Cache[verdictKey, Verdict]
 }
 
-// New makes a Verifier. PoliciesChanged must be called when policies do.
+// New returns a Verifier. The caller must call PoliciesChanged whenever a policy
+// changes.
 func New(policies Policies, secrets Secrets, clock clock.PassiveClock) *Verifier {
 	return &Verifier{
 		policies: policies,
 		keys:     NewKeys(secrets, clock),
 		clock:    clock,
-		trusts:   ttlcache.New(ttlcache.WithCapacity[string, *Set](maxNamespaces)),
-		verdicts: newVerdicts(),
+		sets:     ttlcache.New(ttlcache.WithCapacity[string, *Set](maxNamespaces)),
+		verdicts: newVerdictCache(),
 	}
 }
 
-// PoliciesChanged drops what was made of the policies of a namespace.
+// PoliciesChanged makes the Verifier list the policies of a namespace again.
 func (v *Verifier) PoliciesChanged(namespace string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.changes++ // who loads policies right now may have seen the old ones
-	v.trusts.Delete(namespace)
+	v.changes++ // a caller that is listing policies now may have the old ones
+	v.sets.Delete(namespace)
 }
 
-// Verify says what the policies of the namespace say about the subject. The
-// error says that they cannot be listed, or that the context ended. The verdict
-// is shared with other callers: it is not to be changed.
-func (v *Verifier) Verify(ctx context.Context, namespace string, s Input) (Verdict, error) {
-	trust, err := v.trust(ctx, namespace)
-	if err != nil {
-		return Verdict{}, err
-	}
-	verdict, err := v.verify(ctx, trust, s)
-	if verdict.Result != Failed || verdict.Reason == Unsigned || trust.kmsRead.IsZero() {
+// Verify returns the verdict of the namespace's policies on the input. It returns
+// an error when the policies cannot be listed or the context ends. The verdict is
+// shared with other callers; do not change it.
+func (v *Verifier) Verify(ctx context.Context, namespace string, in Input) (Verdict, error) {
+	verdict, oldestKMS, err := v.verify(ctx, namespace, in)
+	if err != nil || verdict.Result != Failed || verdict.Reason == Unsigned || oldestKMS.IsZero() {
 		return verdict, err
 	}
-	// A KMS may have rotated its key.
+	// The KMS may have rotated its key.
 	stale := v.clock.Now().Add(-minKMSAge)
-	if trust.kmsRead.After(stale) {
+	if oldestKMS.After(stale) {
 		return verdict, nil
 	}
 	v.keys.forgetKMS(stale)
-	v.trusts.Delete(namespace)
-	if trust, err = v.trust(ctx, namespace); err != nil {
-		return Verdict{}, err
-	}
-	return v.verify(ctx, trust, s)
+	v.sets.Delete(namespace)
+	verdict, _, err = v.verify(ctx, namespace, in)
+	return verdict, err
 }
 
-func (v *Verifier) verify(ctx context.Context, trust *Set, s Input) (Verdict, error) {
-	q, cacheable := ask(trust, s)
+// verify also returns the time when the oldest key from a KMS was read.
+func (v *Verifier) verify(ctx context.Context, namespace string, in Input) (verdict Verdict, oldestKMS time.Time, err error) {
+	set, err := v.set(namespace)
+	if err != nil {
+		return Verdict{}, time.Time{}, err
+	}
+	m := set.match(in.Source)
+	keys := m.currentKeys(ctx, set.keys)
+	key, cacheable := newVerdictKey(keys, in)
 	if cacheable {
-		if item := v.verdicts.Get(q); item != nil {
-			return item.Value(), nil
+		if item := v.verdicts.Get(key); item != nil {
+			return item.Value(), keys.oldestKMS, nil
 		}
 	}
-	verdict := trust.Verify(ctx, s)
+	verdict = m.verify(ctx, in, keys)
 	if err := ctx.Err(); err != nil {
-		return Verdict{}, err // a KMS may not have answered for that
+		return Verdict{}, time.Time{}, err // the end of the context may have failed a call
 	}
 	if cacheable {
-		v.verdicts.Set(q, verdict, life(verdict))
+		v.verdicts.Set(key, verdict, lifeOf(verdict))
 	}
-	return verdict, nil
+	return verdict, keys.oldestKMS, nil
 }
 
-// trust is what the namespace's policies trust now.
-func (v *Verifier) trust(ctx context.Context, namespace string) (*Set, error) {
-	if item := v.trusts.Get(namespace); item != nil {
-		if trust := item.Value(); trust.expires.IsZero() || v.clock.Now().Before(trust.expires) {
-			return trust, nil
-		}
+// set returns the Set of the namespace's policies.
+func (v *Verifier) set(namespace string) (*Set, error) {
+	if item := v.sets.Get(namespace); item != nil {
+		return item.Value(), nil
 	}
-	before := v.changed()
+	before := v.changeCount()
 	policies, err := v.policies.Policies(namespace)
 	if err != nil {
 		return nil, err
 	}
-	trust := NewSet(ctx, policies, v.keys)
-	if err := ctx.Err(); err != nil {
-		return nil, err // that a key was not read says nothing about it
-	}
-	v.keep(namespace, trust, before)
-	return trust, nil
+	set := NewSet(policies, v.keys)
+	v.cacheSet(namespace, set, before)
+	return set, nil
 }
 
-func (v *Verifier) changed() uint64 {
+func (v *Verifier) changeCount() uint64 {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.changes
 }
 
-// keep remembers what was made of policies unless some have changed meanwhile.
-func (v *Verifier) keep(namespace string, trust *Set, before uint64) {
+// cacheSet caches the Set unless policies changed after they were listed.
+func (v *Verifier) cacheSet(namespace string, set *Set, before uint64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.changes == before {
-		v.trusts.Set(namespace, trust, ttlcache.NoTTL)
+		v.sets.Set(namespace, set, ttlcache.NoTTL)
 	}
 }

@@ -9,13 +9,13 @@ import (
 	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
 )
 
-// version is the policy as it is after a change.
+// version sets the resourceVersion, as a change in the cluster does.
 func version(p *v1alpha1.VerificationPolicy, resourceVersion string) *v1alpha1.VerificationPolicy {
 	p.ResourceVersion = resourceVersion
 	return p
 }
 
-func TestVerdictDoesNotOutliveThePolicies(t *testing.T) {
+func TestVerify_FollowsChangedPolicies(t *testing.T) {
 	ours, theirs := newKey(), newKey()
 	for name, tc := range map[string]struct {
 		after  []*v1alpha1.VerificationPolicy
@@ -25,13 +25,13 @@ func TestVerdictDoesNotOutliveThePolicies(t *testing.T) {
 		"another key":     {[]*v1alpha1.VerificationPolicy{version(enforce("p", inline(theirs)), "2")}, Failed, SignatureInvalid},
 		"another pattern": {[]*v1alpha1.VerificationPolicy{version(matching(enforce("p", inline(ours)), "other"), "2")}, Skipped, NoPolicy},
 		"deleted":         {nil, Skipped, NoPolicy},
-		"one more":        {[]*v1alpha1.VerificationPolicy{enforce("p", inline(ours)), enforce("q", inline(theirs))}, Failed, SignatureInvalid},
-		"made again by the same name": {[]*v1alpha1.VerificationPolicy{func() *v1alpha1.VerificationPolicy {
+		"policy added":    {[]*v1alpha1.VerificationPolicy{enforce("p", inline(ours)), enforce("q", inline(theirs))}, Failed, SignatureInvalid},
+		"recreated with the same name": {[]*v1alpha1.VerificationPolicy{func() *v1alpha1.VerificationPolicy {
 			p := matching(enforce("p", inline(ours)), "other")
 			p.UID = "another"
 			return p
 		}()}, Skipped, NoPolicy},
-		"nothing": {[]*v1alpha1.VerificationPolicy{enforce("p", inline(ours))}, Passed, ""},
+		"no change": {[]*v1alpha1.VerificationPolicy{enforce("p", inline(ours))}, Passed, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := enforce("p", inline(ours))
@@ -46,7 +46,7 @@ func TestVerdictDoesNotOutliveThePolicies(t *testing.T) {
 	}
 }
 
-func TestVerdictDoesNotOutliveTheMode(t *testing.T) {
+func TestVerify_FollowsChangedMode(t *testing.T) {
 	c := newCluster(t, enforce("p", inline(newKey())))
 	s := newKey().input()
 	if got := c.verify(s); got.Mode != Enforce {
@@ -58,7 +58,7 @@ func TestVerdictDoesNotOutliveTheMode(t *testing.T) {
 	}
 }
 
-func TestVerdictDoesNotOutliveTheSubject(t *testing.T) {
+func TestVerify_FollowsChangedInput(t *testing.T) {
 	key := newKey()
 	good := key.input()
 	c := newCluster(t, matching(enforce("p", inline(key)), good.Source))
@@ -92,19 +92,19 @@ func TestVerdictDoesNotOutliveTheSubject(t *testing.T) {
 	}
 }
 
-// The informer tells of a change before it shows in what was just listed, or
-// right after: either way the next verification sees it.
-func TestChangeWhilePoliciesAreLoaded(t *testing.T) {
+// A policy changes while the Verifier lists the policies: the next verification
+// uses the new policy.
+func TestVerify_SeesChangeDuringList(t *testing.T) {
 	ours, theirs := newKey(), newKey()
-	for name, told := range map[string]string{"of this namespace": namespace, "of another": "elsewhere"} {
+	for name, changed := range map[string]string{"this namespace": namespace, "another namespace": "elsewhere"} {
 		t.Run(name, func(t *testing.T) {
 			c := newCluster(t, enforce("p", inline(ours)))
 			c.policies.onList = func() {
 				c.policies.onList = nil
 				c.policies.set(version(enforce("p", inline(theirs)), "2"))
-				c.PoliciesChanged(told)
+				c.PoliciesChanged(changed)
 			}
-			c.verify(ours.input()) // by the policies of before or after
+			c.verify(ours.input()) // with the old policy or the new one
 			c.expect(ours.input(), Failed, SignatureInvalid)
 			c.expect(theirs.input(), Passed, "")
 			if c.policies.lists != 2 {
@@ -114,8 +114,7 @@ func TestChangeWhilePoliciesAreLoaded(t *testing.T) {
 	}
 }
 
-// Without being told, policies are not listed again.
-func TestPoliciesAreLoadedOnce(t *testing.T) {
+func TestVerify_ListsPoliciesOnceWithoutChange(t *testing.T) {
 	key := newKey()
 	c := newCluster(t, enforce("p", inline(key)))
 	for range 100 {
@@ -128,7 +127,7 @@ func TestPoliciesAreLoadedOnce(t *testing.T) {
 	}
 }
 
-func TestPoliciesThatCannotBeListed(t *testing.T) {
+func TestVerify_ReturnsErrorOfList(t *testing.T) {
 	outage := errors.New("outage")
 	key := newKey()
 	c := newCluster(t, enforce("p", inline(key)))
@@ -140,9 +139,9 @@ func TestPoliciesThatCannotBeListed(t *testing.T) {
 	c.expect(key.input(), Passed, "")
 }
 
-// For the race detector, and: whoever is told Passed was so by policies that
-// were there.
-func TestConcurrentUse(t *testing.T) {
+// Useful with the race detector. All policies that exist during the test trust the
+// same key.
+func TestVerify_ConcurrentUse(t *testing.T) {
 	ours, theirs := newKey(), newKey()
 	server, ref := newServer(t.Name(), ours)
 	c := newCluster(t, enforce("p", inSecret("key"), inKMS(ref)))

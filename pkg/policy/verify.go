@@ -10,26 +10,26 @@ import (
 	"github.com/tektoncd/pipeline/pkg/apis/config"
 )
 
-// Input is what is verified.
+// Input is one resource to verify.
 type Input struct {
 	// Checksum is Tekton's checksum of the resource.
 	Checksum []byte
-	// Signature is the value of the annotation tekton.dev/signature, or of
-	// another place that may hold one; empty for none.
+	// Signature is the base64 signature, as in the annotation
+	// tekton.dev/signature. It is empty for an unsigned resource.
 	Signature string
-	// Source is the URI that the patterns of policies are matched with, as
-	// Tekton's resolvers report it (refSource.uri).
+	// Source is the URI that policies match with their patterns, as Tekton's
+	// resolvers report it (refSource.uri).
 	Source string
-	// NoMatch is what Tekton does when no policy matches, see NoMatch.
+	// NoMatch is the mode that counts when no policy matches, see NoMatch.
 	NoMatch Mode
 }
 
-// NoMatch reads the value of Tekton's feature flag
+// NoMatch returns the mode for a value of Tekton's feature flag
 // trusted-resources-verification-no-match-policy.
 func NoMatch(flag string) Mode {
 	switch flag {
 	case config.IgnoreNoMatchPolicy, "":
-		return Skip // what Tekton does by default
+		return Skip // Tekton's default
 	case config.WarnNoMatchPolicy:
 		return Warn
 	default:
@@ -37,102 +37,89 @@ func NoMatch(flag string) Mode {
 	}
 }
 
-// Verify says what the policies say about the subject. It may ask a KMS.
-func (t *Set) Verify(ctx context.Context, s Input) Verdict {
-	matching, invalid := t.match(normalized(s.Source))
-	if invalid != nil {
-		return decide([]Outcome{*invalid})
+// Verify returns the verdict of the policies on the input. It can read Secrets
+// and call a KMS.
+func (s *Set) Verify(ctx context.Context, in Input) Verdict {
+	m := s.match(in.Source)
+	return m.verify(ctx, in, m.currentKeys(ctx, s.keys))
+}
+
+// verify returns the verdict of the matching policies with these keys.
+func (m *match) verify(ctx context.Context, in Input, keys *matchKeys) Verdict {
+	if m.invalid != nil {
+		return decide([]Outcome{*m.invalid})
 	}
-	if len(matching) == 0 {
-		return Verdict{Outcome: Outcome{Mode: s.NoMatch, Result: Skipped, Reason: NoPolicy}}
+	if len(m.policies) == 0 {
+		return Verdict{Outcome: Outcome{Mode: in.NoMatch, Result: Skipped, Reason: NoPolicy}}
 	}
-	check := checks{input: s, done: map[fingerprint]error{}}
-	outcomes := make([]Outcome, 0, len(matching))
-	if err := check.decode(); err != nil {
-		for _, p := range matching {
-			outcomes = append(outcomes, p.failed(SignatureInvalid, "the signature is no base64: "+err.Error()))
+	outcomes := make([]Outcome, 0, len(m.policies))
+	signature, err := base64.StdEncoding.DecodeString(in.Signature)
+	if err != nil {
+		for _, p := range m.policies {
+			outcomes = append(outcomes, p.failed(SignatureInvalid, "the signature is not base64: "+err.Error()))
 		}
 		verdict := decide(outcomes)
-		verdict.Mode = Enforce // Tekton refuses it whatever the policy's mode
+		verdict.Mode = Enforce // Tekton refuses such a signature in every mode
 		return verdict
 	}
-	for _, p := range matching {
-		outcomes = append(outcomes, p.verify(ctx, &check))
+	check := newSignatureCheck(signature, in.Checksum)
+	for i, p := range m.policies {
+		outcomes = append(outcomes, p.verify(ctx, in, keys.byPolicy[i], check))
 	}
 	return decide(outcomes)
 }
 
-// match returns the policies that have a pattern for the source. As in Tekton,
-// a pattern that is no regular expression fails the verification, whatever its
-// policy's mode, unless an earlier pattern of its policy matches.
-func (t *Set) match(source string) (matching []*policy, invalid *Outcome) {
-	for i := range t.policies {
-		p := &t.policies[i]
-		for _, pattern := range p.patterns {
-			if pattern.err != nil {
-				outcome := p.failed(PolicyInvalid, pattern.err.Error())
-				outcome.Mode = Enforce
-				return nil, &outcome
-			}
-			if pattern.expression.MatchString(source) {
-				matching = append(matching, p)
-				break
-			}
-		}
-	}
-	return matching, nil
-}
-
 func (p *policy) failed(reason Reason, message string) Outcome {
-	return Outcome{Policy: p.name, Mode: p.mode, Result: Failed, Reason: reason, Message: message}
+	return Outcome{Policy: p.object.Name, Mode: p.mode, Result: Failed, Reason: reason, Message: message}
 }
 
-// verify: one authority is enough.
-func (p *policy) verify(ctx context.Context, check *checks) Outcome {
-	if p.problem != "" {
-		return p.failed(p.problem, p.message)
+// verify returns Passed when one authority verifies the signature.
+func (p *policy) verify(ctx context.Context, in Input, keys *policyKeys, check *signatureCheck) Outcome {
+	if keys.problem != "" {
+		return p.failed(keys.problem, keys.message)
 	}
-	if check.input.Signature == "" {
+	if in.Signature == "" {
 		return p.failed(Unsigned, "")
 	}
 	reason, message := SignatureInvalid, "no authority verifies the signature over this content"
-	for _, a := range p.authorities {
-		if a.problem != "" {
-			reason, message = KeyUnavailable, a.problem
+	for _, a := range keys.authorities {
+		if a.unavailable != nil {
+			reason, message = KeyUnavailable, a.unavailable.Error()
 			continue
 		}
 		err := check.verify(ctx, a)
-		if err == nil {
-			return Outcome{Policy: p.name, Mode: p.mode, Result: Passed, KeyID: a.key.id}
-		}
 		switch {
-		case errors.Is(err, context.DeadlineExceeded):
+		case err == nil:
+			return Outcome{Policy: p.object.Name, Mode: p.mode, Result: Passed, KeyID: a.id.keyID}
+		case isTimeout(err):
 			reason, message = KeyUnavailable, "the KMS does not answer: "+err.Error()
-		case a.key.kms != "" && reason == SignatureInvalid:
+		case a.id.kms != "" && reason == SignatureInvalid:
 			message += "; the KMS says: " + err.Error()
 		}
 	}
 	return p.failed(reason, message)
 }
 
-// checks are the checks of one signature; policies that share a key share the
-// check.
-type checks struct {
-	input     Input
-	signature []byte
-	done      map[fingerprint]error
+// isTimeout reports whether a KMS did not answer in time, which says nothing
+// about the signature.
+func isTimeout(err error) bool { return errors.Is(err, context.DeadlineExceeded) }
+
+// signatureCheck checks one signature over one message. It checks each key once,
+// even when several policies trust the same key.
+type signatureCheck struct {
+	signature, message []byte
+	results            map[authorityID]error
 }
 
-func (c *checks) decode() (err error) {
-	c.signature, err = base64.StdEncoding.DecodeString(c.input.Signature)
-	return err
+func newSignatureCheck(signature, message []byte) *signatureCheck {
+	return &signatureCheck{signature: signature, message: message, results: map[authorityID]error{}}
 }
 
-func (c *checks) verify(ctx context.Context, a authority) error {
-	err, known := c.done[a.key]
+func (c *signatureCheck) verify(ctx context.Context, a authority) error {
+	err, known := c.results[a.id]
 	if !known {
-		err = a.verifier.VerifySignature(bytes.NewReader(c.signature), bytes.NewReader(c.input.Checksum), options.WithContext(ctx))
-		c.done[a.key] = err
+		err = a.verifier.VerifySignature(bytes.NewReader(c.signature), bytes.NewReader(c.message), options.WithContext(ctx))
+		c.results[a.id] = err
 	}
 	return err
 }

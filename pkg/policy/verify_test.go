@@ -12,16 +12,16 @@ import (
 	"github.com/tektoncd/pipeline/pkg/trustedresources"
 )
 
-// names tells outcomes as "policy result reason".
-func names(outcomes []Outcome) []string {
-	told := make([]string, 0, len(outcomes))
+// summaries describes each outcome as "policy result reason".
+func summaries(outcomes []Outcome) []string {
+	all := make([]string, 0, len(outcomes))
 	for _, o := range outcomes {
-		told = append(told, strings.TrimSpace(strings.Join([]string{o.Policy, string(o.Result), string(o.Reason)}, " ")))
+		all = append(all, strings.TrimSpace(strings.Join([]string{o.Policy, string(o.Result), string(o.Reason)}, " ")))
 	}
-	return told
+	return all
 }
 
-func TestReasons(t *testing.T) {
+func TestVerify_ReturnsReason(t *testing.T) {
 	ours, theirs := newKey(), newKey()
 	good := ours.input()
 	with := func(change func(*Input)) Input {
@@ -39,7 +39,7 @@ func TestReasons(t *testing.T) {
 
 	for name, tc := range map[string]struct {
 		policies []*v1alpha1.VerificationPolicy
-		subject  Input
+		input    Input
 		want     Result
 		reason   Reason
 		message  string
@@ -47,23 +47,23 @@ func TestReasons(t *testing.T) {
 		"good":                         {policies(enforce("p", inline(ours))), good, Passed, "", ""},
 		"good, second authority":       {policies(enforce("p", inline(theirs), inline(ours))), good, Passed, "", ""},
 		"good, key in a Secret":        {policies(enforce("p", inSecret("ours"))), good, Passed, "", ""},
-		"good, hash as the policy has": {policies(enforce("p", sha512)), with(func(s *Input) { s.Signature = ours.sign(message, crypto.SHA512) }), Passed, "", ""},
+		"good, hash of the policy":     {policies(enforce("p", sha512)), with(func(s *Input) { s.Signature = ours.sign(message, crypto.SHA512) }), Passed, "", ""},
 		"another hash":                 {policies(enforce("p", sha512)), good, Failed, SignatureInvalid, "no authority verifies"},
 		"no policy":                    {nil, good, Skipped, NoPolicy, ""},
 		"no policy for the source":     {policies(matching(enforce("p", inline(ours)), "https://other/.*")), good, Skipped, NoPolicy, ""},
 		"unsigned":                     {policies(enforce("p", inline(ours))), with(func(s *Input) { s.Signature = "" }), Failed, Unsigned, ""},
-		"not base64":                   {policies(enforce("p", inline(ours))), with(func(s *Input) { s.Signature = "!" }), Failed, SignatureInvalid, "no base64"},
+		"not base64":                   {policies(enforce("p", inline(ours))), with(func(s *Input) { s.Signature = "!" }), Failed, SignatureInvalid, "not base64"},
 		"content changed":              {policies(enforce("p", inline(ours))), with(func(s *Input) { s.Checksum = slices.Repeat([]byte{8}, 32) }), Failed, SignatureInvalid, "no authority verifies"},
 		"another key":                  {policies(enforce("p", inline(theirs))), good, Failed, SignatureInvalid, "no authority verifies"},
 		"Secret missing":               {policies(enforce("p", inSecret("missing"))), good, Failed, KeyUnavailable, `authority "authority-0": the key cannot be read: Secret ns/missing: not found`},
-		"… spoils a good key":          {policies(enforce("p", inline(ours), inSecret("missing"))), good, Failed, KeyUnavailable, `"authority-1"`},
+		"Secret missing, good key too": {policies(enforce("p", inline(ours), inSecret("missing"))), good, Failed, KeyUnavailable, `"authority-1"`},
 		"Secret with two entries":      {policies(enforce("p", inSecret("two"))), good, Failed, PolicyInvalid, "Secret ns/two: secret contains multiple data: found 2 entries, expected one"},
 		"Secret without entry":         {policies(enforce("p", inSecret("none"))), good, Failed, PolicyInvalid, "Secret ns/none: secret data is empty"},
 		"Secret with an empty entry":   {policies(enforce("p", inSecret("empty"))), good, Failed, PolicyInvalid, "Secret ns/empty: secret data is empty"},
 		"KMS unknown":                  {policies(enforce("p", inKMS("nosuchkms://key"))), good, Failed, KeyUnavailable, "nosuchkms://key"},
 		"KMS does not answer":          {policies(enforce("p", inKMS(silentRef))), good, Failed, KeyUnavailable, "sealed"},
-		"… spoils no good key":         {policies(enforce("p", inKMS(silentRef), inline(ours))), good, Passed, "", ""},
-		"… nor helps a bad one":        {policies(enforce("p", inKMS(silentRef), inline(theirs))), good, Failed, KeyUnavailable, "sealed"},
+		"KMS down, good key too":       {policies(enforce("p", inKMS(silentRef), inline(ours))), good, Passed, "", ""},
+		"KMS down, another key too":    {policies(enforce("p", inKMS(silentRef), inline(theirs))), good, Failed, KeyUnavailable, "sealed"},
 		"KMS with another key":         {policies(enforce("p", inKMS(fake.ReferenceScheme+"key"))), good, Failed, SignatureInvalid, "no authority verifies"},
 		"not a key":                    {policies(enforce("p", &v1alpha1.KeyRef{Data: "garbage"})), good, Failed, PolicyInvalid, "decode"},
 		"no key":                       {policies(enforce("p", &v1alpha1.KeyRef{})), good, Failed, PolicyInvalid, `"authority-0"`},
@@ -71,7 +71,7 @@ func TestReasons(t *testing.T) {
 		"unknown hash":                 {policies(enforce("p", unknownHash)), good, Failed, PolicyInvalid, `"md5"`},
 		"bad pattern":                  {policies(matching(warn("p", inline(ours)), "(")), good, Failed, PolicyInvalid, "missing closing )"},
 		"bad pattern after a match":    {policies(matching(enforce("p", inline(ours)), ".*", "(")), good, Passed, "", ""},
-		"bad pattern of another":       {policies(enforce("a", inline(ours)), matching(warn("p", inline(ours)), "(")), good, Failed, PolicyInvalid, "missing closing )"},
+		"bad pattern in other policy":  {policies(enforce("a", inline(ours)), matching(warn("p", inline(ours)), "(")), good, Failed, PolicyInvalid, "missing closing )"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newCluster(t, tc.policies...)
@@ -79,8 +79,8 @@ func TestReasons(t *testing.T) {
 			c.secrets.put("two", map[string][]byte{"a": []byte(ours.pem()), "b": []byte(ours.pem())})
 			c.secrets.put("none", nil)
 			c.secrets.put("empty", map[string][]byte{"a": nil})
-			c.expect(tc.subject, tc.want, tc.reason)
-			verdict := c.verify(tc.subject)
+			c.expect(tc.input, tc.want, tc.reason)
+			verdict := c.verify(tc.input)
 			if !strings.Contains(verdict.Message, tc.message) || (tc.message == "") != (verdict.Message == "") {
 				t.Errorf("the message is %q, want %q", verdict.Message, tc.message)
 			}
@@ -91,9 +91,9 @@ func TestReasons(t *testing.T) {
 	}
 }
 
-// One policy takes any of its keys; each policy that matches must be content;
-// and what is not content is told, all of it.
-func TestEveryMatchingPolicyIsReported(t *testing.T) {
+// A policy passes when one of its keys verifies the signature. A verdict passes when
+// all matching policies pass, and reports the outcome of each.
+func TestVerify_ReportsEveryMatchingPolicy(t *testing.T) {
 	ours, theirs := newKey(), newKey()
 	type policies []*v1alpha1.VerificationPolicy
 	const pass, warning, failure = trustedresources.VerificationPass, trustedresources.VerificationWarn, trustedresources.VerificationError
@@ -115,14 +115,14 @@ func TestEveryMatchingPolicyIsReported(t *testing.T) {
 			"a", warning, []string{"z PASSED", "a FAILED SignatureInvalid"}},
 		"warn that passes does not decide": {policies{warn("a", inline(ours)), enforce("z", inline(ours))},
 			"z", pass, []string{"z PASSED", "a PASSED"}},
-		"what does not match is not told": {policies{enforce("a", inline(ours)), matching(enforce("b", inline(theirs)), "other")},
+		"a policy that does not match is not reported": {policies{enforce("a", inline(ours)), matching(enforce("b", inline(theirs)), "other")},
 			"a", pass, []string{"a PASSED"}},
 		"an unknown mode enforces": {policies{withMode(enforce("a", inline(theirs)), "audit"), withMode(enforce("b", inline(theirs)), "")},
 			"a", failure, []string{"a FAILED SignatureInvalid", "b FAILED SignatureInvalid"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			verdict := newCluster(t, tc.policies...).verify(ours.input())
-			if got := names(verdict.Policies); !slices.Equal(got, tc.want) {
+			if got := summaries(verdict.Policies); !slices.Equal(got, tc.want) {
 				t.Errorf("got %q, want %q", got, tc.want)
 			}
 			if verdict.Policy != tc.deciding || verdict.Tekton() != tc.tekton {
@@ -138,8 +138,8 @@ func withMode(p *v1alpha1.VerificationPolicy, mode v1alpha1.ModeType) *v1alpha1.
 	return p
 }
 
-// Tekton refuses what it cannot decode even where policies only warn.
-func TestUndecodableSignatureIsRefusedWhereOthersAreWarnedOf(t *testing.T) {
+// Tekton fails a signature that is not base64 even when the policy only warns.
+func TestVerify_EnforcesBase64InWarnMode(t *testing.T) {
 	ours := newKey()
 	s := ours.input()
 	c := newCluster(t, warn("p", inline(newKey())))
@@ -148,11 +148,11 @@ func TestUndecodableSignatureIsRefusedWhereOthersAreWarnedOf(t *testing.T) {
 	}
 	s.Signature = "!"
 	if got := c.verify(s).Tekton(); got != trustedresources.VerificationError {
-		t.Errorf("no signature at all: got %s", resultNames[got])
+		t.Errorf("a signature that is not base64: got %s", resultNames[got])
 	}
 }
 
-func TestNoMatchDecidesWithoutPolicy(t *testing.T) {
+func TestVerify_UsesNoMatchModeWithoutPolicy(t *testing.T) {
 	s := newKey().input()
 	for mode, want := range map[Mode]trustedresources.VerificationResultType{
 		Skip: trustedresources.VerificationSkip, Warn: trustedresources.VerificationWarn, Enforce: trustedresources.VerificationError,

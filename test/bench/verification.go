@@ -65,19 +65,19 @@ func measureVerification(ctx context.Context, o options) (*verifications, error)
 }
 
 func measureScenario(ctx context.Context, scenario verification.Scenario, kms string) (verificationRow, error) {
-	contest, err := verification.NewContest(ctx, scenario, kms)
+	comparison, err := verification.NewComparison(ctx, scenario, kms)
 	if err != nil {
 		return verificationRow{}, err
 	}
 	times := map[string][]time.Duration{}
 	for round := range verificationRounds + 1 {
-		for _, way := range contest.Ways() {
-			took, err := timeOnce(ctx, way.Do)
+		for _, method := range comparison.Methods() {
+			took, err := timeOnce(ctx, method.Verify)
 			if err != nil {
-				return verificationRow{}, fmt.Errorf("%s: %w", way.Name, err)
+				return verificationRow{}, fmt.Errorf("%s: %w", method.Name, err)
 			}
 			if round > 0 { // the first one warms up
-				times[way.Name] = append(times[way.Name], took)
+				times[method.Name] = append(times[method.Name], took)
 			}
 		}
 	}

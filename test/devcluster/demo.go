@@ -188,7 +188,7 @@ func (d *demonstration) runSigned(ctx context.Context) error {
 func (d *demonstration) repository() string { return d.registry.Host() + "/tekton" }
 
 func (d *demonstration) stored(ctx context.Context) error {
-	trusted, err := keys.Trusting(d.public)
+	trusted, err := keys.NewVerifyingRing(d.public)
 	if err != nil {
 		return err
 	}

@@ -82,7 +82,7 @@ func (e *env) configureStore(host, storage string) *oci.Store {
 // keyRing returns a key ring that trusts public keys, like the one of an auditor.
 func (e *env) keyRing(public ...crypto.PublicKey) *keys.Ring {
 	e.t.Helper()
-	ring, err := keys.Trusting(public...)
+	ring, err := keys.NewVerifyingRing(public...)
 	e.check(err)
 	return ring
 }

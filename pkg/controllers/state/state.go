@@ -13,13 +13,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/client-go/kubernetes"
 	corev1listers "k8s.io/client-go/listers/core/v1"
 
 	"github.com/trusted-resources/chains-extension/pkg/config"
 	"github.com/trusted-resources/chains-extension/pkg/decision"
 	"github.com/trusted-resources/chains-extension/pkg/keys"
 	"github.com/trusted-resources/chains-extension/pkg/observe"
+	"github.com/trusted-resources/chains-extension/pkg/policy"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/pkg/snapshot"
 	"github.com/trusted-resources/chains-extension/pkg/tekton"
@@ -42,15 +42,16 @@ type Sources struct {
 	Namespaces   corev1listers.NamespaceLister
 	Policies     policylisters.VerificationPolicyLister
 	LivePolicies policyclient.VerificationPoliciesGetter
-	Kube         kubernetes.Interface
-	Emitter      Emitter
+	// PolicyKeys reads the keys of the authorities of policies.
+	PolicyKeys *policy.Keys
+	Emitter    Emitter
 }
 
 // State makes snapshots. Each part is replaced as a whole when it changes.
 type State struct {
 	sources Sources
 	config  *config.Store
-	keys    *keys.Keeper
+	keys    *keys.Loader
 	release atomic.Pointer[tekton.Release]
 
 	mu        sync.RWMutex // guards listeners
@@ -62,7 +63,7 @@ type State struct {
 func New(ctx context.Context, sources Sources) *State {
 	s := &State{sources: sources}
 	s.release.Store(&tekton.Release{})
-	s.keys = keys.NewKeeper(sources.SecretsDir, func() { s.Changed(AllNamespaces) })
+	s.keys = keys.NewLoader(sources.SecretsDir, func() { s.Changed(AllNamespaces) })
 	s.config = config.NewStore(
 		func(c *config.Config) { s.configLoaded(ctx, c) },
 		func(cm *corev1.ConfigMap, err error) {
@@ -161,10 +162,11 @@ func (a cachedAuthorities) Authorizes(ctx context.Context, signature, checksum [
 	if err != nil {
 		return false, err
 	}
-	return authorizes(ctx, a.state.sources.Kube, policies, signature, checksum)
+	return policy.NewSet(policies, a.state.sources.PolicyKeys).Authorizes(ctx, signature, checksum)
 }
 
-// liveAuthorities are the authorities of the policies that the API server has now.
+// liveAuthorities are the authorities of the policies and keys that the API server
+// has now.
 type liveAuthorities cachedAuthorities
 
 var _ snapshot.Authorities = liveAuthorities{}
@@ -179,5 +181,5 @@ func (a liveAuthorities) Authorizes(ctx context.Context, signature, checksum []b
 	for i := range list.Items {
 		policies = append(policies, &list.Items[i])
 	}
-	return authorizes(ctx, a.state.sources.Kube, policies, signature, checksum)
+	return policy.NewSet(policies, a.state.sources.PolicyKeys.Fresh()).Authorizes(ctx, signature, checksum)
 }

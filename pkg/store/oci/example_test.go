@@ -114,7 +114,7 @@ func newKey(ctx context.Context) (*keys.Key, *keys.Ring) {
 	if err != nil {
 		panic(err)
 	}
-	trusted, err := keys.Trusting(public)
+	trusted, err := keys.NewVerifyingRing(public)
 	if err != nil {
 		panic(err)
 	}

@@ -89,7 +89,7 @@ func newKey(t *testing.T) (*keys.Key, crypto.PublicKey) {
 
 func trusting(t *testing.T, public ...crypto.PublicKey) *keys.Ring {
 	t.Helper()
-	ring, err := keys.Trusting(public...)
+	ring, err := keys.NewVerifyingRing(public...)
 	if err != nil {
 		t.Fatal(err)
 	}

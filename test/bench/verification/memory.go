@@ -14,24 +14,24 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
-// Memory is that of a Verifier that remembers as much as it may.
+// Memory is the memory of a Verifier with a full cache.
 type Memory struct {
-	// Verdicts is what it was asked for: somewhat more than it may remember.
+	// Verdicts is the number of verdicts that were computed: more than the cache holds.
 	Verdicts int `json:"verdicts"`
-	// SourceBytes is how long the source of each is.
+	// SourceBytes is the length of each source.
 	SourceBytes int `json:"sourceBytes"`
-	// HeapBytes is by how much the heap has grown.
+	// HeapBytes is the growth of the heap.
 	HeapBytes int64 `json:"heapBytes"`
 }
 
-// MeasureMemory has verdicts on signatures by one key, each with a source of
-// its own of that many bytes.
+// MeasureMemory fills the cache of a Verifier. Each verdict has another source of
+// sourceBytes bytes; one key made all signatures.
 func MeasureMemory(ctx context.Context, sourceBytes int) (Memory, error) {
 	signer, err := newLocalSigner()
 	if err != nil {
 		return Memory{}, err
 	}
-	c := &Contest{}
+	c := &Comparison{}
 	if c.policies, _, err = signer.policies(Scenario{Policies: 1, Matching: 1, Key: Inline}); err != nil {
 		return Memory{}, err
 	}
@@ -39,11 +39,11 @@ func MeasureMemory(ctx context.Context, sourceBytes int) (Memory, error) {
 	before := heap()
 	verifier := policy.New(c, c, clock.RealClock{})
 	for i := range m.Verdicts {
-		s, err := signer.subject(i, sourceBytes)
+		in, err := signer.input(i, sourceBytes)
 		if err != nil {
 			return m, err
 		}
-		verdict, err := verifier.Verify(ctx, namespace, s)
+		verdict, err := verifier.Verify(ctx, namespace, in)
 		if err != nil {
 			return m, err
 		}
@@ -56,7 +56,7 @@ func MeasureMemory(ctx context.Context, sourceBytes int) (Memory, error) {
 	return m, nil
 }
 
-func (k signer) subject(i, sourceBytes int) (policy.Input, error) {
+func (k signer) input(i, sourceBytes int) (policy.Input, error) {
 	digest := crypto.SHA256.New()
 	checksum := digest.Sum(binary.BigEndian.AppendUint64(nil, uint64(i)))[:crypto.SHA256.Size()] //nolint:gosec // not negative
 	sig, err := k.SignMessage(strings.NewReader(string(checksum)))
@@ -67,10 +67,10 @@ func (k signer) subject(i, sourceBytes int) (policy.Input, error) {
 	}, err
 }
 
-// heap is what is reachable.
+// heap returns the bytes of all reachable objects.
 func heap() int64 {
 	runtime.GC()
-	runtime.GC() // what finalizers have let go of
+	runtime.GC() // the objects that finalizers released
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
 	return int64(stats.HeapAlloc) //nolint:gosec // fits

@@ -1,5 +1,5 @@
-// Package verification has resources and policies to measure verification with:
-// ours beside that of Tekton.
+// Package verification builds resources and policies that measure the time and
+// memory of verification, ours and that of Tekton.
 package verification
 
 import (
@@ -26,7 +26,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
-// The places of keys.
+// The places where keys can be.
 const (
 	Inline    = "inline"
 	SecretRef = "secretRef"
@@ -34,7 +34,7 @@ const (
 )
 
 // KMSVariable is the environment variable with the reference to the key for
-// scenarios with a KMS. Its credentials are where sigstore looks for them.
+// scenarios with a KMS. sigstore reads the credentials from its own variables.
 const KMSVariable = "VERIFICATION_KMS"
 
 const (
@@ -50,7 +50,7 @@ type Scenario struct {
 	Key      string `json:"key"`      // the place of all keys
 }
 
-// Scenarios are all that there are. Without a KMS those for it are left out.
+// Scenarios returns all scenarios. withKMS adds those with keys in a KMS.
 func Scenarios(withKMS bool) []Scenario {
 	places := []string{Inline, SecretRef}
 	if withKMS {
@@ -72,7 +72,7 @@ func (s Scenario) String() string {
 	return fmt.Sprintf("steps=%d/policies=%d/matching=%d/%s", s.Steps, s.Policies, s.Matching, s.Key)
 }
 
-// signer signs and says where its public key is.
+// signer signs. Its public key is in pem, or in the KMS at kms.
 type signer struct {
 	signature.Signer
 	pem []byte
@@ -87,7 +87,7 @@ func newSigner(ctx context.Context, s Scenario, kmsRef string) (signer, error) {
 	return newLocalSigner()
 }
 
-// another has another key unless it is in the KMS.
+// another returns a signer with another key. The KMS has only one key.
 func (k signer) another() (signer, error) {
 	if k.kms != "" {
 		return k, nil
@@ -108,7 +108,7 @@ func newLocalSigner() (signer, error) {
 	return signer{Signer: local, pem: pem}, err
 }
 
-// sign sets the defaults, as Tekton does before it verifies.
+// sign sets the defaults first, as Tekton does before a verification.
 func (k signer) sign(ctx context.Context, task *v1.Task) error {
 	task.SetDefaults(ctx)
 	checksum, err := task.Checksum()
@@ -132,8 +132,9 @@ func newTask(steps int) *v1.Task {
 	return task
 }
 
-// policies are as many as the scenario says. Each has a Secret of its own, if
-// any, and those that do not match have keys of their own, but for the KMS.
+// policies returns the policies of the scenario and their Secrets. Each policy has
+// its own Secret. The policies that do not match have different keys, except in a
+// KMS.
 func (k signer) policies(s Scenario) (policies []*v1alpha1.VerificationPolicy, secrets []runtime.Object, err error) {
 	matching := k
 	for i := range s.Policies {

@@ -15,22 +15,23 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/policy"
 )
 
-// Contest has the ways to verify one scenario. All of them take the checksum of
-// the Task, and fail unless it passes.
-type Contest struct {
+// Comparison verifies the Task of one scenario with several methods. Each method
+// computes the checksum of the Task, and returns an error unless the Task passes.
+type Comparison struct {
 	task     *v1.Task
 	policies []*v1alpha1.VerificationPolicy
 	client   kubernetes.Interface
 	verifier *policy.Verifier
 }
 
-// NewContest makes the keys and signs. kmsRef is for scenarios with a KMS.
-func NewContest(ctx context.Context, s Scenario, kmsRef string) (*Contest, error) {
+// NewComparison makes the keys and signs the Task. kmsRef is the reference to the key
+// for scenarios with a KMS.
+func NewComparison(ctx context.Context, s Scenario, kmsRef string) (*Comparison, error) {
 	signer, err := newSigner(ctx, s, kmsRef)
 	if err != nil {
 		return nil, err
 	}
-	c := &Contest{task: newTask(s.Steps)}
+	c := &Comparison{task: newTask(s.Steps)}
 	if err := signer.sign(ctx, c.task); err != nil {
 		return nil, err
 	}
@@ -43,22 +44,22 @@ func NewContest(ctx context.Context, s Scenario, kmsRef string) (*Contest, error
 	return c, nil
 }
 
-// Ways are the ways to verify by name, in the order to show them in.
-func (c *Contest) Ways() []Way {
-	return []Way{{"checksum", c.checksum}, {"upstream", c.upstream}, {"cold", c.cold}, {"warm", c.warm}}
+// Methods returns the methods in the order of the report.
+func (c *Comparison) Methods() []Method {
+	return []Method{{"checksum", c.checksum}, {"upstream", c.upstream}, {"cold", c.cold}, {"warm", c.warm}}
 }
 
-// Way is one way to verify.
-type Way struct {
-	Name string
-	Do   func(context.Context) error
+// Method is one method to verify a Task.
+type Method struct {
+	Name   string
+	Verify func(context.Context) error
 }
 
 // Policies implements policy.Policies.
-func (c *Contest) Policies(string) ([]*v1alpha1.VerificationPolicy, error) { return c.policies, nil }
+func (c *Comparison) Policies(string) ([]*v1alpha1.VerificationPolicy, error) { return c.policies, nil }
 
-// Secret implements policy.Secrets with the client that upstream has, too.
-func (c *Contest) Secret(ctx context.Context, namespace, name string) (map[string][]byte, error) {
+// Secret implements policy.Secrets with the client that upstream uses.
+func (c *Comparison) Secret(ctx context.Context, namespace, name string) (map[string][]byte, error) {
 	secret, err := c.client.CoreV1().Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
 		return nil, err
@@ -66,13 +67,13 @@ func (c *Contest) Secret(ctx context.Context, namespace, name string) (map[strin
 	return secret.Data, nil
 }
 
-// checksum only computes it.
-func (c *Contest) checksum(context.Context) error {
+// checksum computes the checksum only.
+func (c *Comparison) checksum(context.Context) error {
 	_, err := c.task.Checksum()
 	return err
 }
 
-func (c *Contest) upstream(ctx context.Context) error {
+func (c *Comparison) upstream(ctx context.Context) error {
 	result := trustedresources.VerifyResource(ctx, c.task, c.client, &v1.RefSource{URI: source}, c.policies)
 	if result.VerificationResultType != trustedresources.VerificationPass {
 		return fmt.Errorf("upstream: result %d: %w", result.VerificationResultType, result.Err)
@@ -80,29 +81,29 @@ func (c *Contest) upstream(ctx context.Context) error {
 	return nil
 }
 
-// cold has read and remembers nothing.
-func (c *Contest) cold(ctx context.Context) error {
-	s, err := c.subject()
+// cold verifies without any cache.
+func (c *Comparison) cold(ctx context.Context) error {
+	in, err := c.input()
 	if err != nil {
 		return err
 	}
-	return passed(policy.NewSet(ctx, c.policies, policy.NewKeys(c, clock.RealClock{})).Verify(ctx, s))
+	return passed(policy.NewSet(c.policies, policy.NewKeys(c, clock.RealClock{})).Verify(ctx, in))
 }
 
-// warm remembers all but the checksum.
-func (c *Contest) warm(ctx context.Context) error {
-	s, err := c.subject()
+// warm takes the verdict from the cache. It still computes the checksum.
+func (c *Comparison) warm(ctx context.Context) error {
+	in, err := c.input()
 	if err != nil {
 		return err
 	}
-	verdict, err := c.verifier.Verify(ctx, namespace, s)
+	verdict, err := c.verifier.Verify(ctx, namespace, in)
 	if err != nil {
 		return err
 	}
 	return passed(verdict)
 }
 
-func (c *Contest) subject() (policy.Input, error) {
+func (c *Comparison) input() (policy.Input, error) {
 	checksum, err := c.task.Checksum()
 	return policy.Input{
 		Checksum: checksum, Signature: c.task.Annotations[trustedresources.SignatureAnnotation], Source: source, NoMatch: policy.Skip,
@@ -111,7 +112,7 @@ func (c *Contest) subject() (policy.Input, error) {
 
 func passed(v policy.Verdict) error {
 	if v.Result != policy.Passed {
-		return fmt.Errorf("got %+v", v)
+		return fmt.Errorf("got verdict %+v, want %s", v, policy.Passed)
 	}
 	return nil
 }

@@ -7,14 +7,15 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/sigstore/sigstore/pkg/signature/kms"
 	"github.com/sigstore/sigstore/pkg/signature/kms/fake"
 )
 
-// testScheme is of key servers that a test can rotate and stop. A client is made
-// without the server, which is asked when there is something to verify.
+// testScheme is the scheme of a KMS that a test can stop, and whose keys a test can
+// rotate. Making a client does not call the server.
 const testScheme = "testkms://"
 
 func init() {
@@ -34,10 +35,13 @@ type keyServer struct {
 	key   keyPair
 	err   error
 	reads int
-	block chan struct{} // not to be answered before it is closed
+	// block delays every read, blockVerify every verification, until it is closed.
+	// nil delays nothing.
+	block, blockVerify chan struct{}
+	hanging            atomic.Int64 // calls that block or blockVerify delays
 }
 
-// newServer returns the reference to its key, too.
+// newServer returns a server and the reference to its key.
 func newServer(name string, key keyPair) (*keyServer, string) {
 	server := &keyServer{key: key}
 	servers.Store(name, server)
@@ -57,13 +61,28 @@ func (s *keyServer) fail(err error) {
 }
 
 func (s *keyServer) read() (keyPair, error) {
-	if s.block != nil {
-		<-s.block
-	}
+	s.wait(s.block)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reads++
 	return s.key, s.err
+}
+
+func (s *keyServer) wait(block chan struct{}) {
+	if block != nil {
+		s.hanging.Add(1)
+		<-block
+		s.hanging.Add(-1)
+	}
+}
+
+// unblock ends all calls that hang.
+func (s *keyServer) unblock() {
+	for _, block := range []chan struct{}{s.block, s.blockVerify} {
+		if block != nil {
+			close(block)
+		}
+	}
 }
 
 func (s *keyServer) count() int {
@@ -72,9 +91,9 @@ func (s *keyServer) count() int {
 	return s.reads
 }
 
-// serverClient reads the key once, as those for some clouds do.
+// serverClient reads the key once, as the clients of some clouds do.
 type serverClient struct {
-	fake.SignerVerifier // what nobody calls
+	fake.SignerVerifier // the other methods, which are not called
 	server              *keyServer
 	hash                crypto.Hash
 
@@ -96,6 +115,7 @@ func (c *serverClient) PublicKey(...signature.PublicKeyOption) (crypto.PublicKey
 }
 
 func (c *serverClient) VerifySignature(sig, content io.Reader, _ ...signature.VerifyOption) error {
+	c.server.wait(c.server.blockVerify)
 	public, err := c.PublicKey()
 	if err != nil {
 		return err

@@ -1,0 +1,105 @@
+package keys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// ErrNoAnswer means that a KMS did not answer in time.
+var ErrNoAnswer = errors.New("no answer in time")
+
+// CallLimiter bounds the calls to each key of a KMS: how long a caller waits,
+// and how many calls run at the same time.
+//
+// Some KMS clients ignore their context. The caller then returns in time and
+// abandons the call. The abandoned call counts until it ends, so that a KMS that
+// hangs cannot collect goroutines.
+type CallLimiter struct {
+	timeout  time.Duration
+	maxCalls int
+
+	mu   sync.Mutex
+	keys map[string]*keyCalls // by reference to the key
+}
+
+// keyCalls are the calls to one key.
+type keyCalls struct {
+	slots chan struct{}
+	users int // callers that wait and calls that run; guarded by CallLimiter.mu
+}
+
+// NewCallLimiter returns a limiter that allows maxCalls calls to each key at the
+// same time. A caller waits for timeout at most.
+func NewCallLimiter(timeout time.Duration, maxCalls int) *CallLimiter {
+	return &CallLimiter{timeout: timeout, maxCalls: maxCalls, keys: map[string]*keyCalls{}}
+}
+
+// Call runs call and returns its result. It returns an error that wraps
+// ErrNoAnswer when the context ends, or the limiter's timeout is over, before
+// there is a result. The context of call ends when Call returns.
+func Call[T any](ctx context.Context, l *CallLimiter, keyRef string, call func(context.Context) (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	var none T
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
+	defer cancel()
+	release, err := l.acquire(ctx, keyRef)
+	if err != nil {
+		return none, err
+	}
+	results := make(chan result, 1)
+	go func() {
+		defer release()
+		value, err := call(ctx)
+		results <- result{value, err}
+	}()
+	select {
+	case r := <-results:
+		return r.value, r.err
+	case <-ctx.Done():
+		return none, fmt.Errorf("%w: %w", ErrNoAnswer, ctx.Err())
+	}
+}
+
+// acquire waits until a call to the key may start. The caller must call release
+// after the call.
+func (l *CallLimiter) acquire(ctx context.Context, keyRef string) (release func(), err error) {
+	calls := l.enter(keyRef)
+	select {
+	case calls.slots <- struct{}{}:
+		return func() {
+			<-calls.slots
+			l.leave(keyRef, calls)
+		}, nil
+	case <-ctx.Done():
+		l.leave(keyRef, calls)
+		return nil, fmt.Errorf("%w: %d earlier calls have not ended: %w", ErrNoAnswer, l.maxCalls, ctx.Err())
+	}
+}
+
+func (l *CallLimiter) enter(keyRef string) *keyCalls {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	calls := l.keys[keyRef]
+	if calls == nil {
+		calls = &keyCalls{slots: make(chan struct{}, l.maxCalls)}
+		l.keys[keyRef] = calls
+	}
+	calls.users++
+	return calls
+}
+
+// leave removes the entry of a key that has no more users, so that the memory
+// does not grow with the number of keys.
+func (l *CallLimiter) leave(keyRef string, calls *keyCalls) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if calls.users--; calls.users == 0 {
+		delete(l.keys, keyRef)
+	}
+}

@@ -1,0 +1,196 @@
+package policy
+
+import (
+	"context"
+	"crypto"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/sigstore/sigstore/pkg/signature"
+	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
+	"github.com/tektoncd/pipeline/pkg/trustedresources/verifier"
+
+	"github.com/trusted-resources/chains-extension/pkg/keys"
+)
+
+// errUnavailable means that a key may exist but cannot be read now.
+var errUnavailable = errors.New("the key cannot be read")
+
+// authority is the public key of an authority.
+type authority struct {
+	id       authorityID
+	verifier signature.Verifier
+	// unavailable is the reason why the key verifies nothing now: its KMS does not
+	// answer. It wraps errUnavailable.
+	unavailable error
+	lifetime
+}
+
+// authorityID identifies the signatures that an authority verifies.
+type authorityID struct {
+	keyID string      // as keys.KeyID returns it
+	hash  crypto.Hash // of the message
+	kms   string      // reference to the KMS that verifies, if any
+}
+
+// lifetime says how long keys may be used.
+type lifetime struct {
+	expires   time.Time // when to read the keys again; zero for never
+	oldestKMS time.Time // when the oldest key from a KMS was read; zero without a KMS
+}
+
+// add shortens the lifetime to that of more keys.
+func (l *lifetime) add(more lifetime) {
+	l.expires = earlier(l.expires, more.expires)
+	l.oldestKMS = earlier(l.oldestKMS, more.oldestKMS)
+}
+
+// earlier returns the earlier time; zero means none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || (!b.IsZero() && b.Before(a)) {
+		return b
+	}
+	return a
+}
+
+// policyKeys are the keys of one policy, read at one time. They are immutable.
+type policyKeys struct {
+	authorities []authority
+	problem     Reason // why there are no authorities
+	message     string
+	digest      [sha256.Size]byte // of the policy and its keys
+	lifetime
+}
+
+// load reads the keys of a policy. As in Tekton, one key that is not usable makes
+// the policy fail.
+func (k *Keys) load(ctx context.Context, p *v1alpha1.VerificationPolicy) *policyKeys {
+	loaded := &policyKeys{authorities: make([]authority, 0, len(p.Spec.Authorities))}
+	for _, a := range p.Spec.Authorities {
+		read, err := k.authority(ctx, a.Key)
+		loaded.add(read.lifetime)
+		if err != nil {
+			return loaded.unusable(p, fmt.Errorf("authority %q: %w", a.Name, err))
+		}
+		if read.unavailable != nil {
+			read.unavailable = fmt.Errorf("authority %q: %w", a.Name, read.unavailable)
+		}
+		loaded.authorities = append(loaded.authorities, read)
+	}
+	if len(loaded.authorities) == 0 {
+		return loaded.unusable(p, verifier.ErrEmptyPublicKeys)
+	}
+	loaded.setDigest(p)
+	return loaded
+}
+
+func (k *policyKeys) unusable(p *v1alpha1.VerificationPolicy, err error) *policyKeys {
+	k.authorities, k.problem, k.message = nil, PolicyInvalid, err.Error()
+	if errors.Is(err, errUnavailable) {
+		k.problem = KeyUnavailable
+	}
+	k.setDigest(p)
+	return k
+}
+
+// setDigest computes the digest of all facts that a verdict of the policy depends
+// on, besides the input.
+func (k *policyKeys) setDigest(p *v1alpha1.VerificationPolicy) {
+	facts := appendStrings(nil, string(p.UID), p.Name, p.ResourceVersion, string(k.problem), k.message)
+	for _, a := range k.authorities {
+		facts = appendStrings(facts, a.id.keyID, a.id.hash.String(), a.id.kms)
+		if a.unavailable != nil {
+			facts = appendStrings(facts, a.unavailable.Error())
+		}
+	}
+	k.digest = sha256.Sum256(facts)
+}
+
+// appendStrings appends each string after its length, so that different strings
+// do not give the same bytes.
+func appendStrings(facts []byte, values ...string) []byte {
+	for _, value := range values {
+		facts = binary.BigEndian.AppendUint64(facts, uint64(len(value)))
+		facts = append(facts, value...)
+	}
+	return facts
+}
+
+// matchKeys are the keys of all policies that match one source. They are
+// immutable.
+type matchKeys struct {
+	byPolicy []*policyKeys // in the order of match.policies
+	digest   [sha256.Size]byte
+	lifetime
+}
+
+func loadMatchKeys(ctx context.Context, m *match, keys *Keys) *matchKeys {
+	loaded := &matchKeys{byPolicy: make([]*policyKeys, 0, len(m.policies))}
+	facts := make([]byte, 0, len(m.policies)*sha256.Size)
+	for _, p := range m.policies {
+		if m.invalid != nil { // the verdict needs no keys
+			facts = appendStrings(facts, "invalid", string(p.object.UID), p.object.Name, p.object.ResourceVersion)
+			break
+		}
+		ofPolicy := p.currentKeys(ctx, keys)
+		loaded.byPolicy = append(loaded.byPolicy, ofPolicy)
+		loaded.add(ofPolicy.lifetime)
+		facts = append(facts, ofPolicy.digest[:]...)
+	}
+	loaded.digest = sha256.Sum256(facts)
+	return loaded
+}
+
+// authority reads the key of one authority. The lifetime of the result is set
+// even when there is an error.
+func (k *Keys) authority(ctx context.Context, key *v1alpha1.KeyRef) (authority, error) {
+	if key == nil {
+		return authority{}, verifier.ErrEmptyKey // Tekton's verifier panics
+	}
+	hash, known := v1alpha1.SupportedSignatureAlgorithms[v1alpha1.HashAlgorithm(strings.ToLower(string(key.HashAlgorithm)))]
+	if !known {
+		return authority{}, fmt.Errorf("%w: %q", verifier.ErrAlgorithmInvalid, key.HashAlgorithm)
+	}
+	switch {
+	case key.Data != "":
+		return parsePEM(ctx, key.Data, key, hash)
+	case key.SecretRef != nil:
+		read := k.secretKey(ctx, keyLocation{namespace: key.SecretRef.Namespace, secret: key.SecretRef.Name})
+		if read.err != nil {
+			return authority{lifetime: read.lifetime()}, read.err
+		}
+		a, err := parsePEM(ctx, string(read.pem), key, hash)
+		a.lifetime = read.lifetime()
+		return a, err
+	case key.KMS != "":
+		read := k.kmsKey(ctx, keyLocation{kms: key.KMS, hash: hash})
+		return authority{
+			id:       authorityID{keyID: read.keyID, hash: hash, kms: key.KMS},
+			verifier: read.client, unavailable: read.unavailable, lifetime: read.lifetime(),
+		}, read.err
+	default:
+		return authority{}, verifier.ErrEmptyKey
+	}
+}
+
+// parsePEM loads a key with Tekton's own verifier, so that it accepts the same
+// keys.
+func parsePEM(ctx context.Context, pem string, key *v1alpha1.KeyRef, hash crypto.Hash) (authority, error) {
+	inline := &v1alpha1.KeyRef{Data: pem, HashAlgorithm: key.HashAlgorithm}
+	verifiers, err := verifier.FromPolicy(ctx, nil, &v1alpha1.VerificationPolicy{
+		Spec: v1alpha1.VerificationPolicySpec{Authorities: []v1alpha1.Authority{{Key: inline}}},
+	}) // an inline key needs no Kubernetes client
+	if err != nil {
+		return authority{}, err
+	}
+	public, err := verifiers[0].PublicKey()
+	if err != nil {
+		return authority{}, err
+	}
+	id, err := keys.KeyID(public)
+	return authority{id: authorityID{keyID: id, hash: hash}, verifier: verifiers[0]}, err
+}

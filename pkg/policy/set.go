@@ -1,0 +1,178 @@
+package policy
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
+)
+
+// Set holds the policies of one namespace. It reads no keys before they are
+// needed: the keys of a policy are read when the policy matches a source for the
+// first time, and again when they expire. A Set is safe for concurrent use.
+type Set struct {
+	keys     *Keys
+	policies []*policy // those to enforce first, then by name
+	matches  matchCache
+}
+
+// policy is one policy of a Set.
+type policy struct {
+	object   *v1alpha1.VerificationPolicy
+	mode     Mode
+	patterns []pattern
+
+	keys    atomic.Pointer[policyKeys] // nil before the first match
+	loading chan struct{}              // full while a caller loads the keys
+}
+
+// NewSet returns the Set of the policies of one namespace. It does no I/O.
+func NewSet(policies []*v1alpha1.VerificationPolicy, keys *Keys) *Set {
+	s := &Set{keys: keys, policies: make([]*policy, 0, len(policies))}
+	for _, object := range policies {
+		p := &policy{
+			object: object, mode: modeOf(object), loading: make(chan struct{}, 1),
+			patterns: make([]pattern, len(object.Spec.Resources)),
+		}
+		for i, resource := range object.Spec.Resources {
+			p.patterns[i].source = resource.Pattern
+		}
+		s.policies = append(s.policies, p)
+	}
+	slices.SortStableFunc(s.policies, func(a, b *policy) int {
+		return cmp.Or(cmp.Compare(a.mode, b.mode), cmp.Compare(a.object.Name, b.object.Name))
+	})
+	return s
+}
+
+// modeOf returns Enforce for every mode but warn, as Tekton does.
+func modeOf(p *v1alpha1.VerificationPolicy) Mode {
+	if p.Spec.Mode == v1alpha1.ModeWarn {
+		return Warn
+	}
+	return Enforce
+}
+
+// match returns the policies that match the source, and remembers them.
+func (s *Set) match(source string) *match {
+	if m := s.matches.get(source); m != nil {
+		return m
+	}
+	m := newMatch(s.policies, normalized(source))
+	s.matches.put(source, m)
+	return m
+}
+
+// currentKeys returns the keys of the policy. It reads them unless they were read
+// before and have not expired.
+func (p *policy) currentKeys(ctx context.Context, keys *Keys) *policyKeys {
+	if current := p.keys.Load(); current != nil && !keys.expired(current.expires) {
+		return current
+	}
+	select {
+	case p.loading <- struct{}{}: // so that concurrent callers read the keys once
+		defer func() { <-p.loading }()
+	case <-ctx.Done():
+		return (&policyKeys{}).unusable(p.object, ctx.Err())
+	}
+	if current := p.keys.Load(); current != nil && !keys.expired(current.expires) {
+		return current
+	}
+	loaded := keys.load(ctx, p.object)
+	if ctx.Err() == nil { // an error after the end of the context says nothing about the keys
+		p.keys.Store(loaded)
+	}
+	return loaded
+}
+
+// match holds the policies that match one source.
+type match struct {
+	policies []*policy
+	// invalid is the outcome of a policy with an invalid pattern. It decides
+	// alone, see newMatch.
+	invalid *Outcome
+
+	keys atomic.Pointer[matchKeys]
+}
+
+// newMatch matches the policies with a normalized source. As in Tekton, a pattern
+// that is not a regular expression fails the verification, in every mode, unless
+// an earlier pattern of the same policy matches.
+func newMatch(policies []*policy, source string) *match {
+	m := &match{}
+	for _, p := range policies {
+		matches, err := p.matches(source)
+		if err != nil {
+			outcome := p.failed(PolicyInvalid, err.Error())
+			outcome.Mode = Enforce
+			return &match{policies: []*policy{p}, invalid: &outcome}
+		}
+		if matches {
+			m.policies = append(m.policies, p)
+		}
+	}
+	return m
+}
+
+func (p *policy) matches(source string) (bool, error) {
+	for i := range p.patterns {
+		matches, err := p.patterns[i].matches(source)
+		if matches || err != nil {
+			return matches, err
+		}
+	}
+	return false, nil
+}
+
+// currentKeys returns the keys of the matching policies.
+func (m *match) currentKeys(ctx context.Context, keys *Keys) *matchKeys {
+	if current := m.keys.Load(); current != nil && !keys.expired(current.expires) {
+		return current
+	}
+	loaded := loadMatchKeys(ctx, m, keys)
+	if ctx.Err() == nil {
+		m.keys.Store(loaded)
+	}
+	return loaded
+}
+
+// Bounds of the matches that one Set remembers. Sources come from users: without
+// bounds they could fill the memory.
+const (
+	maxMatches     = 512
+	maxMatchBytes  = 64 << 10 // of all sources
+	maxMatchSource = 4 << 10  // of one source
+)
+
+// matchCache remembers the policies that match a source. It forgets all sources
+// when it is full: a new match costs less than a signature check.
+type matchCache struct {
+	mu       sync.RWMutex
+	bySource map[string]*match
+	bytes    int
+}
+
+func (c *matchCache) get(source string) *match {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.bySource[source]
+}
+
+func (c *matchCache) put(source string, m *match) {
+	if len(source) > maxMatchSource {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, known := c.bySource[source]; known {
+		return
+	}
+	if c.bySource == nil || len(c.bySource) >= maxMatches || c.bytes+len(source) > maxMatchBytes {
+		c.bySource, c.bytes = map[string]*match{}, 0
+	}
+	c.bySource[source] = m
+	c.bytes += len(source)
+}
