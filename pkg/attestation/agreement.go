@@ -1,10 +1,8 @@
 package attestation
 
 import (
-	"context"
-	"encoding/base64"
 	"fmt"
-	"time"
+	"slices"
 
 	"github.com/tektoncd/pipeline/pkg/trustedresources"
 	corev1 "k8s.io/api/core/v1"
@@ -15,121 +13,65 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
-// Verifier verifies by the policies of a namespace.
-type Verifier interface {
-	Verify(ctx context.Context, namespace string, s policy.Input) (policy.Verdict, error)
-}
+// Agreement is the result of the comparison with Tekton's own verification.
+type Agreement string
 
-// Keys says whether one of our own keys made a signature over a checksum, and
-// which.
-type Keys interface {
-	Signer(signature, checksum []byte) (keyID string, ours bool)
-}
+// The agreements. NotComparable means that Tekton verified none of the resources
+// that were verified here: it verifies neither local references nor StepActions.
+const (
+	Agrees        Agreement = "AGREES"
+	Differs       Agreement = "DIFFERS"
+	NotComparable Agreement = "NOT_COMPARABLE"
+)
 
-// Assess verifies the resources behind a run by the policies of its namespace,
-// and compares with Tekton's condition on the run.
-func Assess(ctx context.Context, verifier Verifier, keys Keys, namespace string, items []dependencies.Item, condition *apis.Condition, now time.Time) Report {
-	report := Report{CheckedAt: now, TektonStatus: "Absent"}
-	if condition != nil {
-		report.TektonStatus, report.TektonMessage = string(condition.Status), condition.Message
-	}
-	for _, item := range items {
-		report.Records = append(report.Records, Record{Item: item, Verdict: assess(ctx, verifier, keys, namespace, item)})
-	}
-	report.compare(condition)
-	return report
-}
-
-func assess(ctx context.Context, verifier Verifier, keys Keys, namespace string, item dependencies.Item) policy.Verdict {
-	if item.Content == nil {
-		return unverified(item.Gap, item.Message)
-	}
-	var first policy.Verdict
-	for i, candidate := range item.Content.Signatures {
-		verdict, err := verifier.Verify(ctx, namespace, policy.Input{
-			Checksum: item.Content.Checksum, Signature: candidate, Source: item.Source.URI, NoMatch: item.NoMatch,
-		})
-		if err != nil {
-			return unverified(policy.PolicyInvalid, err.Error())
-		}
-		if verdict.Result != policy.Failed {
-			return verdict
-		}
-		if i == 0 {
-			first = verdict
+// compare compares the verdicts with Tekton's conditions, and describes each
+// difference: first those of TaskRuns, then that of the PipelineRun. condition is
+// that of the run.
+func compare(records []Record, condition *apis.Condition) (Agreement, []string) {
+	var comparable []Record
+	for _, record := range records {
+		if record.Resolved && record.Kind != resource.StepAction && record.Content != nil {
+			comparable = append(comparable, record)
 		}
 	}
-	return nameKey(first, keys, item.Content.Signatures[0], item.Content.Checksum)
-}
-
-// unverified is the verdict on what was not looked at. Content that is not what
-// the run recorded is a failure; everything else only is not known.
-func unverified(reason policy.Reason, message string) policy.Verdict {
-	result := policy.Skipped
-	if reason == policy.DigestMismatch {
-		result = policy.Failed
-	}
-	return policy.Verdict{Outcome: policy.Outcome{Result: result, Reason: reason, Message: message}}
-}
-
-// nameKey tells a key of our own that the policy does not trust from a
-// signature that nobody knows.
-func nameKey(verdict policy.Verdict, keys Keys, candidate string, checksum []byte) policy.Verdict {
-	if verdict.Reason != policy.SignatureInvalid {
-		return verdict
-	}
-	signature, err := base64.StdEncoding.DecodeString(candidate)
-	if err != nil {
-		return verdict
-	}
-	if id, ours := keys.Signer(signature, checksum); ours {
-		verdict.Reason, verdict.KeyID = policy.KeyUnknown, id
-	}
-	return verdict
-}
-
-// compare sets the agreement. Conditions of TaskRuns are reliable. The one of a
-// PipelineRun is that of the resource which Tekton checked last, so it differs
-// only if it is that of none, and not even then if Tekton checked resources that
-// did not run.
-func (r *Report) compare(condition *apis.Condition) {
 	compared := 0
-	possible := map[corev1.ConditionStatus]bool{}
-	var pipeline *Record
-	for i := range r.Records {
-		record := &r.Records[i]
-		if !record.Referenced || record.Kind == resource.StepAction || record.Content == nil {
-			continue
-		}
-		expected := expectedStatus(record.Verdict)
-		possible[expected] = true
-		if record.Role == dependencies.Pipeline {
-			pipeline = record
+	var differences []string
+	for _, record := range comparable {
+		if isPipeline(record) {
 			continue
 		}
 		compared++
-		if found := statusOf(record.Verified); found != expected {
-			r.differs(record, found)
+		if found := statusOf(record.Condition); found != expectedStatus(record.Verdict) {
+			differences = append(differences, difference(record, found))
 		}
 	}
-	if pipeline != nil {
+	if at := slices.IndexFunc(comparable, isPipeline); at >= 0 {
 		found := statusOf(condition)
 		switch {
-		case possible[found]:
+		case expectedByOne(comparable, found):
 			compared++
-		case len(pipeline.NotRun) == 0:
+		case len(comparable[at].NotRun) == 0: // or the condition may be about a resource that did not run
 			compared++
-			r.differs(pipeline, found)
+			differences = append(differences, difference(comparable[at], found))
 		}
 	}
 	switch {
-	case len(r.Differing) > 0:
-		r.Agreement = Differs
+	case len(differences) > 0:
+		return Differs, differences
 	case compared > 0:
-		r.Agreement = Agrees
+		return Agrees, nil
 	default:
-		r.Agreement = NotComparable
+		return NotComparable, nil
 	}
+}
+
+func isPipeline(record Record) bool { return record.Role == dependencies.Pipeline }
+
+// expectedByOne reports whether the condition of a PipelineRun is the expected one
+// for any of its resources. Tekton sets the condition for each resource that it
+// verifies, so the condition is about the last one.
+func expectedByOne(records []Record, found corev1.ConditionStatus) bool {
+	return slices.ContainsFunc(records, func(record Record) bool { return expectedStatus(record.Verdict) == found })
 }
 
 const absent corev1.ConditionStatus = "Absent"
@@ -141,8 +83,8 @@ func statusOf(condition *apis.Condition) corev1.ConditionStatus {
 	return condition.Status
 }
 
-// expectedStatus is the condition that Tekton sets (prepare in
-// pkg/reconciler/taskrun in tektoncd/pipeline).
+// expectedStatus returns the status of the condition that Tekton sets for a
+// verdict (prepare in pkg/reconciler/taskrun in tektoncd/pipeline).
 func expectedStatus(v policy.Verdict) corev1.ConditionStatus {
 	switch v.Tekton() {
 	case trustedresources.VerificationPass:
@@ -154,7 +96,7 @@ func expectedStatus(v policy.Verdict) corev1.ConditionStatus {
 	}
 }
 
-func (r *Report) differs(record *Record, found corev1.ConditionStatus) {
-	r.Differing = append(r.Differing, fmt.Sprintf("%s %s: now %s %s, Tekton's condition %s is %s",
-		record.Kind, record.Name, record.Result, record.Reason, trustedresources.ConditionTrustedResourcesVerified, found))
+func difference(record Record, found corev1.ConditionStatus) string {
+	return fmt.Sprintf("%s %s: now %s %s, Tekton's condition %s is %s",
+		record.Kind, record.Name, record.Result, record.Reason, trustedresources.ConditionTrustedResourcesVerified, found)
 }

@@ -34,7 +34,7 @@ func must[T any](value T, err error) T {
 // objectStore has the resources of a cluster.
 type objectStore map[objectKey]resource.Object
 
-func (s objectStore) Object(kind resource.Kind, namespace, name string) (resource.Object, error) {
+func (s objectStore) Object(_ context.Context, kind resource.Kind, namespace, name string) (resource.Object, error) {
 	object, found := s[objectKey{kind, namespace, name}]
 	if !found {
 		return nil, nil
@@ -76,18 +76,18 @@ type world struct {
 	away     error             // of the registry
 }
 
-// Signature implements Stored.
+// Signature implements StoredSignatures.
 func (w *world) Signature(_ context.Context, _ resource.Kind, _, _ string, checksum []byte) (string, error) {
 	return w.stored[hex.EncodeToString(checksum)], w.away
 }
 
-// UnchangedSince implements History.
-func (w *world) UnchangedSince(_, object metav1.Object) bool { return !w.written[object.GetName()] }
+// CreatedAfter implements RunCreations.
+func (w *world) CreatedAfter(_, object metav1.Object) bool { return !w.written[object.GetName()] }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, objects: objectStore{}, requests: requestStore{}}
-	w.Collector = &Collector{Objects: w.objects, Requests: w.requests, History: w, Stored: w}
+	w.Collector = &Collector{Objects: w.objects, Requests: w.requests, Creations: w, Stored: w}
 	return w
 }
 

@@ -1,6 +1,7 @@
 package dependencies
 
 import (
+	"context"
 	"testing"
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
@@ -24,7 +25,7 @@ func TestASignedTaskDoesNotStandForAPipeline(t *testing.T) {
 	} {
 		w := newWorld(t)
 		w.resolve(pr, pipelineRequestName(t.Context(), pr), tc.content, bundle)
-		if got := w.PipelineRun(t.Context(), pr, nil)[0]; (got.Content != nil) != tc.found {
+		if got := w.CollectPipelineRun(t.Context(), pr, nil)[0]; (got.Content != nil) != tc.found {
 			t.Errorf("%s: got %+v", name, got)
 		}
 	}
@@ -52,9 +53,9 @@ func TestARequestMadeAgainDoesNotShowWhichStepActionRan(t *testing.T) {
 			request := stepActionRequestName(t.Context(), tr, build.Spec, &step)
 			w.resolve(tr, request, ran, clusterSource(t, ran))
 			tr = w.ran(tr, build)
-			has(t, w.TaskRun(t.Context(), tr)[1], ran, "")
+			has(t, w.CollectTaskRun(t.Context(), tr)[1], ran, "")
 			w.resolve(tr, request, signed, clusterSource(t, signed))
-			got := w.TaskRun(t.Context(), tr)[1]
+			got := w.CollectTaskRun(t.Context(), tr)[1]
 			lacks(t, got, policy.ContentUnavailable, "not what ran")
 			if got.Source.Digest != nil {
 				t.Errorf("got source %v, which nothing shows", got.Source)
@@ -79,9 +80,9 @@ func TestASourceWithoutADigestPinsNothing(t *testing.T) {
 	if err := recordPipelineRun(t.Context(), pr, first); err != nil {
 		t.Fatal(err)
 	}
-	has(t, w.PipelineRun(t.Context(), pr, nil)[0], first, "")
+	has(t, w.CollectPipelineRun(t.Context(), pr, nil)[0], first, "")
 	w.resolve(pr, pipelineRequestName(t.Context(), pr), sign(pipeline("p", v1.PipelineTask{Name: "good"}), "own"), source)
-	lacks(t, w.PipelineRun(t.Context(), pr, nil)[0], policy.ContentUnavailable, "not the one that ran")
+	lacks(t, w.CollectPipelineRun(t.Context(), pr, nil)[0], policy.ContentUnavailable, "not the one that ran")
 }
 
 // Two steps may have got different content from one place.
@@ -94,7 +95,7 @@ func TestAStepActionThatChangedBetweenSteps(t *testing.T) {
 	w, tr := newWorld(t), localRun()
 	w.resolve(tr, stepActionRequestName(t.Context(), tr, build.Spec, &build.Spec.Steps[0]), good, clusterSource(t, good))
 	w.resolve(tr, stepActionRequestName(t.Context(), tr, build.Spec, &build.Spec.Steps[1]), evil, clusterSource(t, evil))
-	items := w.TaskRun(t.Context(), w.ran(tr, build))
+	items := w.CollectTaskRun(t.Context(), w.ran(tr, build))
 	if len(items) != 3 {
 		t.Fatalf("got %d items, want the Task and both StepActions", len(items))
 	}
@@ -113,16 +114,16 @@ func TestALocalResourceThatWasWrittenTo(t *testing.T) {
 	pr.Spec.PipelineRef.Name = "p"
 	for name, tc := range map[string]struct {
 		written string
-		items   func() []Item
+		items   func() []Dependency
 	}{
-		"the Task":     {"build", func() []Item { return w.TaskRun(t.Context(), tr)[:1] }},
-		"a StepAction": {"compile", func() []Item { return w.TaskRun(t.Context(), tr)[1:] }},
-		"the Pipeline": {"p", func() []Item { return w.PipelineRun(t.Context(), pr, nil) }},
+		"the Task":     {"build", func() []Dependency { return w.CollectTaskRun(t.Context(), tr)[:1] }},
+		"a StepAction": {"compile", func() []Dependency { return w.CollectTaskRun(t.Context(), tr)[1:] }},
+		"the Pipeline": {"p", func() []Dependency { return w.CollectPipelineRun(t.Context(), pr, nil) }},
 	} {
 		w.written = nil
 		for _, item := range tc.items() {
 			if item.Content == nil {
-				t.Errorf("%s, before: %s", name, item.Message)
+				t.Errorf("%s, before: %s", name, item.Unavailable.Message)
 			}
 		}
 		w.written = map[string]bool{tc.written: true}
@@ -154,9 +155,9 @@ type turncoat struct {
 	each []resource.Object
 }
 
-func (o *turncoat) Object(kind resource.Kind, namespace, name string) (resource.Object, error) {
+func (o *turncoat) Object(ctx context.Context, kind resource.Kind, namespace, name string) (resource.Object, error) {
 	if kind != resource.StepAction || len(o.each) == 0 {
-		return o.Objects.Object(kind, namespace, name)
+		return o.Objects.Object(ctx, kind, namespace, name)
 	}
 	next := o.each[0]
 	o.each = o.each[1:]
@@ -171,7 +172,7 @@ func TestAStepActionThatChangesWhileWeLook(t *testing.T) {
 	tr := w.ran(localRun(), task("build", "", referring(v1.Step{Name: "a", Ref: &v1.Ref{Name: "compile"}})))
 	for range 3 { // whichever read comes first
 		w.Objects = &turncoat{w.objects, []resource.Object{signed, ran, ran, ran}}
-		lacks(t, w.TaskRun(t.Context(), tr)[1], policy.ContentUnavailable, "not what ran")
+		lacks(t, w.CollectTaskRun(t.Context(), tr)[1], policy.ContentUnavailable, "not what ran")
 	}
 }
 
@@ -189,7 +190,7 @@ func TestADeletedRequestDoesNotHideStepActions(t *testing.T) {
 		"the Task is gone too": func() { w.objects.remove(build) },
 	} {
 		forget()
-		items := w.TaskRun(t.Context(), tr)
+		items := w.CollectTaskRun(t.Context(), tr)
 		if len(items) != 2 || items[1].Role != StepAction {
 			t.Errorf("%s: got %+v", name, items)
 		}
@@ -216,7 +217,7 @@ func TestNamesThatAreNoRegularExpressions(t *testing.T) {
 		build := task("build", "", referring(v1.Step{Name: "a", Image: "alpine"}, *step))
 		w.objects.put(build)
 		tr.Status.TaskSpec = &build.Spec
-		for _, item := range w.TaskRun(t.Context(), tr) {
+		for _, item := range w.CollectTaskRun(t.Context(), tr) {
 			if item.Content != nil {
 				t.Errorf("%s: got %+v", name, item)
 			}

@@ -1,27 +1,23 @@
-// Package dependencies finds out which resources are behind a run and what their
-// content was when it ran, from the run's own record. It claims nothing that
-// the record does not show: a resource whose content cannot be established is
-// an Item without Content.
+// Package dependencies finds the resources that a run depends on, and their
+// content at the time of the run, from the record of the run itself. A resource
+// whose content the record does not prove is a Dependency without Content.
 package dependencies
 
 import (
-	"context"
-	"fmt"
+	"errors"
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
-	"github.com/tektoncd/pipeline/pkg/apis/resolution/v1beta1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"knative.dev/pkg/apis"
 
 	"github.com/trusted-resources/chains-extension/pkg/policy"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
-// Role is what a resource is to the run, as Chains names its dependencies
-// (resolved_dependencies.go in tektoncd/chains).
+// Role is how a run uses a resource, spelled as the name of the dependency that
+// Chains writes (resolved_dependencies.go in tektoncd/chains).
 type Role string
 
-// The roles. StepAction is ours: Chains has no dependency for them.
+// The roles. Chains writes no dependency for StepActions: that role is our own.
 const (
 	Pipeline     Role = "pipeline"
 	PipelineTask Role = "pipelineTask"
@@ -29,83 +25,70 @@ const (
 	StepAction   Role = "stepAction"
 )
 
-// Item is one resource behind a run.
-type Item struct {
-	Role            Role
-	Kind            resource.Kind
+// Dependency is one resource that a run depends on. It is a value: nothing
+// changes a Dependency after the Collector returned it.
+type Dependency struct {
+	Role Role
+	Kind resource.Kind
+	// Namespace and Name are those of the resource. Where they are not known, they
+	// are those of the run or the task of the Pipeline.
 	Namespace, Name string
-	// Source is where it came from. Its URI is empty for a spec that the run
-	// itself carries, its digest when that is not known.
+	// Source is where the resource came from. The URI is empty for a spec in the
+	// run itself. The digest is empty if it is not known.
 	Source v1.RefSource
-	// Content is nil when it cannot be established; Gap and Message say why.
-	Content *Content
-	Gap     policy.Reason
-	Message string
-	// Referenced says that a resolver fetched it, so that Tekton verified it
-	// unless no policy matched.
-	Referenced bool
-	// NotRun are the tasks of a Pipeline whose resources Tekton may have verified
-	// although they did not run: its condition on the run may be theirs.
+	// Content is nil if the content is not known. Unavailable then says why.
+	Content     *Content
+	Unavailable policy.Unavailable
+	// Resolved reports whether a resolver fetched the resource. Tekton verifies
+	// only those.
+	Resolved bool
+	// NotRun names the tasks of a Pipeline that did not run, and whose resources
+	// Tekton may have verified: the condition of the PipelineRun may be about them.
 	NotRun []string
-	// Verified is Tekton's condition on the TaskRun that ran it, if there is one.
-	Verified *apis.Condition
+	// Condition is Tekton's condition TrustedResourcesVerified of the TaskRun that
+	// ran the resource. It is nil if there is none.
+	Condition *apis.Condition
 	// NoMatch is what Tekton did about resources that no policy matches.
 	NoMatch policy.Mode
 }
 
-// Content is what ran.
+// Content is the content of a resource as the run used it.
 type Content struct {
+	// Checksum is Tekton's checksum.
 	Checksum []byte
-	// Signatures are candidates: the value of the signature annotation of the
-	// content itself, which may be empty, and those found on the live object or
-	// else in a registry, and on the run. None is proof of anything until it verifies over Checksum.
+	// Signatures are candidates, as policy.Resource describes them.
 	Signatures []string
 }
 
-// Objects are the resources in the cluster now. What is not there is nil.
-type Objects interface {
-	Object(kind resource.Kind, namespace, name string) (resource.Object, error)
+// PolicyResource returns what policies are evaluated on.
+func (d Dependency) PolicyResource() policy.Resource {
+	r := policy.Resource{Unavailable: d.Unavailable, Source: d.Source.URI, NoMatch: d.NoMatch}
+	if d.Content != nil {
+		r.Checksum, r.Signatures = d.Content.Checksum, d.Content.Signatures
+	}
+	return r
 }
 
-// Requests reads a ResolutionRequest. The error is of any kind.
-type Requests interface {
-	Request(ctx context.Context, namespace, name string) (*v1beta1.ResolutionRequest, error)
+// established returns the Dependency of a finding whose content is proven.
+func established(f finding, signatures []string) Dependency {
+	d := f.dependency()
+	d.Content = &Content{Checksum: f.checksum, Signatures: signatures}
+	return d
 }
 
-// History knows whether an object was written to since a run was created. What
-// it does not know for certain, it denies.
-type History interface {
-	UnchangedSince(run, object metav1.Object) bool
-}
-
-// Stored knows the signatures that are kept outside of the cluster.
-type Stored interface {
-	// Signature is what the signature annotation of a resource with this checksum
-	// would be, empty if it is not known there. An error means that it could not
-	// be found out.
-	Signature(ctx context.Context, kind resource.Kind, namespace, name string, checksum []byte) (string, error)
-}
-
-// Collector collects the evidence for runs.
-type Collector struct {
-	Objects  Objects
-	Requests Requests
-	History  History
-	Stored   Stored
-}
-
-// gap says why content cannot be established.
-type gap struct {
-	reason  policy.Reason
-	message string
-}
-
-func (g *gap) Error() string { return string(g.reason) + ": " + g.message }
-
-func unavailable(format string, args ...any) *gap {
-	return &gap{policy.ContentUnavailable, fmt.Sprintf(format, args...)}
-}
-
-func (i *Item) missing(g *gap) {
-	i.Content, i.Gap, i.Message = nil, g.reason, g.message
+// unavailable returns the Dependency of a finding whose content, or signature,
+// is not known. The digest of a local reference is that of the object in the
+// cluster now, so it is left out.
+func unavailable(f finding, err error) Dependency {
+	d := f.dependency()
+	if !f.resolved {
+		d.Source = v1.RefSource{URI: f.source.URI}
+		if f.source.URI != "" {
+			d.Source.URI = clusterURI(f.kind, f.namespace, f.name, "")
+		}
+	}
+	if !errors.As(err, &d.Unavailable) {
+		d.Unavailable = policy.Unavailable{Reason: policy.ContentUnavailable, Message: err.Error()}
+	}
+	return d
 }

@@ -22,11 +22,11 @@ func TestTektonsExamplesAreEstablished(t *testing.T) {
 			t.Run(fmt.Sprintf("%s all=%v", e.file, given), func(t *testing.T) {
 				for _, task := range e.tasks {
 					w, tr := e.runTask(t, task, given)
-					allEstablished(t, count, w.TaskRun(t.Context(), tr))
+					allEstablished(t, count, w.CollectTaskRun(t.Context(), tr))
 				}
 				for _, pipeline := range e.pipelines {
 					w, pr := e.runPipeline(t, pipeline, given)
-					allEstablished(t, count, w.PipelineRun(t.Context(), pr, nil))
+					allEstablished(t, count, w.CollectPipelineRun(t.Context(), pr, nil))
 				}
 			})
 		}
@@ -66,30 +66,30 @@ func TestAnotherResourceIsNotEstablishedByAnExample(t *testing.T) {
 			another := task.DeepCopy()
 			another.Spec.Steps[0].Name += "-evil"
 			w.objects.put(another)
-			notEstablished(t, e.file, w.TaskRun(t.Context(), tr)[0])
+			notEstablished(t, e.file, w.CollectTaskRun(t.Context(), tr)[0])
 		}
 		for _, pipeline := range e.pipelines {
 			w, pr := e.runPipeline(t, pipeline, true)
 			another := pipeline.DeepCopy()
 			another.Spec.Tasks[0].Name += "-evil"
 			w.objects.put(another)
-			notEstablished(t, e.file, w.PipelineRun(t.Context(), pr, nil)[0])
+			notEstablished(t, e.file, w.CollectPipelineRun(t.Context(), pr, nil)[0])
 		}
 	}
 }
 
-func notEstablished(t *testing.T, what string, item Item) {
+func notEstablished(t *testing.T, what string, item Dependency) {
 	t.Helper()
 	if item.Content != nil {
 		t.Errorf("%s: the content of %s %s is established", what, item.Kind, item.Name)
 	}
 }
 
-func allEstablished(t *testing.T, count map[resource.Kind]int, items []Item) {
+func allEstablished(t *testing.T, count map[resource.Kind]int, items []Dependency) {
 	t.Helper()
 	for _, item := range items {
 		if item.Content == nil {
-			t.Errorf("%s %s is not established: %s", item.Kind, item.Name, item.Message)
+			t.Errorf("%s %s is not established: %s", item.Kind, item.Name, item.Unavailable.Message)
 		}
 		count[item.Kind]++
 	}

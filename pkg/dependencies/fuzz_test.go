@@ -24,21 +24,21 @@ func FuzzRequestContent(f *testing.F) {
 	f.Add([]byte("{}"), false)
 	f.Fuzz(func(t *testing.T, data []byte, byClusterResolver bool) {
 		w, tr := newWorld(t), resolvedRun("git", gitSource)
-		r := run{Object: tr, owners: []types.UID{tr.UID}}
 		request := w.answered(tr, task("build", "make"))
 		request.Status.Data = base64.StdEncoding.EncodeToString(data)
+		run := w.collection(w.objectsOnce(), tr, tr.UID)
 		for _, kind := range resource.Kinds {
-			res, missing := readRequest(r, request, kind, &gitSource)
-			if missing != nil {
+			found, err := run.readRequest(request, kind, &gitSource)
+			if err != nil {
 				continue
 			}
-			if resource.KindOf(res.object) != kind {
-				t.Fatalf("got a %T for a %s", res.object, kind)
+			if resource.KindOf(found.object) != kind {
+				t.Fatalf("got a %T for a %s", found.object, kind)
 			}
-			resolver := map[bool]string{true: resolverCluster, false: "git"}[byClusterResolver]
-			content, missing := w.content(t.Context(), r, kind, res, resolver)
-			if missing == nil && (len(content.Checksum) != sha256.Size || len(content.Signatures) == 0 || byClusterResolver) {
-				t.Fatalf("got content %+v of resolver %s", content, resolver)
+			resolver := map[bool]v1.ResolverName{true: resolverCluster, false: "git"}[byClusterResolver]
+			got := run.conclude(t.Context(), resolvedContent(t.Context(), finding{reference: reference{kind: kind, resolved: true}}, found, resolver))
+			if got.Content != nil && (len(got.Content.Checksum) != sha256.Size || len(got.Content.Signatures) == 0 || byClusterResolver) {
+				t.Fatalf("got content %+v of resolver %s", got.Content, resolver)
 			}
 		}
 	})
@@ -69,7 +69,7 @@ func FuzzStepAction(f *testing.F) {
 		build := task("build", "", referring(v1.Step{Name: "a", Image: "alpine"}, step))
 		w.objects.put(build)
 		tr.Status.TaskSpec = &task("build", "make").Spec
-		for _, item := range w.TaskRun(t.Context(), tr) {
+		for _, item := range w.CollectTaskRun(t.Context(), tr) {
 			if item.Content != nil {
 				t.Fatalf("what did not run is established: %+v", item)
 			}
@@ -89,7 +89,7 @@ func FuzzLocal(f *testing.F) {
 		ran := task("build", "ran, and nothing else")
 		tr := w.ran(localRun(giving(param("x", text(value)))), ran)
 		w.objects.put(another, anotherPipeline)
-		if got := w.TaskRun(t.Context(), tr)[0]; got.Content != nil && !strings.Contains(string(ofTask), "ran") {
+		if got := w.CollectTaskRun(t.Context(), tr)[0]; got.Content != nil && !strings.Contains(string(ofTask), "ran") {
 			t.Fatalf("what did not run is established: %s", ofTask)
 		}
 		pr := pipelineRun(func(pr *v1.PipelineRun) {
@@ -97,7 +97,7 @@ func FuzzLocal(f *testing.F) {
 			pr.Spec.Params = v1.Params{param("word", text(value)), param("list", array(value))}
 			pr.Status.PipelineSpec = &pipeline("build", fetched("ran-and-nothing-else")).Spec
 		})
-		if got := w.PipelineRun(t.Context(), pr, nil)[0]; got.Content != nil && !strings.Contains(string(ofPipeline), "ran") {
+		if got := w.CollectPipelineRun(t.Context(), pr, nil)[0]; got.Content != nil && !strings.Contains(string(ofPipeline), "ran") {
 			t.Fatalf("what did not run is established: %s", ofPipeline)
 		}
 	})

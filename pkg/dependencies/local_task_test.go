@@ -95,7 +95,7 @@ func TestALocalTask(t *testing.T) {
 			}
 			got := w.one(tr)
 			has(t, got, tc.task, "own")
-			if want := clusterSource(t, tc.task); got.Source.URI != want.URI || got.Source.Digest[sha256Digest] != want.Digest[sha256Digest] || got.Referenced {
+			if want := clusterSource(t, tc.task); got.Source.URI != want.URI || got.Source.Digest[sha256Digest] != want.Digest[sha256Digest] || got.Resolved {
 				t.Errorf("got %+v", got)
 			}
 			another := tc.task.DeepCopy()
@@ -138,7 +138,7 @@ func TestALocalTaskThatChanged(t *testing.T) {
 			tr := w.ran(localRun(), build())
 			has(t, w.one(tr), build(), "own")
 			change(w)
-			got := w.TaskRun(t.Context(), tr)[0]
+			got := w.CollectTaskRun(t.Context(), tr)[0]
 			lacks(t, got, policy.ContentUnavailable, "")
 			if got.Source.URI != clusterURI(resource.Task, namespace, "build", "") || got.Source.Digest != nil {
 				t.Errorf("got source %v, which nothing shows", got.Source)
@@ -208,17 +208,17 @@ func TestStepActions(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newStepActionRun(t)
 			tr := s.runs(run(s))
-			items := s.TaskRun(t.Context(), tr)
+			items := s.CollectTaskRun(t.Context(), tr)
 			if len(items) != 3 {
 				t.Fatalf("got %d items, want the Task and each StepAction once", len(items))
 			}
 			has(t, items[1], s.compile, "of compile")
 			has(t, items[2], s.lint, "of lint")
-			if items[1].Role != StepAction || items[1].Referenced || !items[2].Referenced || items[2].Source.EntryPoint != "lint.yaml" {
+			if items[1].Role != StepAction || items[1].Resolved || !items[2].Resolved || items[2].Source.EntryPoint != "lint.yaml" {
 				t.Errorf("got %+v", items[1:])
 			}
 			s.objects.put(sign(stepAction("compile", "evil"), "of compile"))
-			for _, item := range s.TaskRun(t.Context(), tr)[1:] {
+			for _, item := range s.CollectTaskRun(t.Context(), tr)[1:] {
 				lacks(t, item, policy.ContentUnavailable, "not what ran")
 			}
 		})
@@ -231,7 +231,7 @@ func TestAStepActionWithParameters(t *testing.T) {
 	w.objects.put(compile)
 	step := v1.Step{Name: "a", Ref: &v1.Ref{Name: "compile"}, Params: v1.Params{param("flag", text("$(params.dir)"))}}
 	tr := w.ran(localRun(giving(param("dir", text("steps")))), task("build", "", referring(step), declaring(spec("dir", nil))))
-	has(t, w.TaskRun(t.Context(), tr)[1], compile, "")
+	has(t, w.CollectTaskRun(t.Context(), tr)[1], compile, "")
 }
 
 func TestAnInlineSpecWithAWorkspaceThatItDoesNotDeclare(t *testing.T) {
@@ -242,7 +242,7 @@ func TestAnInlineSpecWithAWorkspaceThatItDoesNotDeclare(t *testing.T) {
 		tr.Spec.Workspaces = []v1.WorkspaceBinding{binding("w")}
 	})
 	tr = w.ran(tr, &v1.Task{ObjectMeta: tr.ObjectMeta, Spec: *tr.Spec.TaskSpec})
-	has(t, w.TaskRun(t.Context(), tr)[1], compile, "")
+	has(t, w.CollectTaskRun(t.Context(), tr)[1], compile, "")
 }
 
 func TestMissingStepActions(t *testing.T) {
@@ -250,7 +250,7 @@ func TestMissingStepActions(t *testing.T) {
 	tr := s.runs(localRun())
 	s.objects.remove(s.compile)
 	clear(s.requests)
-	items := s.TaskRun(t.Context(), tr)
+	items := s.CollectTaskRun(t.Context(), tr)
 	lacks(t, items[0], policy.ContentUnavailable, "compile")
 	lacks(t, items[1], policy.ContentUnavailable, "not in the cluster")
 	lacks(t, items[2], policy.ContentUnavailable, errNotFound.Error())
@@ -266,7 +266,7 @@ func TestTheNameOfAResolvedTask(t *testing.T) {
 		w.objects.put(compile)
 		w.answered(tr, build)
 		tr = w.ran(tr, task(called, "", referring(build.Spec.Steps...)))
-		if got := w.TaskRun(t.Context(), tr)[1]; (got.Content != nil) != (called != "evil") {
+		if got := w.CollectTaskRun(t.Context(), tr)[1]; (got.Content != nil) != (called != "evil") {
 			t.Errorf("%s: got %+v", called, got)
 		}
 	}

@@ -82,7 +82,7 @@ func TestNoChangedTaskIsEstablished(t *testing.T) {
 				if digestOf(t, another) == digestOf(t, task) {
 					return // a default
 				}
-				if missing := w.replaysTask(t.Context(), run{Object: tr}, tr, another); missing == nil {
+				if missing := w.collection(w.objectsOnce(), tr, tr.UID).replaysTask(t.Context(), tr, another); missing == nil {
 					t.Errorf("%s: Task %s with %s is taken for what ran", e.file, task.Name, what)
 				}
 			})

@@ -9,34 +9,25 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
-// snapshot reads each thing once, so that what is replayed is what the content
-// was taken from, whatever happens in the cluster meanwhile.
-func (c *Collector) snapshot() *Collector {
-	return &Collector{
-		Objects:  &objectsOnce{from: c.Objects},
-		Requests: &requestsOnce{from: c.Requests},
-		History:  c.History,
-		Stored:   c.Stored,
-	}
-}
-
 type objectKey struct {
 	kind            resource.Kind
 	namespace, name string
 }
 
+// objectsOnce reads each object once.
 type objectsOnce struct {
 	from Objects
 	once[objectKey, resource.Object]
 }
 
 // Object implements Objects.
-func (o *objectsOnce) Object(kind resource.Kind, namespace, name string) (resource.Object, error) {
-	return o.get(objectKey{kind, namespace, name}, func() (resource.Object, error) { return o.from.Object(kind, namespace, name) })
+func (o *objectsOnce) Object(ctx context.Context, kind resource.Kind, namespace, name string) (resource.Object, error) {
+	return o.get(objectKey{kind, namespace, name}, func() (resource.Object, error) { return o.from.Object(ctx, kind, namespace, name) })
 }
 
 type requestKey struct{ namespace, name string }
 
+// requestsOnce reads each ResolutionRequest once.
 type requestsOnce struct {
 	from Requests
 	once[requestKey, *v1beta1.ResolutionRequest]
@@ -47,27 +38,28 @@ func (r *requestsOnce) Request(ctx context.Context, namespace, name string) (*v1
 	return r.get(requestKey{namespace, name}, func() (*v1beta1.ResolutionRequest, error) { return r.from.Request(ctx, namespace, name) })
 }
 
-// once remembers answers. Tekton asks for StepActions from several goroutines.
+// once keeps the first result for each key, errors included. Tekton's functions
+// read StepActions from several goroutines.
 type once[Key comparable, Value any] struct {
-	mu    sync.Mutex
-	known map[Key]answer[Value]
+	mu      sync.Mutex
+	results map[Key]result[Value]
 }
 
-type answer[Value any] struct {
+type result[Value any] struct {
 	value Value
 	err   error
 }
 
-func (o *once[Key, Value]) get(key Key, ask func() (Value, error)) (Value, error) {
+func (o *once[Key, Value]) get(key Key, read func() (Value, error)) (Value, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	a, found := o.known[key]
+	kept, found := o.results[key]
 	if !found {
-		if o.known == nil {
-			o.known = map[Key]answer[Value]{}
+		if o.results == nil {
+			o.results = map[Key]result[Value]{}
 		}
-		a.value, a.err = ask()
-		o.known[key] = a
+		kept.value, kept.err = read()
+		o.results[key] = kept
 	}
-	return a.value, a.err
+	return kept.value, kept.err
 }

@@ -50,20 +50,20 @@ func TestAPipelineFromAResolver(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w, pr := newWorld(t), resolvedPipelineRun(tc.resolver, tc.source, tc.modify)
 			request := w.resolve(pr, pipelineRequestName(t.Context(), pr), tc.content, tc.source)
-			got := w.PipelineRun(t.Context(), pr, nil)[0]
+			got := w.CollectPipelineRun(t.Context(), pr, nil)[0]
 			has(t, got, tc.content, "own")
-			if got.Role != Pipeline || got.Kind != resource.Pipeline || got.Name != "build" || !got.Referenced {
+			if got.Role != Pipeline || got.Kind != resource.Pipeline || got.Name != "build" || !got.Resolved {
 				t.Errorf("got %+v", got)
 			}
 			request.OwnerReferences[0].UID = "another"
-			if got := w.PipelineRun(t.Context(), pr, nil)[0]; got.Content != nil && tc.resolver != "cluster" {
+			if got := w.CollectPipelineRun(t.Context(), pr, nil)[0]; got.Content != nil && tc.resolver != "cluster" {
 				t.Errorf("the request of another run: got %+v", got)
 			}
 		})
 	}
 	pr := resolvedPipelineRun("git", gitSource)
 	pr.Status.Provenance = nil
-	lacks(t, newWorld(t).PipelineRun(t.Context(), pr, nil)[0], policy.ContentUnavailable, "no source")
+	lacks(t, newWorld(t).CollectPipelineRun(t.Context(), pr, nil)[0], policy.ContentUnavailable, "no source")
 }
 
 // The request has the name that Tekton gave it.
@@ -72,7 +72,7 @@ func TestTheNameOfAPipelinesRequest(t *testing.T) {
 		pr.Spec.PipelineRef.Params = v1.Params{param("path", text("$(params.dir)/$(context.pipelineRun.name)"))}
 		pr.Spec.Params = v1.Params{param("dir", text("pipelines"))}
 	})
-	n := &namer{}
+	n := &requestRecorder{}
 	_, _, _, _ = getPipelineFunc(t, n, pr)(t.Context(), "build")
 	if got := pipelineRequestName(t.Context(), pr); got == "" || got != n.name {
 		t.Errorf("got %q, want %q", got, n.name)
@@ -86,7 +86,7 @@ func TestAPipelineRunIsAboutThePipelineAndEachTask(t *testing.T) {
 	w.answered(a, build)
 	b := taskRun("run-b", func(tr *v1.TaskRun) { tr.Spec.TaskSpec = &build.Spec })
 	got := ""
-	for _, item := range w.PipelineRun(t.Context(), pr, []*v1.TaskRun{a, b}) {
+	for _, item := range w.CollectPipelineRun(t.Context(), pr, []*v1.TaskRun{a, b}) {
 		got += fmt.Sprintf("%s %s %v, ", item.Role, item.Name, item.Content != nil)
 	}
 	// The spec of b is part of the Pipeline; c is gone.
@@ -102,11 +102,11 @@ func TestTasksThatTektonVerifiedAndDidNotRun(t *testing.T) {
 		Tasks:   []v1.PipelineTask{fetched("ran"), fetched("skipped"), child, {Name: "local", TaskRef: &v1.TaskRef{Name: "x"}}, {Name: "inline", TaskSpec: embedded("x")}},
 		Finally: []v1.PipelineTask{fetched("finally")},
 	}
-	if got := strings.Join(newWorld(t).PipelineRun(t.Context(), pr, nil)[0].NotRun, " "); got != "skipped nested finally" {
+	if got := strings.Join(newWorld(t).CollectPipelineRun(t.Context(), pr, nil)[0].NotRun, " "); got != "skipped nested finally" {
 		t.Errorf("got %q", got)
 	}
 	pr.Status.PipelineSpec = nil
-	if got := newWorld(t).PipelineRun(t.Context(), pr, nil)[0].NotRun; got != nil {
+	if got := newWorld(t).CollectPipelineRun(t.Context(), pr, nil)[0].NotRun; got != nil {
 		t.Errorf("got %q", got)
 	}
 }
@@ -127,7 +127,7 @@ func TestARunThatWasRefused(t *testing.T) {
 			Type: apis.ConditionSucceeded, Status: corev1.ConditionFalse, Reason: tc.reason,
 			Message: "pipelineRun ns/run referred resource " + tc.of + " failed signature verification: why",
 		})
-		items := newWorld(t).PipelineRun(t.Context(), pr, nil)
+		items := newWorld(t).CollectPipelineRun(t.Context(), pr, nil)
 		roles := make([]string, 0, len(items))
 		for _, item := range items {
 			roles = append(roles, string(item.Role))

@@ -10,7 +10,8 @@ import (
 	taskresources "github.com/tektoncd/pipeline/pkg/reconciler/taskrun/resources"
 	remote "github.com/tektoncd/pipeline/pkg/remoteresolution/resource"
 	"github.com/tektoncd/pipeline/pkg/workspace"
-	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/trusted-resources/chains-extension/pkg/dependencies/offline"
 )
 
 // reconciliations: what a run records is substituted again each time.
@@ -21,8 +22,11 @@ const reconciliations = 2
 func (w *world) recordTaskRun(ctx context.Context, tr *v1.TaskRun, task *v1.Task) error {
 	spec := task.Spec.DeepCopy()
 	spec.SetDefaults(ctx)
-	owners := run{Object: tr, owners: []types.UID{tr.UID}}
-	steps, err := taskresources.GetStepActionsData(ctx, *spec, tr.DeepCopy(), cluster{objects: w.objects}, nil, requester{w.Collector, owners})
+	clientset, err := offline.NewClientset(stepActions{w.objects})
+	if err != nil {
+		return err
+	}
+	steps, err := taskresources.GetStepActionsData(ctx, *spec, tr.DeepCopy(), clientset, nil, w.collection(w.objectsOnce(), tr, tr.UID))
 	if err != nil {
 		return err
 	}

@@ -103,15 +103,15 @@ func TestAPipelineIsRecognizedWhateverIsFilledIn(t *testing.T) {
 				pr := recorded(t, p, params)
 				w := newWorld(t)
 				w.objects.put(p)
-				got := w.PipelineRun(t.Context(), pr, nil)[0]
+				got := w.CollectPipelineRun(t.Context(), pr, nil)[0]
 				has(t, got, p, "")
-				if got.Role != Pipeline || got.Referenced || got.Source.URI != clusterSource(t, p).URI {
+				if got.Role != Pipeline || got.Resolved || got.Source.URI != clusterSource(t, p).URI {
 					t.Errorf("got %+v", got)
 				}
 				evil := p.DeepCopy()
 				evil.Spec.Tasks[0].Params = append(evil.Spec.Tasks[0].Params, param("evil", text("evil")))
 				w.objects.put(evil)
-				lacks(t, w.PipelineRun(t.Context(), pr, nil)[0], policy.ContentUnavailable, "not the one that ran")
+				lacks(t, w.CollectPipelineRun(t.Context(), pr, nil)[0], policy.ContentUnavailable, "not the one that ran")
 			})
 		}
 	}
@@ -157,9 +157,9 @@ func TestAValueThatTheRunDidNotGive(t *testing.T) {
 			w := newWorld(t)
 			w.objects.put(ran)
 			pr := recorded(t, ran, runs["with defaults"])
-			has(t, w.PipelineRun(t.Context(), pr, nil)[0], ran, "")
+			has(t, w.CollectPipelineRun(t.Context(), pr, nil)[0], ran, "")
 			w.objects.put(written)
-			lacks(t, w.PipelineRun(t.Context(), pr, nil)[0], policy.ContentUnavailable, "not the one that ran")
+			lacks(t, w.CollectPipelineRun(t.Context(), pr, nil)[0], policy.ContentUnavailable, "not the one that ran")
 		})
 	}
 }
@@ -183,11 +183,11 @@ func TestLargeNumbers(t *testing.T) {
 func TestAPipelineThatIsNotThere(t *testing.T) {
 	p := everySubstitution()
 	pr := recorded(t, p, runs["with defaults"])
-	lacks(t, newWorld(t).PipelineRun(t.Context(), pr, nil)[0], policy.ContentUnavailable, "not in the cluster")
+	lacks(t, newWorld(t).CollectPipelineRun(t.Context(), pr, nil)[0], policy.ContentUnavailable, "not in the cluster")
 	w := newWorld(t)
 	w.objects.put(p)
 	pr.Status.PipelineSpec = nil
-	lacks(t, w.PipelineRun(t.Context(), pr, nil)[0], policy.ContentUnavailable, "no spec")
+	lacks(t, w.CollectPipelineRun(t.Context(), pr, nil)[0], policy.ContentUnavailable, "no spec")
 	pr.Spec.PipelineRef, pr.Spec.PipelineSpec = nil, &p.Spec
-	lacks(t, w.PipelineRun(t.Context(), pr, nil)[0], policy.Inline, "itself")
+	lacks(t, w.CollectPipelineRun(t.Context(), pr, nil)[0], policy.Inline, "itself")
 }

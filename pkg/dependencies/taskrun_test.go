@@ -22,9 +22,9 @@ import (
 )
 
 // one is the only item of a TaskRun.
-func (w *world) one(tr *v1.TaskRun) Item {
+func (w *world) one(tr *v1.TaskRun) Dependency {
 	w.t.Helper()
-	items := w.TaskRun(w.t.Context(), tr)
+	items := w.CollectTaskRun(w.t.Context(), tr)
 	if len(items) != 1 {
 		w.t.Fatalf("got %d items, want one: %+v", len(items), items)
 	}
@@ -32,10 +32,10 @@ func (w *world) one(tr *v1.TaskRun) Item {
 }
 
 // has checks that the content is that of the object, with those candidates.
-func has(t *testing.T, got Item, of resource.Object, signatures ...string) {
+func has(t *testing.T, got Dependency, of resource.Object, signatures ...string) {
 	t.Helper()
 	if got.Content == nil {
-		t.Fatalf("%s %s has no content: %s: %s", got.Kind, got.Name, got.Gap, got.Message)
+		t.Fatalf("%s %s has no content: %s: %s", got.Kind, got.Name, got.Unavailable.Reason, got.Unavailable.Message)
 	}
 	if want := must(resource.Checksum(t.Context(), of)); string(got.Content.Checksum) != string(want) {
 		t.Errorf("got checksum %x, want %x", got.Content.Checksum, want)
@@ -45,10 +45,10 @@ func has(t *testing.T, got Item, of resource.Object, signatures ...string) {
 	}
 }
 
-func lacks(t *testing.T, got Item, reason policy.Reason, says string) {
+func lacks(t *testing.T, got Dependency, reason policy.Reason, says string) {
 	t.Helper()
-	if got.Content != nil || got.Gap != reason || !strings.Contains(got.Message, says) {
-		t.Errorf("%s %s: got content %v, %s: %q, want %s: %q", got.Kind, got.Name, got.Content, got.Gap, got.Message, reason, says)
+	if got.Content != nil || got.Unavailable.Reason != reason || !strings.Contains(got.Unavailable.Message, says) {
+		t.Errorf("%s %s: got content %v, %s: %q, want %s: %q", got.Kind, got.Name, got.Content, got.Unavailable.Reason, got.Unavailable.Message, reason, says)
 	}
 }
 
@@ -88,7 +88,7 @@ func TestATaskFromAResolver(t *testing.T) {
 			w.answered(tr, tc.content)
 			got := w.one(tr)
 			has(t, got, tc.content, tc.content.GetAnnotations()["tekton.dev/signature"])
-			if got.Role != Task || got.Kind != resource.Task || got.Name != tc.content.GetName() || !got.Referenced {
+			if got.Role != Task || got.Kind != resource.Task || got.Name != tc.content.GetName() || !got.Resolved {
 				t.Errorf("got %+v", got)
 			}
 			if !equality.Semantic.DeepEqual(got.Source, tc.source) {
@@ -210,7 +210,7 @@ func TestTheChecksumThatTheClusterResolverRecords(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w, tr := newWorld(t), resolvedRun("cluster", source, func(tr *v1.TaskRun) { sign(tr, "of the run") })
 			prepare(w)
-			items := w.TaskRun(t.Context(), tr)
+			items := w.CollectTaskRun(t.Context(), tr)
 			has(t, items[0], build, "", "of the run")
 			lacks(t, items[1], policy.ContentUnavailable, "which StepActions")
 		})
@@ -294,7 +294,7 @@ func TestTheSignatureInARegistry(t *testing.T) {
 	t.Run("when all else is gone", func(t *testing.T) {
 		w, tr := newWorld(t), resolvedRun("cluster", source)
 		w.stored = inRegistry
-		has(t, w.TaskRun(t.Context(), tr)[0], build, "", "stored")
+		has(t, w.CollectTaskRun(t.Context(), tr)[0], build, "", "stored")
 		w.away = away
 		lacks(t, w.one(tr), policy.SignatureUnavailable, away.Error())
 	})
@@ -312,10 +312,10 @@ func TestAnInlineSpec(t *testing.T) {
 	inline := taskRun("run", func(tr *v1.TaskRun) { tr.Spec.TaskSpec = &task("", "make").Spec })
 	got := newWorld(t).one(inline)
 	lacks(t, got, policy.Inline, "itself")
-	if got.Source.URI != "" || got.Referenced {
+	if got.Source.URI != "" || got.Resolved {
 		t.Errorf("got %+v", got)
 	}
-	if items := newWorld(t).TaskRun(t.Context(), taskRun("run")); len(items) != 0 {
+	if items := newWorld(t).CollectTaskRun(t.Context(), taskRun("run")); len(items) != 0 {
 		t.Errorf("a run of nothing: got %+v", items)
 	}
 }
@@ -326,11 +326,11 @@ func TestWhatTektonDid(t *testing.T) {
 	tr.Status.Conditions = append(tr.Status.Conditions, apis.Condition{Type: "TrustedResourcesVerified", Status: corev1.ConditionFalse})
 	tr.Status.Provenance.FeatureFlags = featureFlags("warn")
 	got := newWorld(t).one(tr)
-	if got.Verified == nil || got.Verified.Status != corev1.ConditionFalse || got.NoMatch != policy.Warn {
-		t.Errorf("got %v, %s", got.Verified, got.NoMatch)
+	if got.Condition == nil || got.Condition.Status != corev1.ConditionFalse || got.NoMatch != policy.Warn {
+		t.Errorf("got %v, %s", got.Condition, got.NoMatch)
 	}
-	if got := newWorld(t).one(resolvedRun("git", gitSource)); got.Verified != nil || got.NoMatch != policy.Skip {
-		t.Errorf("got %v, %s", got.Verified, got.NoMatch)
+	if got := newWorld(t).one(resolvedRun("git", gitSource)); got.Condition != nil || got.NoMatch != policy.Skip {
+		t.Errorf("got %v, %s", got.Condition, got.NoMatch)
 	}
 }
 

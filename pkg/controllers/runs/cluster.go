@@ -8,12 +8,13 @@ import (
 
 	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
 	"github.com/tektoncd/pipeline/pkg/apis/resolution/v1beta1"
+	"github.com/tektoncd/pipeline/pkg/client/clientset/versioned"
 	policylisters "github.com/tektoncd/pipeline/pkg/client/listers/pipeline/v1alpha1"
 	resolution "github.com/tektoncd/pipeline/pkg/client/resolution/clientset/versioned/typed/resolution/v1beta1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
-	"k8s.io/client-go/tools/cache"
 
 	"github.com/trusted-resources/chains-extension/pkg/dependencies"
 	"github.com/trusted-resources/chains-extension/pkg/policy"
@@ -21,26 +22,43 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/store/oci"
 )
 
-// cached are the resources that the controller watches anyway.
-type cached map[resource.Kind]cache.Indexer
+// liveObjects reads each object from the API server: the informers' caches hold no
+// specs of the resources.
+type liveObjects struct {
+	client versioned.Interface
+}
 
-var _ dependencies.Objects = cached{}
+var _ dependencies.Objects = liveObjects{}
 
 // Object implements dependencies.Objects.
-func (c cached) Object(kind resource.Kind, namespace, name string) (resource.Object, error) {
-	item, exists, err := c[kind].GetByKey(cache.NewObjectName(namespace, name).String())
-	if err != nil || !exists {
-		return nil, err
+func (o liveObjects) Object(ctx context.Context, kind resource.Kind, namespace, name string) (resource.Object, error) {
+	if namespace == "" || name == "" {
+		return nil, nil // a resolver may return an object without them
 	}
-	object, ok := item.(resource.Object)
-	if !ok {
-		return nil, fmt.Errorf("the cache of kind %s holds a %T", kind, item)
+	object, err := o.get(ctx, kind, namespace, name)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
 	}
 	return object, nil
 }
 
-// requests reads ResolutionRequests one by one: they hold whole resources, so
-// that a cache of all of them would be large, and each is asked for about once.
+func (o liveObjects) get(ctx context.Context, kind resource.Kind, namespace, name string) (resource.Object, error) {
+	switch kind {
+	case resource.Task:
+		return o.client.TektonV1().Tasks(namespace).Get(ctx, name, metav1.GetOptions{})
+	case resource.Pipeline:
+		return o.client.TektonV1().Pipelines(namespace).Get(ctx, name, metav1.GetOptions{})
+	case resource.StepAction:
+		return o.client.TektonV1beta1().StepActions(namespace).Get(ctx, name, metav1.GetOptions{})
+	}
+	return nil, fmt.Errorf("objects of kind %q cannot be read", kind)
+}
+
+// requests reads ResolutionRequests one by one. They hold whole resources, so a
+// cache of all of them would be large, and each is read about once.
 type requests struct {
 	resolution.ResolutionRequestsGetter
 }
@@ -52,17 +70,16 @@ func (r requests) Request(ctx context.Context, namespace, name string) (*v1beta1
 	return r.ResolutionRequests(namespace).Get(ctx, name, metav1.GetOptions{})
 }
 
-// registries asks the registry that the configuration names, if any.
-type registries func() *oci.Store
+// registry returns the store of the current configuration, nil if there is none.
+type registry func() *oci.Store
 
-var _ dependencies.Stored = registries(nil)
+var _ dependencies.StoredSignatures = registry(nil)
 
-// registryTimeout bounds one question: an attestation does not wait for a
-// registry that is away.
+// registryTimeout is how long an attestation waits for the registry.
 const registryTimeout = 10 * time.Second
 
-// Signature implements dependencies.Stored.
-func (r registries) Signature(ctx context.Context, kind resource.Kind, namespace, name string, checksum []byte) (string, error) {
+// Signature implements dependencies.StoredSignatures.
+func (r registry) Signature(ctx context.Context, kind resource.Kind, namespace, name string, checksum []byte) (string, error) {
 	store := r()
 	if store == nil {
 		return "", nil
@@ -76,8 +93,8 @@ func (r registries) Signature(ctx context.Context, kind resource.Kind, namespace
 	return resource.EncodeSignature(signature), err
 }
 
-// secrets reads Secrets one by one: watching them would take the right to list
-// them all.
+// secrets reads Secrets one by one: to watch them, the controller would need the
+// permission to list all of them.
 type secrets struct{ corev1.SecretsGetter }
 
 var _ policy.Secrets = secrets{}
@@ -91,7 +108,7 @@ func (s secrets) Secret(ctx context.Context, namespace, name string) (map[string
 	return secret.Data, nil
 }
 
-// policies are the VerificationPolicies that the controller watches anyway.
+// policies reads VerificationPolicies from the informer's cache.
 type policies struct {
 	policylisters.VerificationPolicyLister
 }

@@ -1,13 +1,13 @@
-// Package runs puts Tekton Chains' own reconcilers for TaskRuns and
-// PipelineRuns to work. Chains' constructors read the signing secret from a
-// fixed path; these take any.
+// Package runs runs the reconcilers of Tekton Chains for TaskRuns and
+// PipelineRuns, and reports on the runs that they attest to. The constructors of
+// Chains read the signing secret from a fixed path. Those of this package take
+// the path as an option.
 package runs
 
 import (
 	"context"
 
 	"github.com/tektoncd/chains/pkg/chains"
-	"github.com/tektoncd/chains/pkg/chains/storage"
 	chainsconfig "github.com/tektoncd/chains/pkg/config"
 	"github.com/tektoncd/chains/pkg/pipelinerunmetrics"
 	chainsreconciler "github.com/tektoncd/chains/pkg/reconciler"
@@ -33,20 +33,30 @@ import (
 	_ "github.com/tektoncd/chains/pkg/chains/formats/all" // registers the payload formats
 )
 
-// The finalizers are part of Chains' contract with the cluster: a run that
-// stock Chains marked must be released by us, and the other way round.
+// The names of the finalizers are those of Chains: this controller releases a run
+// that a stock Chains marked, and the other way round.
 const (
 	taskRunFinalizer      = "chains.tekton.dev/taskrun"
 	pipelineRunFinalizer  = "chains.tekton.dev/pipelinerun"
 	finalizerFieldManager = "tekton-chains-controller/finalizers"
 )
 
-// NewControllers makes Chains' two controllers, and has them write the
-// verification status into what they sign.
+// NewControllers returns the constructors of Chains' two controllers. It registers
+// a Reporter with Chains, so that Chains writes the verification status into the
+// attestations.
 func NewControllers(shared *environment.Source, options environment.Options) []injection.ControllerConstructor {
+	reporter := &Reporter{}
+	attestation.Register(reporter.Report)
+	return NewControllersWithReporter(shared, options, reporter)
+}
+
+// NewControllersWithReporter returns the constructors of Chains' two controllers
+// and starts the Reporter when they are called. The caller has registered the
+// Reporter with attestation.Register.
+func NewControllersWithReporter(shared *environment.Source, options environment.Options, reporter *Reporter) []injection.ControllerConstructor {
 	return []injection.ControllerConstructor{
 		func(ctx context.Context, cmw configmap.Watcher) *controller.Impl {
-			attestation.Register(newReporter(ctx, shared.Get(ctx, cmw)))
+			reporter.start(ctx, shared.Get(ctx, cmw))
 			return newTaskRunController(ctx, cmw, options.SecretsDir, options.Namespaces)
 		},
 		func(ctx context.Context, cmw configmap.Watcher) *controller.Impl {
@@ -57,7 +67,7 @@ func NewControllers(shared *environment.Source, options environment.Options) []i
 
 func newTaskRunController(ctx context.Context, cmw configmap.Watcher, secretsDir string, namespaces []string) *controller.Impl {
 	client := pipelineclient.Get(ctx)
-	signer := &chains.ObjectSigner{SecretPath: secretsDir, Pipelineclientset: client, Recorder: taskrunmetrics.Get(ctx)}
+	signer := newRunSigner(chains.ObjectSigner{SecretPath: secretsDir, Pipelineclientset: client, Recorder: taskrunmetrics.Get(ctx)}, kubeclient.Get(ctx))
 	impl := taskrunreconciler.NewImpl(ctx, &taskrun.Reconciler{TaskRunSigner: signer, Pipelineclientset: client},
 		func(*controller.Impl) controller.Options { return chainsOptions(ctx, cmw, signer, taskRunFinalizer) })
 	watch(ctx, taskruninformer.Get(ctx).Informer(), chainsreconciler.TaskRunInformerFilterFunc(namespaces), impl.Enqueue)
@@ -67,7 +77,7 @@ func newTaskRunController(ctx context.Context, cmw configmap.Watcher, secretsDir
 func newPipelineRunController(ctx context.Context, cmw configmap.Watcher, secretsDir string, namespaces []string) *controller.Impl {
 	client := pipelineclient.Get(ctx)
 	taskRuns := taskruninformer.Get(ctx)
-	signer := &chains.ObjectSigner{SecretPath: secretsDir, Pipelineclientset: client, Recorder: pipelinerunmetrics.Get(ctx)}
+	signer := newRunSigner(chains.ObjectSigner{SecretPath: secretsDir, Pipelineclientset: client, Recorder: pipelinerunmetrics.Get(ctx)}, kubeclient.Get(ctx))
 	r := &pipelinerun.Reconciler{PipelineRunSigner: signer, Pipelineclientset: client, TaskRunLister: taskRuns.Lister()}
 	impl := pipelinerunreconciler.NewImpl(ctx, r,
 		func(*controller.Impl) controller.Options {
@@ -75,38 +85,27 @@ func newPipelineRunController(ctx context.Context, cmw configmap.Watcher, secret
 		})
 	r.Tracker = impl.Tracker
 	watch(ctx, pipelineruninformer.Get(ctx).Informer(), chainsreconciler.PipelineRunInformerFilterFunc(namespaces), impl.Enqueue)
-	// A PipelineRun is signed after its TaskRuns, so their end matters to it.
+	// A PipelineRun is signed after its TaskRuns.
 	watch(ctx, taskRuns.Informer(), chainsreconciler.TaskRunInformerFilterFuncWithOwnership(namespaces), impl.EnqueueControllerOf)
 	return impl
 }
 
-// chainsOptions follow chains-config with the storage backends that it names.
-func chainsOptions(ctx context.Context, cmw configmap.Watcher, signer *chains.ObjectSigner, finalizer string) controller.Options {
+// chainsOptions returns the options of a reconciler of Chains. The signer gets
+// each configuration in chains-config.
+func chainsOptions(ctx context.Context, cmw configmap.Watcher, signer *runSigner, finalizer string) controller.Options {
 	logger := logging.FromContext(ctx)
-	stop := make(chan bool)
 	store := chainsconfig.NewConfigStore(logger, func(_ string, value any) {
-		select {
-		case stop <- true: // the watch on the previous backends
-		default:
-		}
 		cfg, ok := value.(*chainsconfig.Config)
 		if !ok {
-			logger.Errorf("chains-config was read as %T", value)
+			logger.Errorf("chains-config was read as %T, expected %T", value, cfg)
 			return
 		}
-		backends, err := storage.InitializeBackends(ctx, pipelineclient.Get(ctx), kubeclient.Get(ctx), *cfg)
-		if err != nil {
-			logger.Errorw("Some storage backends of Tekton Chains cannot be used", zap.Error(err))
-		}
-		signer.Backends = backends
-		if err := storage.WatchBackends(ctx, stop, backends, *cfg); err != nil {
-			logger.Errorw("Some storage backends of Tekton Chains cannot be watched", zap.Error(err))
-		}
+		signer.configure(ctx, *cfg)
 	})
 	store.WatchConfigs(cmw)
 	return controller.Options{
 		ConfigStore:                     store,
-		SkipStatusUpdates:               true, // a run's status belongs to Tekton Pipelines
+		SkipStatusUpdates:               true, // only Tekton Pipelines writes the status of a run
 		FinalizerName:                   finalizer,
 		UseServerSideApplyForFinalizers: true,
 		FinalizerFieldManager:           finalizerFieldManager,

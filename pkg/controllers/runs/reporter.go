@@ -1,12 +1,13 @@
 package runs
 
 import (
-	"cmp"
 	"context"
 	"strings"
+	"sync/atomic"
 
 	"github.com/tektoncd/chains/pkg/chains/objects"
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	pipelineclient "github.com/tektoncd/pipeline/pkg/client/injection/client"
 	pipelineruninformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1/pipelinerun"
 	taskruninformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1/taskrun"
 	policyinformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1alpha1/verificationpolicy"
@@ -29,34 +30,49 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/keys"
 	"github.com/trusted-resources/chains-extension/pkg/observe"
 	"github.com/trusted-resources/chains-extension/pkg/policy"
-	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
 // ReasonVerificationDiffers is the reason of the Event on a run whose
-// verification comes out otherwise than Tekton's did.
+// verification has another result than Tekton's.
 const ReasonVerificationDiffers = "VerificationDiffers"
 
-// reporter reports on runs from what the cluster holds.
-type reporter struct {
-	config   func() *config.Config
-	evidence dependencies.Collector
-	verifier *policy.Verifier
-	keys     ring
-	events   *observe.Events
-	metrics  *observe.Metrics
-	clock    clock.PassiveClock
+// Reporter reports on the runs that Chains attests to. It is registered with
+// Chains before the clients and informers exist, and reports once a controller
+// was constructed with it.
+type Reporter struct {
+	reporter atomic.Pointer[reporter]
 }
 
-var _ attestation.Reporter = (*reporter)(nil)
+// Report implements attestation.ReportFunc.
+func (r *Reporter) Report(ctx context.Context, run any) (attestation.Report, bool) {
+	reporter := r.reporter.Load()
+	if reporter == nil {
+		return attestation.Report{}, false
+	}
+	return reporter.report(ctx, run)
+}
+
+// start makes the Reporter report with the clients and informers of the context.
+func (r *Reporter) start(ctx context.Context, env *environment.Environment) {
+	r.reporter.Store(newReporter(ctx, env))
+}
+
+// reporter reports on runs: it collects their dependencies, and evaluates the
+// policies of the run's namespace on each.
+type reporter struct {
+	config    func() *config.Config
+	collector dependencies.Collector
+	verifier  *policy.Verifier
+	keys      ownKeys
+	events    *observe.Events
+	metrics   *observe.Metrics
+	clock     clock.PassiveClock
+}
 
 func newReporter(ctx context.Context, env *environment.Environment) *reporter {
-	objects := cached{}
-	for _, kind := range resource.Kinds {
-		objects[kind] = environment.Informer(ctx, kind).GetIndexer()
-	}
-	history := newSightings()
-	env.Handle(ctx, taskruninformer.Get(ctx).Informer(), controller.HandleAll(history.see))
-	env.Handle(ctx, pipelineruninformer.Get(ctx).Informer(), controller.HandleAll(history.see))
+	creations := newRunCreations()
+	env.Handle(ctx, taskruninformer.Get(ctx).Informer(), controller.HandleAll(creations.observe))
+	env.Handle(ctx, pipelineruninformer.Get(ctx).Informer(), controller.HandleAll(creations.observe))
 	watched := policyinformer.Get(ctx)
 	verifier := policy.New(policies{watched.Lister()}, secrets{kubeclient.Get(ctx).CoreV1()}, clock.RealClock{})
 	env.Handle(ctx, watched.Informer(), controller.HandleAll(func(item any) {
@@ -66,8 +82,11 @@ func newReporter(ctx context.Context, env *environment.Environment) *reporter {
 	}))
 	return &reporter{
 		config: env.Config.Load,
-		evidence: dependencies.Collector{
-			Objects: objects, Requests: requests{resolutionclient.Get(ctx).ResolutionV1beta1()}, History: history, Stored: registries(env.Store),
+		collector: dependencies.Collector{
+			Objects:   liveObjects{pipelineclient.Get(ctx)},
+			Requests:  requests{resolutionclient.Get(ctx).ResolutionV1beta1()},
+			Creations: creations,
+			Stored:    registry(env.Store),
 		},
 		verifier: verifier,
 		keys:     env.Keys.Ring,
@@ -77,44 +96,49 @@ func newReporter(ctx context.Context, env *environment.Environment) *reporter {
 	}
 }
 
-// Report implements attestation.Reporter.
-func (r *reporter) Report(ctx context.Context, run any) (attestation.Report, bool) {
+func (r *reporter) report(ctx context.Context, run any) (attestation.Report, bool) {
 	if !r.config().Provenance {
 		return attestation.Report{}, false
 	}
-	var items []dependencies.Item
+	var collected []dependencies.Dependency
 	var condition *apis.Condition
 	var about *corev1.ObjectReference
 	switch run := run.(type) {
 	case *objects.TaskRunObjectV1:
-		items = r.evidence.TaskRun(ctx, run.TaskRun)
+		collected = r.collector.CollectTaskRun(ctx, run.TaskRun)
 		condition = run.Status.GetCondition(trustedresources.ConditionTrustedResourcesVerified)
 		about = reference(run.TaskRun, run.GetGroupVersionKind())
 	case *objects.PipelineRunObjectV1:
-		items = r.evidence.PipelineRun(ctx, run.PipelineRun, run.GetTaskRuns())
+		collected = r.collector.CollectPipelineRun(ctx, run.PipelineRun, run.GetTaskRuns())
 		condition = run.Status.GetCondition(trustedresources.ConditionTrustedResourcesVerified)
 		about = reference(run.PipelineRun, run.GetGroupVersionKind())
 	default:
 		return attestation.Report{}, false
 	}
-	report := attestation.Assess(ctx, r.verifier, r.keys, about.Namespace, items, condition, r.clock.Now())
-	r.tell(ctx, about, report)
+	records := make([]attestation.Record, 0, len(collected))
+	for _, d := range collected {
+		verdict := policy.Evaluate(ctx, r.verifier, r.keys, about.Namespace, d.PolicyResource())
+		records = append(records, attestation.Record{Dependency: d, Verdict: verdict})
+	}
+	report := attestation.NewReport(records, condition, r.clock.Now())
+	r.emit(ctx, about, report)
 	return report, true
 }
 
-// tell logs the report, and makes a disagreement with Tekton known.
-func (r *reporter) tell(ctx context.Context, about *corev1.ObjectReference, report attestation.Report) {
+// emit writes the report to the log and to the metrics, and records an Event if
+// the verification has another result than Tekton's.
+func (r *reporter) emit(ctx context.Context, about *corev1.ObjectReference, report attestation.Report) {
 	logger := logging.FromContext(ctx).With("kind", about.Kind, "namespace", about.Namespace, "name", about.Name)
 	for _, record := range report.Records {
 		r.metrics.Verified(ctx, record.Kind, string(record.Result), string(record.Reason))
 		if record.Result != policy.Passed {
 			logger.Infow("Resource not verified", "resourceKind", record.Kind, "resource", record.Name,
-				"result", record.Result, "reason", record.Reason, "policy", record.Policy, "message", cmp.Or(record.Message, record.Verdict.Message))
+				"result", record.Result, "reason", record.Reason, "policy", record.Policy, "message", record.Message)
 		}
 	}
 	if report.Agreement == attestation.Differs {
-		differing := strings.Join(report.Differing, "; ")
-		logger.Warnw("Verification differs from Tekton's", "differing", differing)
+		differing := strings.Join(report.Differences, "; ")
+		logger.Warnw("The verification has another result than Tekton's", "differing", differing)
 		r.metrics.Differed(ctx, about.Kind)
 		r.events.Record(ctx, about, observe.Warning(ReasonVerificationDiffers, differing))
 	}
@@ -127,12 +151,14 @@ func reference(run metav1.Object, kind schema.GroupVersionKind) *corev1.ObjectRe
 	}
 }
 
-// ring says which of our keys made a signature.
-type ring func() *keys.Ring
+// ownKeys returns the key ring of this installation.
+type ownKeys func() *keys.Ring
 
-// Signer implements attestation.Keys.
-func (r ring) Signer(signature, checksum []byte) (string, bool) {
-	if key := r().Find(signature, checksum); key != nil {
+var _ policy.OwnKeys = ownKeys(nil)
+
+// Signer implements policy.OwnKeys.
+func (k ownKeys) Signer(signature, checksum []byte) (string, bool) {
+	if key := k().Find(signature, checksum); key != nil {
 		return key.ID, true
 	}
 	return "", false

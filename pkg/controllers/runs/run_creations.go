@@ -14,49 +14,51 @@ import (
 )
 
 const (
-	maxSightings = 100_000 // at about 200 bytes each
-	sightingLife = 48 * time.Hour
+	maxCreations     = 100_000 // at about 200 bytes each
+	creationLifetime = 48 * time.Hour
 )
 
-// sightings remembers the resourceVersion with which each run was created, as
-// far as this process has seen that.
-type sightings struct {
-	created *ttlcache.Cache[types.UID, string]
+// runCreations keeps the resourceVersion that each run had when it was created.
+// It knows only the runs that this process saw in that state.
+type runCreations struct {
+	versions *ttlcache.Cache[types.UID, string]
 }
 
-var _ dependencies.History = (*sightings)(nil)
+var _ dependencies.RunCreations = (*runCreations)(nil)
 
-func newSightings() *sightings {
-	return &sightings{ttlcache.New(
-		ttlcache.WithCapacity[types.UID, string](maxSightings),
-		ttlcache.WithTTL[types.UID, string](sightingLife),
+func newRunCreations() *runCreations {
+	return &runCreations{ttlcache.New(
+		ttlcache.WithCapacity[types.UID, string](maxCreations),
+		ttlcache.WithTTL[types.UID, string](creationLifetime),
 		ttlcache.WithDisableTouchOnHit[types.UID, string](),
 	)}
 }
 
-// see takes in what the informer of TaskRuns or PipelineRuns says.
-func (s *sightings) see(item any) {
+// observe handles an object of the informers of TaskRuns and PipelineRuns.
+func (c *runCreations) observe(item any) {
 	switch run := item.(type) {
 	case *v1.TaskRun:
-		s.note(run, run.Status.StartTime == nil && len(run.Status.Conditions) == 0, taskRunFinalizer)
+		c.record(run, run.Status.StartTime == nil && len(run.Status.Conditions) == 0, taskRunFinalizer)
 	case *v1.PipelineRun:
-		s.note(run, run.Status.StartTime == nil && len(run.Status.Conditions) == 0, pipelineRunFinalizer)
+		c.record(run, run.Status.StartTime == nil && len(run.Status.Conditions) == 0, pipelineRunFinalizer)
 	}
 }
 
-// note remembers a run that nobody has written to yet: Tekton sets the status
-// first, and we the finalizer.
-func (s *sightings) note(run metav1.Object, untouched bool, finalizer string) {
-	if untouched && !slices.Contains(run.GetFinalizers(), finalizer) {
-		s.created.GetOrSet(run.GetUID(), run.GetResourceVersion())
+// record keeps the resourceVersion of a run that was not written to after its
+// creation. Tekton's first write sets the status, and that of Chains the
+// finalizer.
+func (c *runCreations) record(run metav1.Object, noStatus bool, finalizer string) {
+	if noStatus && !slices.Contains(run.GetFinalizers(), finalizer) {
+		c.versions.GetOrSet(run.GetUID(), run.GetResourceVersion())
 	}
 }
 
-// UnchangedSince implements dependencies.History. The API server numbers the writes
-// of all custom resources in one sequence: they are in one etcd, even if it
-// keeps other resources elsewhere (--etcd-servers-overrides).
-func (s *sightings) UnchangedSince(run, object metav1.Object) bool {
-	created := s.created.Get(run.GetUID())
+// CreatedAfter implements dependencies.RunCreations. It compares resourceVersions
+// of different kinds: the API server numbers the writes of all custom resources
+// in one sequence, because they are in one etcd (--etcd-servers-overrides moves
+// built-in resources only).
+func (c *runCreations) CreatedAfter(run, object metav1.Object) bool {
+	created := c.versions.Get(run.GetUID())
 	if created == nil {
 		return false
 	}

@@ -15,7 +15,7 @@ func taskRun(version string, modifiers ...func(*v1.TaskRun)) *v1.TaskRun {
 	return run
 }
 
-func TestUnchangedSince(t *testing.T) {
+func TestCreatedAfter_ComparesWithTheCreationThatWasSeen(t *testing.T) {
 	finalized := func(run *v1.TaskRun) { run.Finalizers = []string{taskRunFinalizer} }
 	started := func(run *v1.TaskRun) { run.Status.StartTime = &metav1.Time{} }
 	created := taskRun("100")
@@ -24,35 +24,35 @@ func TestUnchangedSince(t *testing.T) {
 		object string // its resourceVersion
 		want   bool
 	}{
-		"written to before":         {[]any{created}, "99", true},
-		"long before":               {[]any{created}, "9", true},
-		"written to since":          {[]any{created}, "101", false},
-		"numbers, not texts":        {[]any{created}, "1000", false},
-		"seen again later":          {[]any{created, taskRun("150", finalized), taskRun("200", started)}, "120", false},
-		"never seen":                {nil, "99", false},
-		"first seen with a status":  {[]any{taskRun("100", started)}, "99", false},
-		"first seen when finalized": {[]any{taskRun("100", finalized)}, "99", false},
-		"no number":                 {[]any{created}, "abc", false},
-		"a tombstone":               {[]any{struct{}{}}, "99", false},
+		"object written before":          {[]any{created}, "99", true},
+		"object written long before":     {[]any{created}, "9", true},
+		"object written later":           {[]any{created}, "101", false},
+		"compared as numbers":            {[]any{created}, "1000", false},
+		"run seen again later":           {[]any{created, taskRun("150", finalized), taskRun("200", started)}, "120", false},
+		"run never seen":                 {nil, "99", false},
+		"run first seen with a status":   {[]any{taskRun("100", started)}, "99", false},
+		"run first seen with finalizer":  {[]any{taskRun("100", finalized)}, "99", false},
+		"object version is not a number": {[]any{created}, "abc", false},
+		"tombstone":                      {[]any{struct{}{}}, "99", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newSightings()
+			c := newRunCreations()
 			for _, item := range tc.seen {
-				s.see(item)
+				c.observe(item)
 			}
 			object := &v1.Task{ObjectMeta: metav1.ObjectMeta{ResourceVersion: tc.object}}
-			if got := s.UnchangedSince(taskRun("300"), object); got != tc.want {
+			if got := c.CreatedAfter(taskRun("300"), object); got != tc.want {
 				t.Errorf("got %v, want %v", got, tc.want)
 			}
 		})
 	}
 }
 
-func TestPipelineRunsAreSeenToo(t *testing.T) {
-	s := newSightings()
+func TestCreatedAfter_KnowsPipelineRuns(t *testing.T) {
+	c := newRunCreations()
 	run := &v1.PipelineRun{ObjectMeta: metav1.ObjectMeta{UID: "uid", ResourceVersion: "100"}}
-	s.see(run)
-	if !s.UnchangedSince(run, &v1.Task{ObjectMeta: metav1.ObjectMeta{ResourceVersion: "99"}}) {
-		t.Error("not seen")
+	c.observe(run)
+	if !c.CreatedAfter(run, &v1.Task{ObjectMeta: metav1.ObjectMeta{ResourceVersion: "99"}}) {
+		t.Error("the creation was not recorded")
 	}
 }
