@@ -1,7 +1,6 @@
 package attestation
 
 import (
-	"encoding/base64"
 	"strings"
 	"testing"
 
@@ -12,102 +11,13 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/policy"
 )
 
-var encoded = base64.StdEncoding.EncodeToString
-
-func assessed(t *testing.T, v Verifier, keys Keys, condition *apis.Condition, items ...dependencies.Item) Report {
-	t.Helper()
-	return Assess(t.Context(), v, keys, "ns", items, condition, now)
-}
-
-// The signature of the content itself comes first, as for Tekton; others count
-// only if they verify.
-func TestWhichSignatureDecides(t *testing.T) {
-	passed, noPolicy := outcome(policy.Passed, ""), outcome(policy.Skipped, policy.NoPolicy)
-	unsigned, invalid := outcome(policy.Failed, policy.Unsigned), outcome(policy.Failed, policy.SignatureInvalid)
-	verifier := verdicts{"": unsigned, "good": passed, "forged": invalid, "another": invalid}
-	for name, tc := range map[string]struct {
-		verifier   verdicts
-		signatures []string
-		want       policy.Result
-		reason     policy.Reason
-	}{
-		"its own":                                  {verifier, []string{"good"}, policy.Passed, ""},
-		"its own is invalid":                       {verifier, []string{"forged"}, policy.Failed, policy.SignatureInvalid},
-		"none":                                     {verifier, []string{""}, policy.Failed, policy.Unsigned},
-		"none, a valid one elsewhere":              {verifier, []string{"", "good"}, policy.Passed, ""},
-		"none, a forged one on the run":            {verifier, []string{"", "forged"}, policy.Failed, policy.Unsigned},
-		"its own, a forged one on the run":         {verifier, []string{"good", "forged"}, policy.Passed, ""},
-		"its own is invalid, a valid one on it":    {verifier, []string{"forged", "good"}, policy.Passed, ""},
-		"all are invalid":                          {verifier, []string{"forged", "another", ""}, policy.Failed, policy.SignatureInvalid},
-		"a valid one after many":                   {verifier, []string{"", "forged", "another", "good"}, policy.Passed, ""},
-		"no policy matches":                        {verdicts{"": noPolicy, "good": noPolicy}, []string{"", "good"}, policy.Skipped, policy.NoPolicy},
-		"policies cannot be read":                  {verdicts{}, []string{"good"}, policy.Skipped, policy.PolicyInvalid},
-		"policies cannot be read any more":         {verdicts{"": unsigned}, []string{"", "good"}, policy.Skipped, policy.PolicyInvalid},
-		"a key cannot be read, and none is needed": {verdicts{"": outcome(policy.Failed, policy.KeyUnavailable), "good": passed}, []string{"", "good"}, policy.Passed, ""},
-		"a key cannot be read":                     {verdicts{"good": outcome(policy.Failed, policy.KeyUnavailable)}, []string{"good"}, policy.Failed, policy.KeyUnavailable},
-	} {
-		t.Run(name, func(t *testing.T) {
-			got := assessed(t, tc.verifier, ours(""), nil, item(dependencies.Task, "a", candidates(tc.signatures...))).Records[0]
-			if got.Result != tc.want || got.Reason != tc.reason {
-				t.Errorf("got %s %q, want %s %q", got.Result, got.Reason, tc.want, tc.reason)
-			}
-		})
-	}
-}
-
-// What cannot be looked at never passes, and is a failure only if it is known
-// to be another than the run recorded.
-func TestWithoutContent(t *testing.T) {
-	for reason, want := range map[policy.Reason]policy.Result{
-		policy.ContentUnavailable:   policy.Skipped,
-		policy.SignatureUnavailable: policy.Skipped,
-		policy.Inline:               policy.Skipped,
-		policy.DigestMismatch:       policy.Failed,
-	} {
-		report := assessed(t, verdicts{"": outcome(policy.Passed, "")}, ours(""), nil, item(dependencies.Task, "a", without(reason)))
-		if got := report.Records[0]; got.Result != want || got.Reason != reason || got.KeyID != "" || report.Result() != want {
-			t.Errorf("%s: got %s %q, want %s", reason, got.Result, got.Reason, want)
-		}
-	}
-}
-
-// A key of ours that no policy trusts is another mistake than a signature over
-// another content.
-func TestKeyUnknown(t *testing.T) {
-	verifier := verdicts{}
-	for _, signature := range []string{"", encoded([]byte("ours")), encoded([]byte("theirs")), "no base64", encoded([]byte("trusted"))} {
-		verifier[signature] = outcome(policy.Failed, policy.SignatureInvalid)
-	}
-	verifier[""] = outcome(policy.Failed, policy.Unsigned)
-	verifier[encoded([]byte("trusted"))] = outcome(policy.Passed, "")
-	for name, tc := range map[string]struct {
-		signatures []string
-		want       policy.Reason
-		keyID      string
-	}{
-		"of ours":                     {[]string{encoded([]byte("ours"))}, policy.KeyUnknown, key},
-		"of others":                   {[]string{encoded([]byte("theirs"))}, policy.SignatureInvalid, ""},
-		"no base64":                   {[]string{"no base64"}, policy.SignatureInvalid, ""},
-		"of ours on the run only":     {[]string{"", encoded([]byte("ours"))}, policy.Unsigned, ""},
-		"of ours, and a trusted one":  {[]string{encoded([]byte("ours")), encoded([]byte("trusted"))}, "", key},
-		"of others, ours on the run":  {[]string{encoded([]byte("theirs")), encoded([]byte("ours"))}, policy.SignatureInvalid, ""},
-		"unsigned, garbage elsewhere": {[]string{"", "no base64"}, policy.Unsigned, ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			got := assessed(t, verifier, ours("ours"), nil, item(dependencies.Task, "a", candidates(tc.signatures...))).Records[0]
-			if got.Reason != tc.want || got.KeyID != tc.keyID {
-				t.Errorf("got %q by %q, want %q by %q", got.Reason, got.KeyID, tc.want, tc.keyID)
-			}
-		})
-	}
-}
-
+// in returns a verdict of a policy with that mode.
 func in(mode policy.Mode, v policy.Verdict) policy.Verdict {
 	v.Mode = mode
 	return v
 }
 
-func TestAgreementOnATaskRun(t *testing.T) {
+func TestNewReport_ComparesWithConditionOfTaskRun(t *testing.T) {
 	yes, no := condition(corev1.ConditionTrue), condition(corev1.ConditionFalse)
 	passed, failed := outcome(policy.Passed, ""), outcome(policy.Failed, policy.Unsigned)
 	noPolicy := outcome(policy.Skipped, policy.NoPolicy)
@@ -133,92 +43,92 @@ func TestAgreementOnATaskRun(t *testing.T) {
 		"no policy, which fails, Unknown": {in(policy.Enforce, noPolicy), condition(corev1.ConditionUnknown), Differs},
 	} {
 		t.Run(name, func(t *testing.T) {
-			report := assessed(t, verdicts{"own": tc.verdict}, ours(""), tc.condition, item(dependencies.Task, "build", verified(tc.condition)))
+			report := reported(t, verdicts{"own": tc.verdict}, tc.condition, dependency(dependencies.Task, "build", verified(tc.condition)))
 			if report.Agreement != tc.want {
 				t.Errorf("got %s, want %s", report.Agreement, tc.want)
 			}
-			if explained := strings.Contains(strings.Join(report.Differing, " "), "Task build"); explained != (tc.want == Differs) {
-				t.Errorf("the explanation is %q", report.Differing)
+			if explained := strings.Contains(strings.Join(report.Differences, " "), "Task build"); explained != (tc.want == Differs) {
+				t.Errorf("the explanation is %q", report.Differences)
 			}
 		})
 	}
 }
 
-// A PipelineRun has the condition of the resource that Tekton checked last.
-func TestAgreementOnAPipelineRun(t *testing.T) {
+// The condition of a PipelineRun is about the resource that Tekton verified last.
+func TestNewReport_ComparesWithConditionOfPipelineRun(t *testing.T) {
 	yes, no := condition(corev1.ConditionTrue), condition(corev1.ConditionFalse)
 	verifier := verdicts{"good": outcome(policy.Passed, ""), "": in(policy.Warn, outcome(policy.Failed, policy.Unsigned))}
 	good, unsigned := candidates("good"), candidates("")
 	for name, tc := range map[string]struct {
-		pipeline, task func(*dependencies.Item)
+		pipeline, task func(*dependencies.Dependency)
 		condition      *apis.Condition // of the PipelineRun
 		ofTask         *apis.Condition
 		want           Agreement
 	}{
-		"all passed":                            {good, good, yes, yes, Agrees},
-		"the task failed, which came last":      {good, unsigned, no, no, Agrees},
-		"the pipeline failed, the task last":    {unsigned, good, yes, yes, Agrees},
-		"the task failed and Tekton passed it":  {good, unsigned, yes, yes, Differs},
-		"all passed and Tekton failed one":      {good, good, no, yes, Differs},
-		"all passed and Tekton verified none":   {good, good, nil, yes, Differs},
-		"all passed, the task has no condition": {good, good, yes, nil, Differs},
+		"all passed":                             {good, good, yes, yes, Agrees},
+		"the task failed and was verified last":  {good, unsigned, no, no, Agrees},
+		"the pipeline failed, the task was last": {unsigned, good, yes, yes, Agrees},
+		"the task failed and Tekton passed it":   {good, unsigned, yes, yes, Differs},
+		"all passed and Tekton failed one":       {good, good, no, yes, Differs},
+		"all passed and Tekton verified none":    {good, good, nil, yes, Differs},
+		"all passed, the task has no condition":  {good, good, yes, nil, Differs},
 	} {
 		t.Run(name, func(t *testing.T) {
-			report := assessed(t, verifier, ours(""), tc.condition,
-				item(dependencies.Pipeline, "p", tc.pipeline), item(dependencies.PipelineTask, "t", tc.task, verified(tc.ofTask)))
+			report := reported(t, verifier, tc.condition,
+				dependency(dependencies.Pipeline, "p", tc.pipeline), dependency(dependencies.PipelineTask, "t", tc.task, verified(tc.ofTask)))
 			if report.Agreement != tc.want {
-				t.Errorf("got %s, want %s: %v", report.Agreement, tc.want, report.Differing)
+				t.Errorf("got %s, want %s: %v", report.Agreement, tc.want, report.Differences)
 			}
 		})
 	}
 }
 
-// What Tekton checked and did not run may be what its condition is of.
-func TestTasksThatDidNotRun(t *testing.T) {
+// The condition of a PipelineRun may be about a resource that did not run.
+func TestNewReport_ComparesNoPipelineWhoseTasksDidNotAllRun(t *testing.T) {
 	verifier := verdicts{"own": outcome(policy.Passed, "")}
-	skipped := func(i *dependencies.Item) { i.NotRun = []string{"skipped"} }
+	skipped := func(i *dependencies.Dependency) { i.NotRun = []string{"skipped"} }
 	for name, tc := range map[string]struct {
-		items []dependencies.Item
+		items []dependencies.Dependency
 		want  Agreement
 	}{
-		"the pipeline alone": {[]dependencies.Item{item(dependencies.Pipeline, "p", skipped)}, NotComparable},
-		"and a TaskRun that agrees": {[]dependencies.Item{item(dependencies.Pipeline, "p", skipped),
-			item(dependencies.PipelineTask, "t", verified(condition(corev1.ConditionTrue)))}, Agrees},
-		"and a TaskRun that does not": {[]dependencies.Item{item(dependencies.Pipeline, "p", skipped),
-			item(dependencies.PipelineTask, "t", verified(condition(corev1.ConditionFalse)))}, Differs},
-		"all did run": {[]dependencies.Item{item(dependencies.Pipeline, "p")}, Differs},
+		"the pipeline only": {[]dependencies.Dependency{dependency(dependencies.Pipeline, "p", skipped)}, NotComparable},
+		"a TaskRun agrees": {[]dependencies.Dependency{dependency(dependencies.Pipeline, "p", skipped),
+			dependency(dependencies.PipelineTask, "t", verified(condition(corev1.ConditionTrue)))}, Agrees},
+		"a TaskRun differs": {[]dependencies.Dependency{dependency(dependencies.Pipeline, "p", skipped),
+			dependency(dependencies.PipelineTask, "t", verified(condition(corev1.ConditionFalse)))}, Differs},
+		"all tasks ran": {[]dependencies.Dependency{dependency(dependencies.Pipeline, "p")}, Differs},
 	} {
-		if got := assessed(t, verifier, ours(""), condition(corev1.ConditionFalse), tc.items...); got.Agreement != tc.want {
+		if got := reported(t, verifier, condition(corev1.ConditionFalse), tc.items...); got.Agreement != tc.want {
 			t.Errorf("%s: got %s, want %s", name, got.Agreement, tc.want)
 		}
 	}
 }
 
 // Tekton verifies neither local references nor StepActions.
-func TestNotComparable(t *testing.T) {
+func TestNewReport_IsNotComparableWhereTektonVerifiesNothing(t *testing.T) {
 	verifier := verdicts{"own": outcome(policy.Passed, "")}
-	for name, items := range map[string][]dependencies.Item{
-		"nothing":     nil,
-		"local":       {item(dependencies.Task, "a", notReferenced), item(dependencies.Pipeline, "p", notReferenced)},
-		"StepActions": {item(dependencies.StepAction, "a")},
-		"no content":  {item(dependencies.Task, "a", without(policy.ContentUnavailable))},
-		"inline":      {item(dependencies.Task, "a", without(policy.Inline), notReferenced)},
+	for name, items := range map[string][]dependencies.Dependency{
+		"no dependency": nil,
+		"local":         {dependency(dependencies.Task, "a", local), dependency(dependencies.Pipeline, "p", local)},
+		"StepActions":   {dependency(dependencies.StepAction, "a")},
+		"no content":    {dependency(dependencies.Task, "a", without(policy.ContentUnavailable))},
+		"inline":        {dependency(dependencies.Task, "a", without(policy.Inline), local)},
 	} {
-		if got := assessed(t, verifier, ours(""), nil, items...); got.Agreement != NotComparable {
-			t.Errorf("%s: got %s: %v", name, got.Agreement, got.Differing)
+		if got := reported(t, verifier, nil, items...); got.Agreement != NotComparable {
+			t.Errorf("%s: got %s: %v", name, got.Agreement, got.Differences)
 		}
 	}
-	both := []dependencies.Item{item(dependencies.Task, "a", notReferenced), item(dependencies.Task, "b", verified(condition(corev1.ConditionTrue)))}
-	if got := assessed(t, verifier, ours(""), nil, both...); got.Agreement != Agrees {
-		t.Errorf("what can be compared is not: %s", got.Agreement)
+	both := []dependencies.Dependency{dependency(dependencies.Task, "a", local), dependency(dependencies.Task, "b", verified(condition(corev1.ConditionTrue)))}
+	if got := reported(t, verifier, nil, both...); got.Agreement != Agrees {
+		t.Errorf("one of two can be compared: got %s", got.Agreement)
 	}
 }
 
-func TestTektonsConditionIsQuoted(t *testing.T) {
+func TestNewReport_QuotesCondition(t *testing.T) {
 	for want, given := range map[string]*apis.Condition{
 		"True": condition(corev1.ConditionTrue), "False": condition(corev1.ConditionFalse), "Absent": nil,
 	} {
-		report := assessed(t, verdicts{}, ours(""), given)
+		report := reported(t, verdicts{}, given)
 		if report.TektonStatus != want || given != nil && report.TektonMessage != given.Message || !report.CheckedAt.Equal(now) {
 			t.Errorf("got %q %q at %s, want %q", report.TektonStatus, report.TektonMessage, report.CheckedAt, want)
 		}
