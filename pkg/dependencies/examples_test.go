@@ -13,9 +13,8 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
-// What Tekton records of a run of one of its examples shows that the example
-// is what ran, whether the run gives values or leaves the defaults.
-func TestTektonsExamplesAreEstablished(t *testing.T) {
+// The runs give values for all parameters, or only for those without a default.
+func TestCollect_ProvesExamplesOfTekton(t *testing.T) {
 	count := map[resource.Kind]int{}
 	for _, e := range examples(t) {
 		for _, given := range []bool{false, true} {
@@ -39,17 +38,17 @@ func TestTektonsExamplesAreEstablished(t *testing.T) {
 	}
 }
 
-// runTask has a run of the Task in a cluster with the example.
-func (e *example) runTask(t *testing.T, task *v1.Task, all bool) (*world, *v1.TaskRun) {
+// runTask returns a cluster with the example, and a run of the Task.
+func (e *example) runTask(t *testing.T, task *v1.Task, all bool) (*testCluster, *v1.TaskRun) {
 	t.Helper()
-	w := newWorld(t)
+	w := newTestCluster(t)
 	w.objects.put(e.stepActions...)
 	return w, w.ran(runOf(task, e.values(task.Spec.Params, all)), task)
 }
 
-func (e *example) runPipeline(t *testing.T, pipeline *v1.Pipeline, all bool) (*world, *v1.PipelineRun) {
+func (e *example) runPipeline(t *testing.T, pipeline *v1.Pipeline, all bool) (*testCluster, *v1.PipelineRun) {
 	t.Helper()
-	w := newWorld(t)
+	w := newTestCluster(t)
 	w.objects.put(pipeline)
 	pr := pipelineRunOf(pipeline, e.values(pipeline.Spec.Params, all))
 	if err := recordPipelineRun(t.Context(), pr, pipeline); err != nil {
@@ -58,8 +57,7 @@ func (e *example) runPipeline(t *testing.T, pipeline *v1.Pipeline, all bool) (*w
 	return w, stored(pr)
 }
 
-// The same runs show nothing of a resource that is another by one text.
-func TestAnotherResourceIsNotEstablishedByAnExample(t *testing.T) {
+func TestCollect_RejectsExamplesWithOneChange(t *testing.T) {
 	for _, e := range examples(t) {
 		for _, task := range e.tasks {
 			w, tr := e.runTask(t, task, true)
@@ -119,8 +117,8 @@ func binding(name string) v1.WorkspaceBinding {
 	return v1.WorkspaceBinding{Name: name, PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "claim"}}
 }
 
-// values gives each declared parameter one, or each that has no default, and
-// those that are not declared what the example gives them.
+// values returns a value for each declared parameter, or only for those without a
+// default, and the values of the example for undeclared parameters.
 func (e *example) values(declared v1.ParamSpecs, all bool) (given v1.Params) {
 	known := map[string]bool{}
 	for _, p := range declared {
@@ -153,7 +151,7 @@ func value(p v1.ParamSpec) *v1.ParamValue {
 	return text(strings.Join(append(p.Enum, "given-"+p.Name)[:1], ""))
 }
 
-// stored is the object as it is read back from the cluster.
+// stored returns the object as it is read back from the API server.
 func stored[O runtime.Object](object O) O {
 	data := must(runtime.Encode(scheme.Codecs.LegacyCodec(v1.SchemeGroupVersion), object))
 	return must(runtime.Decode(scheme.Codecs.UniversalDeserializer(), data)).(O)

@@ -13,17 +13,17 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
-// What a resolver returned is anybody's. It is content of the kind that the run
-// asked for, or none.
+// FuzzRequestContent checks that the content of a ResolutionRequest is of the kind that
+// the run refers to, or is refused.
 func FuzzRequestContent(f *testing.F) {
-	for _, object := range []resource.Object{task("build", "make"), pipeline("build", fetched("a")), stepAction("compile", "cc")} {
+	for _, object := range []resource.Object{task("build", "make"), pipeline("build", withResolver("a")), stepAction("compile", "cc")} {
 		f.Add(must(json.Marshal(object)), true)
 	}
 	f.Add([]byte("apiVersion: tekton.dev/v1beta1\nkind: Task\nmetadata: {name: x}\nspec: {steps: [{image: y}]}\n"), false)
 	f.Add([]byte("apiVersion: tekton.dev/v1alpha1\nkind: StepAction\n"), true)
 	f.Add([]byte("{}"), false)
 	f.Fuzz(func(t *testing.T, data []byte, byClusterResolver bool) {
-		w, tr := newWorld(t), resolvedRun("git", gitSource)
+		w, tr := newTestCluster(t), resolvedRun("git", gitSource)
 		request := w.answered(tr, task("build", "make"))
 		request.Status.Data = base64.StdEncoding.EncodeToString(data)
 		run := w.collection(w.objectsOnce(), tr, tr.UID)
@@ -44,7 +44,7 @@ func FuzzRequestContent(f *testing.F) {
 	})
 }
 
-// No StepAction brings the controller down: Tekton's functions handle it in
+// FuzzStepAction checks that no StepAction makes Tekton's functions panic. They run in
 // goroutines, where a panic ends the process.
 func FuzzStepAction(f *testing.F) {
 	plain := stepAction("compile", "cc $(params.p)")
@@ -53,7 +53,7 @@ func FuzzStepAction(f *testing.F) {
 	f.Add(must(json.Marshal(plain)), "p", "$(steps.a.results.r)", true)
 	f.Add(must(json.Marshal(plain)), "list", "$(steps.a.results.r)", false)
 	f.Fuzz(func(t *testing.T, data []byte, name, value string, byName bool) {
-		w, tr := newWorld(t), localRun()
+		w, tr := newTestCluster(t), localRun()
 		step := v1.Step{Ref: &v1.Ref{ResolverRef: resolverRef("git")}, Params: v1.Params{param(name, text(value)), param("list", array("a", value))}}
 		request := w.resolve(tr, stepActionRequestName(t.Context(), tr, v1.TaskSpec{}, &step), plain, gitSource)
 		request.Status.Data = base64.StdEncoding.EncodeToString(data)
@@ -71,18 +71,18 @@ func FuzzStepAction(f *testing.F) {
 		tr.Status.TaskSpec = &task("build", "make").Spec
 		for _, item := range w.CollectTaskRun(t.Context(), tr) {
 			if item.Content != nil {
-				t.Fatalf("what did not run is established: %+v", item)
+				t.Fatalf("content that did not run is established: %+v", item)
 			}
 		}
 	})
 }
 
-// A Task or Pipeline in the cluster is what ran only if it is, and never is an
-// error that nobody handles.
+// FuzzLocal checks that a Task or Pipeline in the cluster is not taken for another one
+// that ran, and causes no panic.
 func FuzzLocal(f *testing.F) {
 	f.Add(must(json.Marshal(task("build", "make $(params.x) $(workspaces.w.path)").Spec)), must(json.Marshal(everySubstitution().Spec)), "value")
 	f.Fuzz(func(t *testing.T, ofTask, ofPipeline []byte, value string) {
-		w, another, anotherPipeline := newWorld(t), task("build", ""), pipeline("build")
+		w, another, anotherPipeline := newTestCluster(t), task("build", ""), pipeline("build")
 		if json.Unmarshal(ofTask, &another.Spec) != nil || json.Unmarshal(ofPipeline, &anotherPipeline.Spec) != nil {
 			return
 		}
@@ -90,15 +90,15 @@ func FuzzLocal(f *testing.F) {
 		tr := w.ran(localRun(giving(param("x", text(value)))), ran)
 		w.objects.put(another, anotherPipeline)
 		if got := w.CollectTaskRun(t.Context(), tr)[0]; got.Content != nil && !strings.Contains(string(ofTask), "ran") {
-			t.Fatalf("what did not run is established: %s", ofTask)
+			t.Fatalf("content that did not run is established: %s", ofTask)
 		}
 		pr := pipelineRun(func(pr *v1.PipelineRun) {
 			pr.Spec.PipelineRef = &v1.PipelineRef{Name: "build"}
 			pr.Spec.Params = v1.Params{param("word", text(value)), param("list", array(value))}
-			pr.Status.PipelineSpec = &pipeline("build", fetched("ran-and-nothing-else")).Spec
+			pr.Status.PipelineSpec = &pipeline("build", withResolver("ran-and-nothing-else")).Spec
 		})
 		if got := w.CollectPipelineRun(t.Context(), pr, nil)[0]; got.Content != nil && !strings.Contains(string(ofPipeline), "ran") {
-			t.Fatalf("what did not run is established: %s", ofPipeline)
+			t.Fatalf("content that did not run is established: %s", ofPipeline)
 		}
 	})
 }
