@@ -111,7 +111,7 @@ func TestLiveObjects_ReturnNilForAnObjectThatDoesNotExist(t *testing.T) {
 
 func TestLiveObjects_ReturnOtherErrors(t *testing.T) {
 	refused := errors.New("connection refused")
-	client := fake.NewSimpleClientset() //nolint:staticcheck // NewClientset takes no Tekton types
+	client := fake.NewSimpleClientset()
 	client.PrependReactor("get", "*", func(clienttesting.Action) (bool, runtime.Object, error) { return true, nil, refused })
 	for _, kind := range resource.Kinds {
 		if got, err := (liveObjects{client}).Object(t.Context(), kind, "ns", "build"); got != nil || !errors.Is(err, refused) {

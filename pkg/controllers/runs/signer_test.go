@@ -41,7 +41,7 @@ func newTestSigner(t *testing.T) (context.Context, *runSigner, *objects.TaskRunO
 		t.Fatal(err)
 	}
 	tr := &v1.TaskRun{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "run", UID: "uid"}}
-	signer := newRunSigner(chains.ObjectSigner{SecretPath: dir, Pipelineclientset: fake.NewSimpleClientset(tr)}, nil) //nolint:staticcheck // NewClientset takes no Tekton types
+	signer := newRunSigner(chains.ObjectSigner{SecretPath: dir, Pipelineclientset: fake.NewSimpleClientset(tr)}, nil)
 	ctx := logging.WithLogger(t.Context(), zap.NewNop().Sugar())
 	return chainsconfig.ToContext(ctx, withStorage(t, "tekton")), signer, objects.NewTaskRunObjectV1(tr)
 }
