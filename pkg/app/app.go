@@ -24,6 +24,7 @@ import (
 	"knative.dev/pkg/logging"
 	"knative.dev/pkg/signals"
 
+	"github.com/trusted-resources/chains-extension/pkg/attestation"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/informers"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/runs"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/signing"
@@ -73,6 +74,7 @@ type shared struct {
 	store   *storeOfConfig
 	objects objects
 	patcher patcher
+	secrets secrets
 }
 
 // controllers returns the constructors of all controllers. Knative calls them one
@@ -90,14 +92,7 @@ func (a *app) controllers() []injection.ControllerConstructor {
 			}))
 	}
 	if a.options.SignRuns {
-		constructors = append(constructors,
-			a.constructor(func(ctx context.Context, cmw configmap.Watcher, s *shared) (*controller.Impl, error) {
-				inputs := a.runInputs(ctx, s)
-				return runs.NewTaskRunController(ctx, cmw, inputs), runs.Register(ctx, inputs)
-			}),
-			a.constructor(func(ctx context.Context, cmw configmap.Watcher, s *shared) (*controller.Impl, error) {
-				return runs.NewPipelineRunController(ctx, cmw, a.runInputs(ctx, s)), nil
-			}))
+		constructors = append(constructors, a.runControllers()...)
 	}
 	return constructors
 }
@@ -123,6 +118,7 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 	if err != nil {
 		logging.FromContext(ctx).Fatalw("Cannot set up metrics", zap.Error(err))
 	}
+	policySecrets := secrets{kube.CoreV1()}
 	policies, namespaces := policyinformer.Get(ctx), namespaceinformer.Get(ctx)
 	s := state.New(ctx, state.Sources{
 		SecretsDir:   a.options.SecretsDir,
@@ -130,7 +126,7 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 		Namespaces:   namespaces.Lister(),
 		Policies:     policies.Lister(),
 		LivePolicies: pipelineclient.Get(ctx).TektonV1alpha1(),
-		PolicyKeys:   policy.NewKeys(secrets{kube.CoreV1()}, clock.RealClock{}),
+		PolicyKeys:   policy.NewKeys(policySecrets, clock.RealClock{}),
 		Emitter:      emitter,
 	})
 	s.WatchConfig(ctx, cmw)
@@ -145,20 +141,26 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 	}
 	return &shared{
 		state: s, emitter: emitter, store: newStoreOfConfig(kube, s.Config),
-		objects: objects{pipelineclient.Get(ctx)}, patcher: patcher{metadata.NewForConfigOrDie(injection.GetConfig(ctx))},
+		objects: objects{pipelineclient.Get(ctx)}, secrets: policySecrets, patcher: patcher{metadata.NewForConfigOrDie(injection.GetConfig(ctx))},
 	}
 }
 
-func (a *app) runInputs(ctx context.Context, s *shared) runs.Inputs {
-	return runs.Inputs{
-		SecretsDir: a.options.SecretsDir, Namespaces: a.options.Namespaces,
-		Config: s.state.Config, Keys: s.state.Keys, Store: s.store.load, Objects: objectsNow{s.objects},
-		Handlers: &a.handlers, Emitter: s.emitter,
+// runControllers returns the constructors of Chains' controllers, and registers
+// our report with Chains: Chains' registry of payloads has no lock, so this must
+// happen before the controllers start.
+func (a *app) runControllers() []injection.ControllerConstructor {
+	reporter := &runs.Reporter{}
+	attestation.Register(reporter.Report)
+	return []injection.ControllerConstructor{
+		a.constructor(func(ctx context.Context, cmw configmap.Watcher, s *shared) (*controller.Impl, error) {
+			err := reporter.Start(ctx, runs.Inputs{
+				Config: s.state.Config, Keys: s.state.Keys, Store: s.store.load,
+				Objects: s.objects, Secrets: s.secrets, Handlers: &a.handlers, Emitter: s.emitter,
+			})
+			return runs.NewTaskRunController(ctx, cmw, a.options.SecretsDir, a.options.Namespaces), err
+		}),
+		a.constructor(func(ctx context.Context, cmw configmap.Watcher, _ *shared) (*controller.Impl, error) {
+			return runs.NewPipelineRunController(ctx, cmw, a.options.SecretsDir, a.options.Namespaces), nil
+		}),
 	}
-}
-
-type objectsNow struct{ objects }
-
-func (o objectsNow) Object(kind resource.Kind, namespace, name string) (resource.Object, error) {
-	return o.objects.Object(context.Background(), kind, namespace, name)
 }

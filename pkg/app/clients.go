@@ -23,6 +23,9 @@ type objects struct{ client versioned.Interface }
 
 // Object returns a resource as the API server has it now, or nil if there is none.
 func (o objects) Object(ctx context.Context, kind resource.Kind, namespace, name string) (resource.Object, error) {
+	if namespace == "" || name == "" {
+		return nil, nil //nolint:nilnil // a resolver may return a resource without a name
+	}
 	object, err := o.get(ctx, kind, namespace, name)
 	if apierrors.IsNotFound(err) {
 		return nil, nil //nolint:nilnil // there is none

@@ -23,35 +23,35 @@ import (
 
 const many = 50
 
-// sourceOf is the source of one of many Tasks.
+// sourceOf returns the source of Task number i.
 func sourceOf(i int) v1.RefSource {
 	digest := sha256.Sum256(fmt.Append(nil, i))
 	return v1.RefSource{URI: fmt.Sprintf("git+https://git.example/catalog-%d", i), Digest: map[string]string{"sha256": fmt.Sprintf("%x", digest)}}
 }
 
-func BenchmarkEnrich50(b *testing.B) {
+func BenchmarkAnnotate50(b *testing.B) {
 	descriptors, records := make([]*intoto.ResourceDescriptor, 0, many), make([]Record, 0, many)
 	for i := range many {
-		descriptors = append(descriptors, dependency("pipelineTask", sourceOf(i)))
-		records = append(records, record(item(dependencies.PipelineTask, fmt.Sprintf("task-%d", i), from(sourceOf(i))), outcome(policy.Passed, "")))
+		descriptors = append(descriptors, descriptor("pipelineTask", sourceOf(i)))
+		records = append(records, record(dependency(dependencies.PipelineTask, fmt.Sprintf("task-%d", i), from(sourceOf(i))), outcome(policy.Passed, "")))
 	}
 	s, report := statement(b, descriptors...), reportOf(records...)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := Enrich(s, report); err != nil {
+		if _, err := Annotate(s, report); err != nil {
 			b.Fatal(err)
 		}
 	}
 }
 
-// policies are those of one namespace, with their keys inline.
+// policies are the policies of one namespace, with inline keys.
 type policies []*v1alpha1.VerificationPolicy
 
 func (p policies) Policies(string) ([]*v1alpha1.VerificationPolicy, error) { return p, nil }
 
-// BenchmarkAssess50 verifies 50 Tasks, each of which has two candidates of which
-// the second verifies, by 5 policies of which one matches.
-func BenchmarkAssess50(b *testing.B) {
+// BenchmarkEvaluate50 evaluates 5 policies, of which one matches, on 50 Tasks. Each
+// Task has two candidates, of which the second verifies.
+func BenchmarkEvaluate50(b *testing.B) {
 	private := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 	pem := string(must(cryptoutils.MarshalPublicKeyToPEM(private.Public())))
 	all := make(policies, 0, 5)
@@ -65,13 +65,13 @@ func BenchmarkAssess50(b *testing.B) {
 			},
 		})
 	}
-	items := make([]dependencies.Item, 0, many)
+	items := make([]dependencies.Dependency, 0, many)
 	for i := range many {
 		checksum := sha256.Sum256(fmt.Append(nil, i))
 		digest := sha256.Sum256(checksum[:])
 		signature := resource.EncodeSignature(must(private.Sign(rand.Reader, digest[:], crypto.SHA256)))
-		items = append(items, item(dependencies.PipelineTask, fmt.Sprintf("task-%d", i), from(sourceOf(i)), candidates("", signature), func(i *dependencies.Item) {
-			i.Content.Checksum = checksum[:]
+		items = append(items, dependency(dependencies.PipelineTask, fmt.Sprintf("task-%d", i), from(sourceOf(i)), candidates("", signature), func(d *dependencies.Dependency) {
+			d.Content.Checksum = checksum[:]
 		}))
 	}
 	for name, remembered := range map[string]bool{"cold": false, "remembered": true} {
@@ -82,7 +82,7 @@ func BenchmarkAssess50(b *testing.B) {
 				if !remembered {
 					verifier = policy.New(all, nil, clock.RealClock{})
 				}
-				if report := Assess(b.Context(), verifier, ours(""), "ns", items, nil, now); report.Result() != policy.Passed {
+				if report := reported(b, verifier, nil, items...); report.Result() != policy.Passed {
 					b.Fatalf("got %s", report.Result())
 				}
 			}

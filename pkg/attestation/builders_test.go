@@ -37,45 +37,47 @@ func must[T any](value T, err error) T {
 
 var catalog = v1.RefSource{URI: "git+https://git.example/catalog", Digest: map[string]string{"sha1": strings.Repeat("c0", 20)}, EntryPoint: "task.yaml"}
 
-var local = v1.RefSource{
+var localSource = v1.RefSource{
 	URI:    "/apis/tekton.dev/v1/namespaces/ns/task/build@uid",
 	Digest: map[string]string{"sha256": strings.Repeat("0f", 32)},
 }
 
-// item is a resource that a resolver fetched, with its content.
-func item(role dependencies.Role, name string, modifiers ...func(*dependencies.Item)) dependencies.Item {
+// dependency builds a resource that a resolver fetched, with its content.
+func dependency(role dependencies.Role, name string, modifiers ...func(*dependencies.Dependency)) dependencies.Dependency {
 	kinds := map[dependencies.Role]resource.Kind{dependencies.Pipeline: resource.Pipeline, dependencies.StepAction: resource.StepAction}
 	kind, found := kinds[role]
 	if !found {
 		kind = resource.Task
 	}
-	i := dependencies.Item{
-		Role: role, Kind: kind, Namespace: "ns", Name: name, Source: catalog, Referenced: true, NoMatch: policy.Skip,
+	d := dependencies.Dependency{
+		Role: role, Kind: kind, Namespace: "ns", Name: name, Source: catalog, Resolved: true, NoMatch: policy.Skip,
 		Content: &dependencies.Content{Checksum: checksum, Signatures: []string{"own"}},
 	}
 	for _, modify := range modifiers {
-		modify(&i)
+		modify(&d)
 	}
-	return i
+	return d
 }
 
-func candidates(signatures ...string) func(*dependencies.Item) {
-	return func(i *dependencies.Item) { i.Content.Signatures = signatures }
+func candidates(signatures ...string) func(*dependencies.Dependency) {
+	return func(d *dependencies.Dependency) { d.Content.Signatures = signatures }
 }
 
-func without(reason policy.Reason) func(*dependencies.Item) {
-	return func(i *dependencies.Item) { i.Content, i.Gap, i.Message = nil, reason, "why" }
+func without(reason policy.Reason) func(*dependencies.Dependency) {
+	return func(d *dependencies.Dependency) {
+		d.Content, d.Unavailable = nil, policy.Unavailable{Reason: reason, Message: "why"}
+	}
 }
 
-func verified(condition *apis.Condition) func(*dependencies.Item) {
-	return func(i *dependencies.Item) { i.Verified = condition }
+func verified(condition *apis.Condition) func(*dependencies.Dependency) {
+	return func(d *dependencies.Dependency) { d.Condition = condition }
 }
 
-func from(source v1.RefSource) func(*dependencies.Item) {
-	return func(i *dependencies.Item) { i.Source = source }
+func from(source v1.RefSource) func(*dependencies.Dependency) {
+	return func(d *dependencies.Dependency) { d.Source = source }
 }
 
-func notReferenced(i *dependencies.Item) { i.Referenced = false }
+func local(d *dependencies.Dependency) { d.Resolved = false }
 
 func condition(status corev1.ConditionStatus) *apis.Condition {
 	return &apis.Condition{Status: status, Message: "what Tekton says"}
@@ -89,13 +91,16 @@ func outcome(result policy.Result, reason policy.Reason) policy.Verdict {
 	return policy.Verdict{Outcome: o, Policies: []policy.Outcome{o}}
 }
 
-func record(i dependencies.Item, v policy.Verdict) Record { return Record{Item: i, Verdict: v} }
+func record(d dependencies.Dependency, v policy.Verdict) Record {
+	return Record{Dependency: d, Verdict: v}
+}
 
 func reportOf(records ...Record) Report {
 	return Report{Records: records, CheckedAt: now, TektonStatus: "True", Agreement: Agrees}
 }
 
-// verdicts is a verifier with one verdict for each signature.
+// verdicts is a verifier with one verdict for each signature. It returns an error
+// for every other input.
 type verdicts map[string]policy.Verdict
 
 var errUnreadable = errors.New("policies cannot be listed")
@@ -108,17 +113,28 @@ func (v verdicts) Verify(_ context.Context, namespace string, s policy.Input) (p
 	return verdict, nil
 }
 
-// ours is a key ring that made one signature.
-type ours string
+// noKeys is an empty key ring.
+type noKeys struct{}
 
-func (o ours) Signer(signature, _ []byte) (string, bool) { return key, string(signature) == string(o) }
+func (noKeys) Signer(_, _ []byte) (string, bool) { return "", false }
 
-// dependency is one that Chains made.
-func dependency(name string, source v1.RefSource) *intoto.ResourceDescriptor {
+// reported returns the report on dependencies that are evaluated with the
+// verifier.
+func reported(t testing.TB, v policy.InputVerifier, condition *apis.Condition, ds ...dependencies.Dependency) Report {
+	t.Helper()
+	records := make([]Record, 0, len(ds))
+	for _, d := range ds {
+		records = append(records, record(d, policy.Evaluate(t.Context(), v, noKeys{}, "ns", d.PolicyResource())))
+	}
+	return NewReport(records, condition, now)
+}
+
+// descriptor builds a dependency as Chains writes it.
+func descriptor(name string, source v1.RefSource) *intoto.ResourceDescriptor {
 	return &intoto.ResourceDescriptor{Name: name, Uri: source.URI, Digest: source.Digest}
 }
 
-// statement is one that Chains made.
+// statement builds a statement as Chains writes it.
 func statement(t testing.TB, dependencies ...*intoto.ResourceDescriptor) *intoto.Statement {
 	t.Helper()
 	predicate := &slsa.Provenance{
@@ -140,7 +156,7 @@ func statement(t testing.TB, dependencies ...*intoto.ResourceDescriptor) *intoto
 	}
 }
 
-// parsed is a statement as a strict consumer reads it.
+// parsed returns the provenance as a strict consumer reads it.
 func parsed(t testing.TB, s *intoto.Statement) *slsa.Provenance {
 	t.Helper()
 	again := &intoto.Statement{}
@@ -154,7 +170,7 @@ func parsed(t testing.TB, s *intoto.Statement) *slsa.Provenance {
 	return provenance
 }
 
-// decoded is a message as JSON has it: protojson's white space varies.
+// decoded returns a message as decoded JSON. The white space of protojson varies.
 func decoded(t testing.TB, message proto.Message) (value map[string]any) {
 	t.Helper()
 	if err := json.Unmarshal(must(protojson.Marshal(message)), &value); err != nil {
@@ -163,14 +179,14 @@ func decoded(t testing.TB, message proto.Message) (value map[string]any) {
 	return value
 }
 
-// annotation is the value of ours on a dependency.
+// annotation returns the verifications on a dependency.
 func annotation(t testing.TB, d *intoto.ResourceDescriptor) []any {
 	t.Helper()
 	entries, _ := d.GetAnnotations().AsMap()[VerificationAnnotation].([]any)
 	return entries
 }
 
-// summaryOf are the annotations of the byproduct of that name.
+// summaryOf returns the annotations of the summary.
 func summaryOf(t testing.TB, p *slsa.Provenance) map[string]any {
 	t.Helper()
 	var found map[string]any
@@ -188,7 +204,7 @@ func summaryOf(t testing.TB, p *slsa.Provenance) map[string]any {
 	return found
 }
 
-// write makes a predicate as Chains does.
+// write encodes a predicate as Chains does.
 func write(provenance *slsa.Provenance) (*structpb.Struct, error) {
 	predicate := &structpb.Struct{}
 	data, err := protojson.Marshal(provenance)

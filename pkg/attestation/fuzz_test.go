@@ -12,10 +12,10 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/policy"
 )
 
-// Whatever the predicate and the texts of others: what comes out is provenance
-// with the status in it, or nothing.
-func FuzzStatement(f *testing.F) {
-	f.Add(must(protojson.Marshal(statement(f, dependency("task", catalog)).GetPredicate())), "build", "uri")
+// FuzzAnnotate checks that Annotate returns provenance with every record in it, or
+// an error, for any predicate and any text.
+func FuzzAnnotate(f *testing.F) {
+	f.Add(must(protojson.Marshal(statement(f, descriptor("task", catalog)).GetPredicate())), "build", "uri")
 	f.Add([]byte(`{"buildDefinition":{"resolvedDependencies":[{"annotations":{"tekton_verification":1}}]},"runDetails":{"byproducts":[null]}}`), "\xff", "\xff")
 	f.Add([]byte(`{}`), "", "")
 	f.Fuzz(func(t *testing.T, predicate []byte, name, uri string) {
@@ -25,18 +25,18 @@ func FuzzStatement(f *testing.F) {
 		}
 		before := proto.Clone(s)
 		report := reportOf(
-			record(item(dependencies.Task, name), outcome(policy.Passed, "")),
-			record(item(dependencies.StepAction, name, func(i *dependencies.Item) { i.Source.URI = uri }), outcome(policy.Failed, policy.Unsigned)),
+			record(dependency(dependencies.Task, name), outcome(policy.Passed, "")),
+			record(dependency(dependencies.StepAction, name, func(d *dependencies.Dependency) { d.Source.URI = uri }), outcome(policy.Failed, policy.Unsigned)),
 		)
 		report.TektonMessage = name
-		enriched, err := Enrich(s, report)
+		annotated, err := Annotate(s, report)
 		if !proto.Equal(s, before) {
 			t.Fatal("the statement was changed")
 		}
 		if err != nil {
 			return
 		}
-		p := parsed(t, enriched)
+		p := parsed(t, annotated)
 		found := 0
 		for _, d := range p.GetBuildDefinition().GetResolvedDependencies() {
 			found += len(annotation(t, d))

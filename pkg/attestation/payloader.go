@@ -14,77 +14,77 @@ import (
 	"knative.dev/pkg/logging"
 )
 
-// Formats are the formats of Chains that carry the verification status.
+// Formats are the formats of Chains that can carry the verification status.
 var Formats = map[chainsconfig.PayloadType]formats.PayloaderInit{
 	formats.PayloadTypeSlsav2alpha3: v2alpha3.NewFormatter,
 	formats.PayloadTypeSlsav2alpha4: v2alpha4.NewFormatter,
 }
 
-// Reporter reports on a run of Chains (*objects.TaskRunObjectV1 or
-// *objects.PipelineRunObjectV1). There is no report when the status is not
-// wanted.
-type Reporter interface {
-	Report(ctx context.Context, run any) (report Report, wanted bool)
-}
+// ReportFunc returns the report on a run of Chains (*objects.TaskRunObjectV1 or
+// *objects.PipelineRunObjectV1). wanted is false if the attestation of the run is
+// to be that of Chains alone.
+type ReportFunc func(ctx context.Context, run any) (report Report, wanted bool)
 
-// Register makes Chains write the status into its attestations. Chains refuses
-// formats that it does not know, so the ones that it knows are wrapped. To be
-// called before Chains' controllers start: the registry has no lock.
-func Register(reporter Reporter) {
+// Register makes Chains write the verification status into its attestations. It
+// replaces the registered payloaders of Formats: Chains refuses the names of
+// formats that it does not know. Call it once, before a controller of Chains
+// starts: Chains' registry has no lock.
+func Register(report ReportFunc) {
 	for format, original := range Formats {
 		formats.RegisterPayloader(format, func(cfg chainsconfig.Config) (formats.Payloader, error) {
 			payloader, err := original(cfg)
 			if err != nil {
 				return nil, err
 			}
-			return enriching{payloader, reporter}, nil
+			return annotatingPayloader{payloader, report}, nil
 		})
 	}
 }
 
-// enriching is Chains' payloader but for the status in what it creates.
-type enriching struct {
+// annotatingPayloader is a payloader of Chains that adds the verification status
+// to each statement.
+type annotatingPayloader struct {
 	formats.Payloader
-	reporter Reporter
+	report ReportFunc
 }
 
-// CreatePayload implements formats.Payloader. What goes wrong with the status
-// never is an error: Chains would mark the run as failed.
-func (p enriching) CreatePayload(ctx context.Context, run any) (any, error) {
-	report, wanted := p.reporter.Report(ctx, run)
+// CreatePayload implements formats.Payloader. A problem with the verification
+// status is logged, not returned: after an error, Chains marks the run as failed.
+func (p annotatingPayloader) CreatePayload(ctx context.Context, run any) (any, error) {
+	report, wanted := p.report(ctx, run)
 	if !wanted {
 		return p.Payloader.CreatePayload(ctx, run)
 	}
-	payload, err := p.Payloader.CreatePayload(ctx, started(run))
+	payload, err := p.Payloader.CreatePayload(ctx, withoutUnstartedSteps(run))
 	if err != nil {
 		return payload, err
 	}
-	enriched, err := Enrich(statementOf(payload), report)
+	annotated, err := Annotate(statementOf(payload), report)
 	if err != nil {
 		logging.FromContext(ctx).Errorw("The attestation is made without the verification status", zap.Error(err))
 		return payload, nil
 	}
-	return enriched, nil
+	return annotated, nil
 }
 
-// started is the run without the steps of TaskRuns that were refused before
-// they had a pod. Tekton lists these steps nevertheless, and Chains makes no
-// attestation of a step without an image.
-func started(run any) any {
+// withoutUnstartedSteps returns the run without the steps of TaskRuns that have
+// no Pod, because Tekton refused them. Tekton lists the steps of such a TaskRun
+// without an image, and Chains then makes no attestation.
+func withoutUnstartedSteps(run any) any {
 	switch run := run.(type) {
 	case *objects.TaskRunObjectV1:
-		return objects.NewTaskRunObjectV1(startedTaskRun(run.TaskRun))
+		return objects.NewTaskRunObjectV1(taskRunWithoutUnstartedSteps(run.TaskRun))
 	case *objects.PipelineRunObjectV1:
-		started := objects.NewPipelineRunObjectV1(run.PipelineRun)
+		copied := objects.NewPipelineRunObjectV1(run.PipelineRun)
 		for _, tr := range run.GetTaskRuns() {
-			started.AppendTaskRun(startedTaskRun(tr))
+			copied.AppendTaskRun(taskRunWithoutUnstartedSteps(tr))
 		}
-		return started
+		return copied
 	}
 	return run
 }
 
-func startedTaskRun(tr *v1.TaskRun) *v1.TaskRun {
+func taskRunWithoutUnstartedSteps(tr *v1.TaskRun) *v1.TaskRun {
 	if tr.Status.PodName != "" || len(tr.Status.Steps) == 0 {
 		return tr
 	}
@@ -93,12 +93,12 @@ func startedTaskRun(tr *v1.TaskRun) *v1.TaskRun {
 	return tr
 }
 
-// statementOf takes both of the forms that Chains makes.
+// statementOf returns the statement in a payload, nil if there is none.
 func statementOf(payload any) *intoto.Statement {
 	switch statement := payload.(type) {
 	case *intoto.Statement:
 		return statement
-	case intoto.Statement: // Chains returns it by value
+	case intoto.Statement: // Chains returns some statements by value
 		return &statement
 	}
 	return nil

@@ -25,20 +25,18 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/policy"
 )
 
-// reporting answers with one report, or with none.
-type reporting struct{ report *Report }
-
-func (r reporting) Report(context.Context, any) (Report, bool) {
-	if r.report == nil {
-		return Report{}, false
-	}
-	return *r.report, true
+// always returns a ReportFunc that returns this report for each run.
+func always(report Report) ReportFunc {
+	return func(context.Context, any) (Report, bool) { return report, true }
 }
 
-// register registers for as long as a test: the registry is one of the process.
-func register(t *testing.T, reporter Reporter) {
+// never is a ReportFunc without a report.
+func never(context.Context, any) (Report, bool) { return Report{}, false }
+
+// register registers for the duration of a test: the process has one registry.
+func register(t *testing.T, report ReportFunc) {
 	t.Helper()
-	Register(reporter)
+	Register(report)
 	t.Cleanup(func() {
 		for format, original := range Formats {
 			formats.RegisterPayloader(format, original)
@@ -46,7 +44,7 @@ func register(t *testing.T, reporter Reporter) {
 	})
 }
 
-// quiet is a context without a log.
+// quiet returns a context whose logger writes nothing.
 func quiet(t *testing.T) context.Context {
 	t.Helper()
 	return logging.WithLogger(t.Context(), zap.NewNop().Sugar())
@@ -59,7 +57,7 @@ func chainsConfig(deep bool) chainsconfig.Config {
 	return cfg
 }
 
-// created is what Chains makes of a run with the payloader of a format.
+// created returns the statement that a payloader creates for a run.
 func created(t *testing.T, payloader formats.Payloader, run any) (*intoto.Statement, error) {
 	t.Helper()
 	payload, err := payloader.CreatePayload(quiet(t), run)
@@ -69,13 +67,13 @@ func created(t *testing.T, payloader formats.Payloader, run any) (*intoto.Statem
 	return statementOf(payload), nil
 }
 
-// both are Chains' own payloader of a format and the registered one.
+// both returns Chains' own payloader of a format and the registered one.
 func both(t *testing.T, format chainsconfig.PayloadType, deep bool) (original, registered formats.Payloader) {
 	t.Helper()
 	return must(Formats[format](chainsConfig(deep))), must(formats.GetPayloader(format, chainsConfig(deep)))
 }
 
-// eachRun runs a test for Chains' own test runs in each format.
+// eachRun runs a test for each run that Chains tests with, in each format.
 func eachRun(t *testing.T, test func(t *testing.T, original, registered formats.Payloader, run any)) {
 	t.Helper()
 	count := 0
@@ -93,8 +91,8 @@ func eachRun(t *testing.T, test func(t *testing.T, original, registered formats.
 	}
 }
 
-func TestWithoutAReportTheAttestationIsThatOfChains(t *testing.T) {
-	register(t, reporting{})
+func TestCreatePayload_WithoutReportIsThatOfChains(t *testing.T) {
+	register(t, never)
 	eachRun(t, func(t *testing.T, original, registered formats.Payloader, run any) {
 		want, wantErr := created(t, original, run)
 		got, err := created(t, registered, run)
@@ -107,14 +105,14 @@ func TestWithoutAReportTheAttestationIsThatOfChains(t *testing.T) {
 	})
 }
 
-func TestWithAReportOnlyTheStatusIsAdded(t *testing.T) {
+func TestCreatePayload_AddsOnlyTheStatus(t *testing.T) {
 	report := reportOf(
-		record(item(dependencies.Pipeline, "a"), outcome(policy.Passed, "")),
-		record(item(dependencies.Task, "b", from(local), notReferenced), outcome(policy.Passed, "")),
-		record(item(dependencies.StepAction, "c"), outcome(policy.Failed, policy.Unsigned)),
+		record(dependency(dependencies.Pipeline, "a"), outcome(policy.Passed, "")),
+		record(dependency(dependencies.Task, "b", from(localSource), local), outcome(policy.Passed, "")),
+		record(dependency(dependencies.StepAction, "c"), outcome(policy.Failed, policy.Unsigned)),
 	)
-	report.Records[0].Source = local
-	register(t, reporting{&report})
+	report.Records[0].Source = localSource
+	register(t, always(report))
 	eachRun(t, func(t *testing.T, original, registered formats.Payloader, run any) {
 		want, wantErr := created(t, original, run)
 		got, err := created(t, registered, run)
@@ -130,8 +128,8 @@ func TestWithAReportOnlyTheStatusIsAdded(t *testing.T) {
 	})
 }
 
-func TestAllElseOfAPayloaderIsChains(t *testing.T) {
-	register(t, reporting{})
+func TestRegister_KeepsOtherMethodsOfPayloader(t *testing.T) {
+	register(t, never)
 	eachRun(t, func(t *testing.T, original, registered formats.Payloader, run any) {
 		if registered.Type() != original.Type() || registered.Wrap() != original.Wrap() {
 			t.Errorf("got %s %v", registered.Type(), registered.Wrap())
@@ -144,9 +142,9 @@ func TestAllElseOfAPayloaderIsChains(t *testing.T) {
 	})
 }
 
-// refused is a TaskRun that Tekton refused before it had a pod. Tekton lists its
-// steps nevertheless.
-func refused() *v1.TaskRun {
+// refusedTaskRun returns a TaskRun that Tekton refused before it had a Pod. Its
+// status lists the steps.
+func refusedTaskRun() *v1.TaskRun {
 	tr := &v1.TaskRun{}
 	tr.Namespace, tr.Name = "ns", "run"
 	tr.Spec.TaskRef = &v1.TaskRef{Name: "build"}
@@ -160,7 +158,7 @@ func refusedPipelineRun() *objects.PipelineRunObjectV1 {
 	pr.Status.PipelineSpec = &v1.PipelineSpec{Tasks: []v1.PipelineTask{{Name: "build"}}}
 	pr.Status.ChildReferences = []v1.ChildStatusReference{{Name: "run", PipelineTaskName: "build"}}
 	pr.Status.CompletionTime = &metav1.Time{}
-	tr := refused()
+	tr := refusedTaskRun()
 	tr.Labels = map[string]string{"tekton.dev/pipelineTask": "build"}
 	tr.Status.CompletionTime = pr.Status.CompletionTime
 	run := objects.NewPipelineRunObjectV1(pr)
@@ -168,12 +166,12 @@ func refusedPipelineRun() *objects.PipelineRunObjectV1 {
 	return run
 }
 
-func TestARefusedRunHasAnAttestation(t *testing.T) {
-	report := reportOf(record(item(dependencies.Task, "build"), outcome(policy.Failed, policy.Unsigned)))
-	register(t, reporting{&report})
+func TestCreatePayload_AttestsToRefusedRun(t *testing.T) {
+	report := reportOf(record(dependency(dependencies.Task, "build"), outcome(policy.Failed, policy.Unsigned)))
+	register(t, always(report))
 	for format := range Formats {
 		original, registered := both(t, format, false)
-		for name, run := range map[string]any{"TaskRun": objects.NewTaskRunObjectV1(refused()), "PipelineRun": refusedPipelineRun()} {
+		for name, run := range map[string]any{"TaskRun": objects.NewTaskRunObjectV1(refusedTaskRun()), "PipelineRun": refusedPipelineRun()} {
 			t.Run(fmt.Sprint(format, name), func(t *testing.T) {
 				if _, err := created(t, original, run); err == nil {
 					t.Fatal("Chains makes an attestation by itself")
@@ -190,23 +188,23 @@ func TestARefusedRunHasAnAttestation(t *testing.T) {
 	}
 }
 
-func TestTheRunStaysAsItIs(t *testing.T) {
-	tr, pipelineRun := refused(), refusedPipelineRun()
-	started(objects.NewTaskRunObjectV1(tr))
-	started(pipelineRun)
+func TestWithoutUnstartedSteps_DoesNotChangeTheRun(t *testing.T) {
+	tr, pipelineRun := refusedTaskRun(), refusedPipelineRun()
+	withoutUnstartedSteps(objects.NewTaskRunObjectV1(tr))
+	withoutUnstartedSteps(pipelineRun)
 	if len(tr.Status.Steps) != 1 || len(pipelineRun.GetTaskRuns()[0].Status.Steps) != 1 {
-		t.Error("the steps of a run were taken away")
+		t.Error("the steps of the given run were removed")
 	}
 	tr.Status.PodName = "pod"
-	if got := started(objects.NewTaskRunObjectV1(tr)).(*objects.TaskRunObjectV1); len(got.Status.Steps) != 1 {
-		t.Error("the steps of a run that has a pod are left out")
+	if got := withoutUnstartedSteps(objects.NewTaskRunObjectV1(tr)).(*objects.TaskRunObjectV1); len(got.Status.Steps) != 1 {
+		t.Error("the steps of a run with a Pod were removed")
 	}
 }
 
-func TestErrorsOfChainsPassThrough(t *testing.T) {
+func TestCreatePayload_ReturnsErrorOfChains(t *testing.T) {
 	report := reportOf()
-	for name, reporter := range map[string]Reporter{"with a report": reporting{&report}, "without": reporting{}} {
-		register(t, reporter)
+	for name, reportFunc := range map[string]ReportFunc{"with a report": always(report), "without": never} {
+		register(t, reportFunc)
 		for format := range Formats {
 			original, registered := both(t, format, false)
 			_, want := created(t, original, "no run")
@@ -217,7 +215,7 @@ func TestErrorsOfChainsPassThrough(t *testing.T) {
 	}
 }
 
-// broken is a format whose statements cannot carry the status.
+// broken is a payloader with one answer.
 type broken struct {
 	formats.Payloader
 	payload any
@@ -229,20 +227,20 @@ func (b broken) CreatePayload(context.Context, any) (any, error) { return b.payl
 var errBroken = errors.New("broken")
 
 // An attestation without the status is better than none.
-func TestWhatCannotBeEnrichedIsLeftAsItIs(t *testing.T) {
+func TestCreatePayload_ReturnsPayloadThatCannotBeAnnotated(t *testing.T) {
 	report := reportOf()
 	for name, payload := range map[string]any{"no statement": "payload", "no provenance": &intoto.Statement{}, "nothing": nil} {
-		got, err := enriching{broken{payload: payload}, reporting{&report}}.CreatePayload(quiet(t), "run")
+		got, err := annotatingPayloader{broken{payload: payload}, always(report)}.CreatePayload(quiet(t), "run")
 		if err != nil || !reflect.DeepEqual(got, payload) {
 			t.Errorf("%s: got %v and %v", name, got, err)
 		}
 	}
-	if _, err := (enriching{broken{err: errBroken}, reporting{&report}}).CreatePayload(quiet(t), "run"); !errors.Is(err, errBroken) {
+	if _, err := (annotatingPayloader{broken{err: errBroken}, always(report)}).CreatePayload(quiet(t), "run"); !errors.Is(err, errBroken) {
 		t.Errorf("got %v", err)
 	}
 }
 
-// chainsRuns are the runs that Chains tests a format with.
+// chainsRuns returns the runs that Chains tests a format with.
 func chainsRuns(t *testing.T, format chainsconfig.PayloadType) map[string]any {
 	t.Helper()
 	dir := must(exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/tektoncd/chains").Output())

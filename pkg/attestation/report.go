@@ -1,6 +1,6 @@
-// Package attestation writes into Chains' SLSA v1 provenance attestations
-// whether the resources behind a build were verified, by which key, under which
-// policy.
+// Package attestation writes into the SLSA v1 provenance attestations of Chains
+// whether the resources that a run depends on were verified, by which key, and
+// under which policy.
 package attestation
 
 import (
@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"knative.dev/pkg/apis"
+
 	"github.com/trusted-resources/chains-extension/pkg/dependencies"
 	"github.com/trusted-resources/chains-extension/pkg/policy"
 )
@@ -16,44 +18,45 @@ import (
 // Names in the attestation. Consumers of SLSA provenance ignore annotations
 // that they do not know.
 const (
-	// VerificationAnnotation holds, on a dependency, the list of verifications
-	// of the resources that it stands for.
+	// VerificationAnnotation is the annotation of a dependency that lists the
+	// verifications of its resources.
 	VerificationAnnotation = "tekton_verification"
-	// SummaryName names the byproduct whose annotations sum the run up.
+	// SummaryName is the name of the byproduct whose annotations summarize the run.
 	SummaryName = "tekton_verificationSummary"
 )
 
-// Agreement says whether Tekton came to what we came to.
-type Agreement string
-
-// The agreements. Tekton's word and ours cannot be compared when Tekton
-// verified nothing that we could: local references and StepActions.
-const (
-	Agrees        Agreement = "AGREES"
-	Differs       Agreement = "DIFFERS"
-	NotComparable Agreement = "NOT_COMPARABLE"
-)
-
-// Record is what is known of one resource behind a run.
+// Record is a resource that a run depends on, with the verdict on it.
 type Record struct {
-	dependencies.Item
+	dependencies.Dependency
 	policy.Verdict
 }
 
-// Report is what is known of a run. It is all plain values: the same report
-// always makes the same attestation.
+// Report is the verification status of a run. It holds plain values: the same
+// report always makes the same attestation.
 type Report struct {
 	Records   []Record
 	CheckedAt time.Time
-	// TektonStatus and TektonMessage are the run's condition
-	// TrustedResourcesVerified as it stood: "True", "False", or "Absent".
+	// TektonStatus and TektonMessage are those of the run's condition
+	// TrustedResourcesVerified. The status is "True", "False", or "Absent".
 	TektonStatus, TektonMessage string
 	Agreement                   Agreement
-	// Differing says in words where Agreement does.
-	Differing []string
+	// Differences describes each difference from Tekton's conditions.
+	Differences []string
 }
 
-// Result is FAILED if one resource failed, and PASSED only if all passed.
+// NewReport returns the report on a run. condition is the run's condition
+// TrustedResourcesVerified, nil if the run has none.
+func NewReport(records []Record, condition *apis.Condition, checkedAt time.Time) Report {
+	report := Report{Records: records, CheckedAt: checkedAt, TektonStatus: string(statusOf(condition))}
+	if condition != nil {
+		report.TektonMessage = condition.Message
+	}
+	report.Agreement, report.Differences = compare(records, condition)
+	return report
+}
+
+// Result returns Failed if a resource failed, Passed if all resources passed, and
+// Skipped otherwise.
 func (r Report) Result() policy.Result {
 	counts := r.counts()
 	switch {
@@ -74,7 +77,7 @@ func (r Report) counts() map[policy.Result]int {
 	return counts
 }
 
-// sorted makes the attestation independent of the order of the evidence.
+// sorted returns the records in an order that depends on their content only.
 func sorted(records []Record) []Record {
 	type keyed struct {
 		key    string
@@ -92,11 +95,11 @@ func sorted(records []Record) []Record {
 	return sorted
 }
 
-// key has all of a record that gets into the attestation.
+// key returns a text with every field of a record that the attestation contains.
 func (r Record) key() string {
 	data, err := json.Marshal([]any{r.Role, r.Kind, r.Namespace, r.Name, r.Source.URI, r.Source.Digest, r.values(time.Time{})})
 	if err != nil {
-		return "" // texts and maps of texts always can be written
+		return "" // not possible: texts and maps of texts can always be encoded
 	}
 	return string(data)
 }

@@ -7,11 +7,12 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/policy"
 )
 
-// maxText bounds texts of others in the attestation, in bytes.
+// maxText is the largest length of a text from outside of this program in the
+// attestation, in bytes.
 const maxText = 1 << 10
 
-// values is the record as docs/verification.schema.json describes it. What is
-// empty is left out.
+// values returns the record as docs/verification.schema.json describes it. Empty
+// fields are left out.
 func (r Record) values(checkedAt time.Time) map[string]any {
 	values := outcomeValues(r.Outcome)
 	values["kind"] = string(r.Kind)
@@ -37,8 +38,8 @@ func outcomeValues(o policy.Outcome) map[string]any {
 	return values
 }
 
-// summary is the same for the run. Resources that are no dependency are listed
-// here.
+// summary returns the summary of the run in the same schema. It lists the records
+// that have no dependency.
 func (r Report) summary(others []Record) map[string]any {
 	counts := r.counts()
 	tekton := map[string]any{"status": r.TektonStatus}
@@ -66,8 +67,8 @@ func list(records []Record, checkedAt time.Time) []any {
 	return values
 }
 
-// put leaves out what is empty and makes others' texts short and valid UTF-8,
-// which protocol buffers insist on.
+// put sets a field unless the text is empty. It shortens the text, and makes it
+// valid UTF-8, which protocol buffers demand.
 func put(values map[string]any, name, text string) {
 	if text == "" {
 		return

@@ -31,10 +31,10 @@ func must[T any](value T, err error) T {
 	return value
 }
 
-// objectStore has the resources of a cluster.
+// objectStore holds the resources of a cluster.
 type objectStore map[objectKey]resource.Object
 
-func (s objectStore) Object(kind resource.Kind, namespace, name string) (resource.Object, error) {
+func (s objectStore) Object(_ context.Context, kind resource.Kind, namespace, name string) (resource.Object, error) {
 	object, found := s[objectKey{kind, namespace, name}]
 	if !found {
 		return nil, nil
@@ -52,7 +52,7 @@ func (s objectStore) remove(object resource.Object) {
 	delete(s, objectKey{resource.KindOf(object), object.GetNamespace(), object.GetName()})
 }
 
-// requestStore has the ResolutionRequests of a cluster.
+// requestStore holds the ResolutionRequests of a cluster.
 type requestStore map[requestKey]*v1beta1.ResolutionRequest
 
 var errNotFound = errors.New("not found")
@@ -65,34 +65,34 @@ func (s requestStore) Request(_ context.Context, namespace, name string) (*v1bet
 	return request, nil
 }
 
-// cluster is what a Collector sees.
-type world struct {
+// testCluster holds what a Collector reads.
+type testCluster struct {
 	*Collector
-	t        *testing.T
-	objects  objectStore
-	requests requestStore
-	written  map[string]bool   // names of objects that were written to since
-	stored   map[string]string // signatures in a registry by checksum
-	away     error             // of the registry
+	t           *testing.T
+	objects     objectStore
+	requests    requestStore
+	written     map[string]bool   // names of objects that were written to after the creation of the run
+	stored      map[string]string // signatures in a registry by checksum
+	registryErr error             // of the registry
 }
 
-// Signature implements Stored.
-func (w *world) Signature(_ context.Context, _ resource.Kind, _, _ string, checksum []byte) (string, error) {
-	return w.stored[hex.EncodeToString(checksum)], w.away
+// Signature implements StoredSignatures.
+func (w *testCluster) Signature(_ context.Context, _ resource.Kind, _, _ string, checksum []byte) (string, error) {
+	return w.stored[hex.EncodeToString(checksum)], w.registryErr
 }
 
-// UnchangedSince implements History.
-func (w *world) UnchangedSince(_, object metav1.Object) bool { return !w.written[object.GetName()] }
+// CreatedAfter implements RunCreations.
+func (w *testCluster) CreatedAfter(_, object metav1.Object) bool { return !w.written[object.GetName()] }
 
-func newWorld(t *testing.T) *world {
+func newTestCluster(t *testing.T) *testCluster {
 	t.Helper()
-	w := &world{t: t, objects: objectStore{}, requests: requestStore{}}
-	w.Collector = &Collector{Objects: w.objects, Requests: w.requests, History: w, Stored: w}
+	w := &testCluster{t: t, objects: objectStore{}, requests: requestStore{}}
+	w.Collector = &Collector{Objects: w.objects, Requests: w.requests, Creations: w, Stored: w}
 	return w
 }
 
-// resolve answers the request of that name, as if the resolver had for the run.
-func (w *world) resolve(run metav1.Object, name string, content runtime.Object, source v1.RefSource) *v1beta1.ResolutionRequest {
+// resolve adds a ResolutionRequest with that name, as a resolver answers it for the run.
+func (w *testCluster) resolve(run metav1.Object, name string, content runtime.Object, source v1.RefSource) *v1beta1.ResolutionRequest {
 	w.t.Helper()
 	request := &v1beta1.ResolutionRequest{ObjectMeta: metav1.ObjectMeta{
 		Namespace: run.GetNamespace(), Name: name,
@@ -113,7 +113,7 @@ func typed(kind resource.Kind, version string) metav1.TypeMeta {
 	return metav1.TypeMeta{Kind: string(kind), APIVersion: "tekton.dev/" + version}
 }
 
-// task builds a Task with one step of that script.
+// task builds a Task with one step with that script.
 func task(name, script string, modifiers ...func(*v1.Task)) *v1.Task {
 	t := &v1.Task{TypeMeta: typed(resource.Task, "v1"), ObjectMeta: meta(name), Spec: v1.TaskSpec{
 		Steps: []v1.Step{{Name: "step", Image: "alpine", Script: script}},
@@ -169,7 +169,7 @@ func digestOf(t *testing.T, object resource.Object) string {
 	return hex.EncodeToString(must(resource.Checksum(t.Context(), object)))
 }
 
-// clusterSource is what the cluster resolver records.
+// clusterSource returns the source that the cluster resolver records.
 func clusterSource(t *testing.T, object resource.Object) v1.RefSource {
 	t.Helper()
 	return v1.RefSource{

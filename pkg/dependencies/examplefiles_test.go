@@ -23,21 +23,21 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
-// elsewhere names examples whose StepActions are fetched from the network.
-var elsewhere = map[string]bool{"v1/taskruns/beta/stepaction-git-resolver.yaml": true}
+// needsNetwork names the examples whose StepActions come from the network.
+var needsNetwork = map[string]bool{"v1/taskruns/beta/stepaction-git-resolver.yaml": true}
 
-// example are the resources of one file of Tekton's own examples, as the API
-// server serves them.
+// example holds the resources in one file of Tekton's own examples, as the API server
+// serves them.
 type example struct {
 	file        string
 	tasks       []*v1.Task
 	pipelines   []*v1.Pipeline
 	stepActions []resource.Object
-	params      v1.Params // that its runs give
+	params      v1.Params // of the runs in the file
 }
 
-// examples reads the examples of the pipeline module that we build with, but for
-// those that need the network.
+// examples returns the examples in the pipeline module of this build, without those
+// that need the network.
 func examples(t testing.TB) []example {
 	t.Helper()
 	dir, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/tektoncd/pipeline").Output()
@@ -54,7 +54,7 @@ func examples(t testing.TB) []example {
 		if e.file, err = filepath.Rel(root, path); err == nil {
 			err = e.read(t.Context(), path)
 		}
-		if !elsewhere[e.file] {
+		if !needsNetwork[e.file] {
 			all = append(all, e)
 		}
 		return err
@@ -80,14 +80,14 @@ func (e *example) read(ctx context.Context, path string) error {
 			return err
 		}
 		object, err := runtime.Decode(scheme.Codecs.UniversalDeserializer(), document.Raw)
-		if err == nil { // or else it is of another API
+		if err == nil { // other APIs are skipped
 			e.add(ctx, object)
 		}
 	}
 }
 
-// add takes in resources, and the specs that runs carry themselves as if they
-// were resources: most examples are of that kind.
+// add adds a resource, or the spec in a run as if it were a resource: most examples
+// are runs with a spec.
 func (e *example) add(ctx context.Context, object runtime.Object) {
 	switch object := object.(type) {
 	case *v1.TaskRun:

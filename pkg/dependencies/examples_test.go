@@ -13,20 +13,19 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
-// What Tekton records of a run of one of its examples shows that the example
-// is what ran, whether the run gives values or leaves the defaults.
-func TestTektonsExamplesAreEstablished(t *testing.T) {
+// The runs give values for all parameters, or only for those without a default.
+func TestCollect_ProvesExamplesOfTekton(t *testing.T) {
 	count := map[resource.Kind]int{}
 	for _, e := range examples(t) {
 		for _, given := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s all=%v", e.file, given), func(t *testing.T) {
 				for _, task := range e.tasks {
 					w, tr := e.runTask(t, task, given)
-					allEstablished(t, count, w.TaskRun(t.Context(), tr))
+					allEstablished(t, count, w.CollectTaskRun(t.Context(), tr))
 				}
 				for _, pipeline := range e.pipelines {
 					w, pr := e.runPipeline(t, pipeline, given)
-					allEstablished(t, count, w.PipelineRun(t.Context(), pr, nil))
+					allEstablished(t, count, w.CollectPipelineRun(t.Context(), pr, nil))
 				}
 			})
 		}
@@ -39,17 +38,17 @@ func TestTektonsExamplesAreEstablished(t *testing.T) {
 	}
 }
 
-// runTask has a run of the Task in a cluster with the example.
-func (e *example) runTask(t *testing.T, task *v1.Task, all bool) (*world, *v1.TaskRun) {
+// runTask returns a cluster with the example, and a run of the Task.
+func (e *example) runTask(t *testing.T, task *v1.Task, all bool) (*testCluster, *v1.TaskRun) {
 	t.Helper()
-	w := newWorld(t)
+	w := newTestCluster(t)
 	w.objects.put(e.stepActions...)
 	return w, w.ran(runOf(task, e.values(task.Spec.Params, all)), task)
 }
 
-func (e *example) runPipeline(t *testing.T, pipeline *v1.Pipeline, all bool) (*world, *v1.PipelineRun) {
+func (e *example) runPipeline(t *testing.T, pipeline *v1.Pipeline, all bool) (*testCluster, *v1.PipelineRun) {
 	t.Helper()
-	w := newWorld(t)
+	w := newTestCluster(t)
 	w.objects.put(pipeline)
 	pr := pipelineRunOf(pipeline, e.values(pipeline.Spec.Params, all))
 	if err := recordPipelineRun(t.Context(), pr, pipeline); err != nil {
@@ -58,38 +57,37 @@ func (e *example) runPipeline(t *testing.T, pipeline *v1.Pipeline, all bool) (*w
 	return w, stored(pr)
 }
 
-// The same runs show nothing of a resource that is another by one text.
-func TestAnotherResourceIsNotEstablishedByAnExample(t *testing.T) {
+func TestCollect_RejectsExamplesWithOneChange(t *testing.T) {
 	for _, e := range examples(t) {
 		for _, task := range e.tasks {
 			w, tr := e.runTask(t, task, true)
 			another := task.DeepCopy()
 			another.Spec.Steps[0].Name += "-evil"
 			w.objects.put(another)
-			notEstablished(t, e.file, w.TaskRun(t.Context(), tr)[0])
+			notEstablished(t, e.file, w.CollectTaskRun(t.Context(), tr)[0])
 		}
 		for _, pipeline := range e.pipelines {
 			w, pr := e.runPipeline(t, pipeline, true)
 			another := pipeline.DeepCopy()
 			another.Spec.Tasks[0].Name += "-evil"
 			w.objects.put(another)
-			notEstablished(t, e.file, w.PipelineRun(t.Context(), pr, nil)[0])
+			notEstablished(t, e.file, w.CollectPipelineRun(t.Context(), pr, nil)[0])
 		}
 	}
 }
 
-func notEstablished(t *testing.T, what string, item Item) {
+func notEstablished(t *testing.T, what string, item Dependency) {
 	t.Helper()
 	if item.Content != nil {
 		t.Errorf("%s: the content of %s %s is established", what, item.Kind, item.Name)
 	}
 }
 
-func allEstablished(t *testing.T, count map[resource.Kind]int, items []Item) {
+func allEstablished(t *testing.T, count map[resource.Kind]int, items []Dependency) {
 	t.Helper()
 	for _, item := range items {
 		if item.Content == nil {
-			t.Errorf("%s %s is not established: %s", item.Kind, item.Name, item.Message)
+			t.Errorf("%s %s is not established: %s", item.Kind, item.Name, item.Unavailable.Message)
 		}
 		count[item.Kind]++
 	}
@@ -119,8 +117,8 @@ func binding(name string) v1.WorkspaceBinding {
 	return v1.WorkspaceBinding{Name: name, PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "claim"}}
 }
 
-// values gives each declared parameter one, or each that has no default, and
-// those that are not declared what the example gives them.
+// values returns a value for each declared parameter, or only for those without a
+// default, and the values of the example for undeclared parameters.
 func (e *example) values(declared v1.ParamSpecs, all bool) (given v1.Params) {
 	known := map[string]bool{}
 	for _, p := range declared {
@@ -153,7 +151,7 @@ func value(p v1.ParamSpec) *v1.ParamValue {
 	return text(strings.Join(append(p.Enum, "given-"+p.Name)[:1], ""))
 }
 
-// stored is the object as it is read back from the cluster.
+// stored returns the object as it is read back from the API server.
 func stored[O runtime.Object](object O) O {
 	data := must(runtime.Encode(scheme.Codecs.LegacyCodec(v1.SchemeGroupVersion), object))
 	return must(runtime.Decode(scheme.Codecs.UniversalDeserializer(), data)).(O)

@@ -13,38 +13,38 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
-// What a resolver returned is anybody's. It is content of the kind that the run
-// asked for, or none.
+// FuzzRequestContent checks that the content of a ResolutionRequest is of the kind that
+// the run refers to, or is refused.
 func FuzzRequestContent(f *testing.F) {
-	for _, object := range []resource.Object{task("build", "make"), pipeline("build", fetched("a")), stepAction("compile", "cc")} {
+	for _, object := range []resource.Object{task("build", "make"), pipeline("build", withResolver("a")), stepAction("compile", "cc")} {
 		f.Add(must(json.Marshal(object)), true)
 	}
 	f.Add([]byte("apiVersion: tekton.dev/v1beta1\nkind: Task\nmetadata: {name: x}\nspec: {steps: [{image: y}]}\n"), false)
 	f.Add([]byte("apiVersion: tekton.dev/v1alpha1\nkind: StepAction\n"), true)
 	f.Add([]byte("{}"), false)
 	f.Fuzz(func(t *testing.T, data []byte, byClusterResolver bool) {
-		w, tr := newWorld(t), resolvedRun("git", gitSource)
-		r := run{Object: tr, owners: []types.UID{tr.UID}}
+		w, tr := newTestCluster(t), resolvedRun("git", gitSource)
 		request := w.answered(tr, task("build", "make"))
 		request.Status.Data = base64.StdEncoding.EncodeToString(data)
+		run := w.collection(w.objectsOnce(), tr, tr.UID)
 		for _, kind := range resource.Kinds {
-			res, missing := readRequest(r, request, kind, &gitSource)
-			if missing != nil {
+			found, err := run.readRequest(request, kind, &gitSource)
+			if err != nil {
 				continue
 			}
-			if resource.KindOf(res.object) != kind {
-				t.Fatalf("got a %T for a %s", res.object, kind)
+			if resource.KindOf(found.object) != kind {
+				t.Fatalf("got a %T for a %s", found.object, kind)
 			}
-			resolver := map[bool]string{true: resolverCluster, false: "git"}[byClusterResolver]
-			content, missing := w.content(t.Context(), r, kind, res, resolver)
-			if missing == nil && (len(content.Checksum) != sha256.Size || len(content.Signatures) == 0 || byClusterResolver) {
-				t.Fatalf("got content %+v of resolver %s", content, resolver)
+			resolver := map[bool]v1.ResolverName{true: resolverCluster, false: "git"}[byClusterResolver]
+			got := run.conclude(t.Context(), resolvedContent(t.Context(), finding{reference: reference{kind: kind, resolved: true}}, found, resolver))
+			if got.Content != nil && (len(got.Content.Checksum) != sha256.Size || len(got.Content.Signatures) == 0 || byClusterResolver) {
+				t.Fatalf("got content %+v of resolver %s", got.Content, resolver)
 			}
 		}
 	})
 }
 
-// No StepAction brings the controller down: Tekton's functions handle it in
+// FuzzStepAction checks that no StepAction makes Tekton's functions panic. They run in
 // goroutines, where a panic ends the process.
 func FuzzStepAction(f *testing.F) {
 	plain := stepAction("compile", "cc $(params.p)")
@@ -53,7 +53,7 @@ func FuzzStepAction(f *testing.F) {
 	f.Add(must(json.Marshal(plain)), "p", "$(steps.a.results.r)", true)
 	f.Add(must(json.Marshal(plain)), "list", "$(steps.a.results.r)", false)
 	f.Fuzz(func(t *testing.T, data []byte, name, value string, byName bool) {
-		w, tr := newWorld(t), localRun()
+		w, tr := newTestCluster(t), localRun()
 		step := v1.Step{Ref: &v1.Ref{ResolverRef: resolverRef("git")}, Params: v1.Params{param(name, text(value)), param("list", array("a", value))}}
 		request := w.resolve(tr, stepActionRequestName(t.Context(), tr, v1.TaskSpec{}, &step), plain, gitSource)
 		request.Status.Data = base64.StdEncoding.EncodeToString(data)
@@ -69,36 +69,36 @@ func FuzzStepAction(f *testing.F) {
 		build := task("build", "", referring(v1.Step{Name: "a", Image: "alpine"}, step))
 		w.objects.put(build)
 		tr.Status.TaskSpec = &task("build", "make").Spec
-		for _, item := range w.TaskRun(t.Context(), tr) {
+		for _, item := range w.CollectTaskRun(t.Context(), tr) {
 			if item.Content != nil {
-				t.Fatalf("what did not run is established: %+v", item)
+				t.Fatalf("content that did not run is established: %+v", item)
 			}
 		}
 	})
 }
 
-// A Task or Pipeline in the cluster is what ran only if it is, and never is an
-// error that nobody handles.
+// FuzzLocal checks that a Task or Pipeline in the cluster is not taken for another one
+// that ran, and causes no panic.
 func FuzzLocal(f *testing.F) {
 	f.Add(must(json.Marshal(task("build", "make $(params.x) $(workspaces.w.path)").Spec)), must(json.Marshal(everySubstitution().Spec)), "value")
 	f.Fuzz(func(t *testing.T, ofTask, ofPipeline []byte, value string) {
-		w, another, anotherPipeline := newWorld(t), task("build", ""), pipeline("build")
+		w, another, anotherPipeline := newTestCluster(t), task("build", ""), pipeline("build")
 		if json.Unmarshal(ofTask, &another.Spec) != nil || json.Unmarshal(ofPipeline, &anotherPipeline.Spec) != nil {
 			return
 		}
 		ran := task("build", "ran, and nothing else")
 		tr := w.ran(localRun(giving(param("x", text(value)))), ran)
 		w.objects.put(another, anotherPipeline)
-		if got := w.TaskRun(t.Context(), tr)[0]; got.Content != nil && !strings.Contains(string(ofTask), "ran") {
-			t.Fatalf("what did not run is established: %s", ofTask)
+		if got := w.CollectTaskRun(t.Context(), tr)[0]; got.Content != nil && !strings.Contains(string(ofTask), "ran") {
+			t.Fatalf("content that did not run is established: %s", ofTask)
 		}
 		pr := pipelineRun(func(pr *v1.PipelineRun) {
 			pr.Spec.PipelineRef = &v1.PipelineRef{Name: "build"}
 			pr.Spec.Params = v1.Params{param("word", text(value)), param("list", array(value))}
-			pr.Status.PipelineSpec = &pipeline("build", fetched("ran-and-nothing-else")).Spec
+			pr.Status.PipelineSpec = &pipeline("build", withResolver("ran-and-nothing-else")).Spec
 		})
-		if got := w.PipelineRun(t.Context(), pr, nil)[0]; got.Content != nil && !strings.Contains(string(ofPipeline), "ran") {
-			t.Fatalf("what did not run is established: %s", ofPipeline)
+		if got := w.CollectPipelineRun(t.Context(), pr, nil)[0]; got.Content != nil && !strings.Contains(string(ofPipeline), "ran") {
+			t.Fatalf("content that did not run is established: %s", ofPipeline)
 		}
 	})
 }

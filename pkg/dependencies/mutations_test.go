@@ -47,7 +47,7 @@ func eachMutation(node any, path string, set func(any), check func(what string))
 }
 
 // eachMutated calls check with each spec that differs from the given one in one
-// place, and in what Go makes of it.
+// place, and still differs after it was decoded.
 func eachMutated[Spec any](t *testing.T, spec *Spec, check func(what string, mutated *Spec)) {
 	t.Helper()
 	root := must(tree(spec))
@@ -55,7 +55,7 @@ func eachMutated[Spec any](t *testing.T, spec *Spec, check func(what string, mut
 	eachMutation(root, "", func(value any) { root = value }, func(what string) {
 		mutated := new(Spec)
 		if json.Unmarshal(must(json.Marshal(root)), mutated) != nil {
-			return // cannot be stored either
+			return // such a spec cannot be stored
 		}
 		data, err := json.Marshal(mutated)
 		if err == nil && string(data) != original {
@@ -64,15 +64,13 @@ func eachMutated[Spec any](t *testing.T, spec *Spec, check func(what string, mut
 	})
 }
 
-// Whatever is changed in a Task of the examples, a run of the original does not
-// show that the changed one ran.
-func TestNoChangedTaskIsEstablished(t *testing.T) {
+func TestReplaysTask_RejectsEachChangeOfExamples(t *testing.T) {
 	t.Parallel()
 	count := 0
 	for _, e := range examples(t) {
 		for _, task := range e.tasks {
 			if slices.ContainsFunc(task.Spec.Steps, func(s v1.Step) bool { return s.Ref != nil }) {
-				continue // parameters that a StepAction does not use leave no trace
+				continue // the record does not show parameters that a StepAction does not use
 			}
 			w, tr := e.runTask(t, task, true)
 			eachMutated(t, &task.Spec, func(what string, mutated *v1.TaskSpec) {
@@ -80,9 +78,9 @@ func TestNoChangedTaskIsEstablished(t *testing.T) {
 				another := &v1.Task{ObjectMeta: task.ObjectMeta, Spec: *mutated}
 				another.SetDefaults(t.Context())
 				if digestOf(t, another) == digestOf(t, task) {
-					return // a default
+					return // a default value
 				}
-				if missing := w.replaysTask(t.Context(), run{Object: tr}, tr, another); missing == nil {
+				if err := w.collection(w.objectsOnce(), tr, tr.UID).replaysTask(t.Context(), tr, another); err == nil {
 					t.Errorf("%s: Task %s with %s is taken for what ran", e.file, task.Name, what)
 				}
 			})
@@ -91,7 +89,7 @@ func TestNoChangedTaskIsEstablished(t *testing.T) {
 	t.Logf("%d changes", count)
 }
 
-func TestNoChangedPipelineIsEstablished(t *testing.T) {
+func TestReplaysPipeline_RejectsEachChangeOfExamples(t *testing.T) {
 	t.Parallel()
 	count := 0
 	for _, e := range append(examples(t), example{file: "all substitutions", pipelines: []*v1.Pipeline{everySubstitution()}}) {
@@ -102,9 +100,9 @@ func TestNoChangedPipelineIsEstablished(t *testing.T) {
 				another := &v1.Pipeline{ObjectMeta: pipeline.ObjectMeta, Spec: *mutated}
 				another.SetDefaults(t.Context())
 				if digestOf(t, another) == digestOf(t, pipeline) {
-					return // a default
+					return // a default value
 				}
-				if missing := replaysPipeline(t.Context(), pr, another); missing == nil {
+				if err := replaysPipeline(t.Context(), pr, another); err == nil {
 					t.Errorf("%s: Pipeline %s with %s is taken for what ran", e.file, pipeline.Name, what)
 				}
 			})

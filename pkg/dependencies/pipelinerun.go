@@ -2,42 +2,46 @@ package dependencies
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"knative.dev/pkg/apis"
 
 	"github.com/trusted-resources/chains-extension/pkg/policy"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
-// PipelineRun collects the Pipeline and, for each TaskRun, its Task and
-// StepActions.
-func (c *Collector) PipelineRun(ctx context.Context, pr *v1.PipelineRun, taskRuns []*v1.TaskRun) []Item {
-	items := append([]Item{c.pipeline(ctx, pr)}, refused(pr)...)
-	items[0].NotRun = notRun(pr)
+// CollectPipelineRun returns the Pipeline of a PipelineRun and, for each of its
+// TaskRuns, the Task and the StepActions.
+func (c *Collector) CollectPipelineRun(ctx context.Context, pr *v1.PipelineRun, taskRuns []*v1.TaskRun) []Dependency {
+	objects := c.objectsOnce()
+	dependencies := append([]Dependency{c.pipeline(ctx, objects, pr)}, refusedTask(pr)...)
 	collected := map[string]bool{}
 	for _, tr := range taskRuns {
 		collected[tr.Name] = true
-		items = append(items, c.taskRun(ctx, tr, PipelineTask)...)
+		dependencies = append(dependencies, c.taskRun(ctx, objects, tr, PipelineTask)...)
 	}
 	for _, child := range pr.Status.ChildReferences {
 		if !collected[child.Name] {
-			missing := Item{
-				Role: PipelineTask, Kind: resource.Task, Namespace: pr.Namespace, Name: child.Name,
-				NoMatch: noMatch(pr.Status.Provenance),
-			}
-			missing.missing(unavailable("%s %s cannot be read", child.Kind, child.Name))
-			items = append(items, missing)
+			dependencies = append(dependencies, unavailable(taskOf(pr, child.Name), fmt.Errorf("%s %s cannot be read", child.Kind, child.Name)))
 		}
 	}
-	return items
+	return dependencies
 }
 
-// notRun are the tasks with a resource that a resolver fetches and without a
-// run. Tekton verifies all before it starts any.
+// taskOf returns a finding of a Task of a PipelineRun that has no TaskRun.
+func taskOf(pr *v1.PipelineRun, name string) finding {
+	return finding{
+		reference: reference{role: PipelineTask, kind: resource.Task, noMatch: noMatch(pr.Status.Provenance)},
+		namespace: pr.Namespace, name: name,
+	}
+}
+
+// notRun returns the names of the tasks whose resource a resolver fetched, and
+// that have no run. Tekton verifies all tasks before it starts any.
 func notRun(pr *v1.PipelineRun) (names []string) {
 	if pr.Status.PipelineSpec == nil {
 		return nil
@@ -47,70 +51,66 @@ func notRun(pr *v1.PipelineRun) (names []string) {
 		run[child.PipelineTaskName] = true
 	}
 	for _, task := range slices.Concat(pr.Status.PipelineSpec.Tasks, pr.Status.PipelineSpec.Finally) {
-		fetched := task.TaskRef != nil && task.TaskRef.Resolver != "" || task.PipelineRef != nil && task.PipelineRef.Resolver != ""
-		if fetched && !run[task.Name] {
+		resolved := task.TaskRef != nil && task.TaskRef.Resolver != "" || task.PipelineRef != nil && task.PipelineRef.Resolver != ""
+		if resolved && !run[task.Name] {
 			names = append(names, task.Name)
 		}
 	}
 	return names
 }
 
-// refused is the resource for whose sake Tekton refused the run, unless that is
-// the Pipeline: there is no run of it that could say more.
-func refused(pr *v1.PipelineRun) []Item {
+// refusedTask returns the Task because of which Tekton refused the run. It
+// returns nothing if Tekton did not refuse the run, or because of the Pipeline.
+// The Task has no TaskRun, so its content is not known.
+func refusedTask(pr *v1.PipelineRun) []Dependency {
 	condition := pr.Status.GetCondition(apis.ConditionSucceeded)
 	if condition.GetReason() != v1.PipelineRunReasonResourceVerificationFailed.String() {
 		return nil
 	}
 	for _, name := range notRun(pr) {
 		if strings.Contains(condition.GetMessage(), " referred resource "+name+" failed ") {
-			found := Item{
-				Role: PipelineTask, Kind: resource.Task, Namespace: pr.Namespace, Name: name, Referenced: true,
-				NoMatch: noMatch(pr.Status.Provenance),
-			}
-			found.missing(unavailable("Tekton refused what task %s refers to", name))
-			return []Item{found}
+			f := taskOf(pr, name)
+			f.resolved = true
+			return []Dependency{unavailable(f, fmt.Errorf("the verification by Tekton failed for the resource of task %s, so it did not run", name))}
 		}
 	}
 	return nil
 }
 
-func (c *Collector) pipeline(ctx context.Context, pr *v1.PipelineRun) Item {
-	r := run{Object: pr, owners: []types.UID{pr.UID}}
-	found := Item{
-		Role: Pipeline, Kind: resource.Pipeline, Namespace: pr.Namespace, Name: pr.Name,
-		NoMatch: noMatch(pr.Status.Provenance),
+func (c *Collector) pipeline(ctx context.Context, objects *objectsOnce, pr *v1.PipelineRun) Dependency {
+	run := c.collection(objects, pr, pr.UID)
+	f := finding{
+		reference: reference{role: Pipeline, kind: resource.Pipeline, noMatch: noMatch(pr.Status.Provenance), notRun: notRun(pr)},
+		namespace: pr.Namespace, name: pr.Name,
 	}
 	switch ref := pr.Spec.PipelineRef; {
 	case ref == nil:
-		found.missing(&gap{policy.Inline, "the PipelineRun carries its spec itself"})
-	case ref.Resolver != "":
-		found.Referenced = true
-		if pr.Status.Provenance == nil || pr.Status.Provenance.RefSource == nil {
-			found.missing(unavailable("the run has recorded no source of its Pipeline"))
-			break
-		}
-		found.Source = *pr.Status.Provenance.RefSource
-		res := c.fill(ctx, r, &found, pipelineRequestName(ctx, pr), string(ref.Resolver))
-		if unrecorded(found) {
-			found.prove(ctx, pr, res.object)
-		}
+		f = f.failed(policy.Unavailable{Reason: policy.Inline, Message: "the PipelineRun carries its spec itself"})
+	case ref.Resolver == "":
+		f.name = ref.Name
+		f = run.local(ctx, f)
+	case pr.Status.Provenance == nil || pr.Status.Provenance.RefSource == nil:
+		f.resolved = true
+		f = f.failed(errors.New("the run has recorded no source of its Pipeline"))
 	default:
-		found.Name = ref.Name
-		if object := c.live(ctx, r, &found); object != nil {
-			found.prove(ctx, pr, object)
-		}
+		f.resolved = true
+		f = run.resolve(ctx, f, pipelineRequestName(ctx, pr), ref.Resolver, pr.Status.Provenance.RefSource)
 	}
-	return found
+	return run.conclude(ctx, provePipeline(ctx, pr, f))
 }
 
-// prove takes back the content of a Pipeline unless the run ran it.
-func (i *Item) prove(ctx context.Context, pr *v1.PipelineRun, object resource.Object) {
-	pipeline, missing := asPipeline(ctx, object)
-	if missing == nil {
-		missing = replaysPipeline(ctx, pr, pipeline)
+// provePipeline replays the PipelineRun if the content of the finding needs that
+// proof, and returns the finding with the outcome.
+func provePipeline(ctx context.Context, pr *v1.PipelineRun, f finding) finding {
+	if !f.needsReplay() {
+		return f
 	}
-	if missing != nil {
-		i.unproven(missing)
+	pipeline, err := asPipeline(ctx, f.content.object)
+	if err == nil {
+		err = replaysPipeline(ctx, pr, pipeline)
 	}
+	if err != nil {
+		return f.notProven(err)
+	}
+	return f
 }

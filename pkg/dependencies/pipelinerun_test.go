@@ -14,8 +14,8 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
-// fetched is a task of a Pipeline whose Task a resolver fetches.
-func fetched(name string) v1.PipelineTask {
+// withResolver returns a task of a Pipeline whose Task a resolver fetches.
+func withResolver(name string) v1.PipelineTask {
 	return v1.PipelineTask{Name: name, TaskRef: &v1.TaskRef{ResolverRef: resolverRef("git", param("path", text(name)))}}
 }
 
@@ -29,7 +29,7 @@ func children(names ...string) func(*v1.PipelineRun) {
 	}
 }
 
-func TestAPipelineFromAResolver(t *testing.T) {
+func TestCollectPipelineRun_ReturnsResolvedPipeline(t *testing.T) {
 	stable := sign(pipeline("build", v1.PipelineTask{Name: "a"}), "own")
 	beta := sign(&pipelinev1beta1.Pipeline{TypeMeta: typed(resource.Pipeline, "v1beta1"), ObjectMeta: meta("build")}, "own") //nolint:staticcheck // Tekton still takes them
 	for name, tc := range map[string]struct {
@@ -38,9 +38,9 @@ func TestAPipelineFromAResolver(t *testing.T) {
 		source   v1.RefSource
 		modify   func(*v1.PipelineRun)
 	}{
-		"git":             {"git", stable, gitSource, func(*v1.PipelineRun) {}},
-		"git, of v1beta1": {"git", beta, gitSource, func(*v1.PipelineRun) {}},
-		"the cluster's":   {"cluster", stable, clusterSource(t, stable), func(*v1.PipelineRun) {}},
+		"git":              {"git", stable, gitSource, func(*v1.PipelineRun) {}},
+		"git, of v1beta1":  {"git", beta, gitSource, func(*v1.PipelineRun) {}},
+		"cluster resolver": {"cluster", stable, clusterSource(t, stable), func(*v1.PipelineRun) {}},
 		"with a parameter": {"git", stable, gitSource, func(pr *v1.PipelineRun) {
 			pr.Spec.PipelineRef.Params = v1.Params{param("path", text("$(params.dir)/$(context.pipelineRun.name)"))}
 			pr.Spec.Params = v1.Params{param("dir", text("pipelines"))}
@@ -48,86 +48,84 @@ func TestAPipelineFromAResolver(t *testing.T) {
 		"by an address": {"git", stable, gitSource, func(pr *v1.PipelineRun) { pr.Spec.PipelineRef.Name = "https://git.example/p.yaml" }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w, pr := newWorld(t), resolvedPipelineRun(tc.resolver, tc.source, tc.modify)
+			w, pr := newTestCluster(t), resolvedPipelineRun(tc.resolver, tc.source, tc.modify)
 			request := w.resolve(pr, pipelineRequestName(t.Context(), pr), tc.content, tc.source)
-			got := w.PipelineRun(t.Context(), pr, nil)[0]
+			got := w.CollectPipelineRun(t.Context(), pr, nil)[0]
 			has(t, got, tc.content, "own")
-			if got.Role != Pipeline || got.Kind != resource.Pipeline || got.Name != "build" || !got.Referenced {
+			if got.Role != Pipeline || got.Kind != resource.Pipeline || got.Name != "build" || !got.Resolved {
 				t.Errorf("got %+v", got)
 			}
 			request.OwnerReferences[0].UID = "another"
-			if got := w.PipelineRun(t.Context(), pr, nil)[0]; got.Content != nil && tc.resolver != "cluster" {
+			if got := w.CollectPipelineRun(t.Context(), pr, nil)[0]; got.Content != nil && tc.resolver != "cluster" {
 				t.Errorf("the request of another run: got %+v", got)
 			}
 		})
 	}
 	pr := resolvedPipelineRun("git", gitSource)
 	pr.Status.Provenance = nil
-	lacks(t, newWorld(t).PipelineRun(t.Context(), pr, nil)[0], policy.ContentUnavailable, "no source")
+	lacks(t, newTestCluster(t).CollectPipelineRun(t.Context(), pr, nil)[0], policy.ContentUnavailable, "no source")
 }
 
-// The request has the name that Tekton gave it.
-func TestTheNameOfAPipelinesRequest(t *testing.T) {
+func TestPipelineRequestName_IsThatOfTekton(t *testing.T) {
 	pr := resolvedPipelineRun("git", gitSource, func(pr *v1.PipelineRun) {
 		pr.Spec.PipelineRef.Params = v1.Params{param("path", text("$(params.dir)/$(context.pipelineRun.name)"))}
 		pr.Spec.Params = v1.Params{param("dir", text("pipelines"))}
 	})
-	n := &namer{}
-	_, _, _, _ = getPipelineFunc(t, n, pr)(t.Context(), "build")
-	if got := pipelineRequestName(t.Context(), pr); got == "" || got != n.name {
-		t.Errorf("got %q, want %q", got, n.name)
+	recorder := &requestRecorder{}
+	_, _, _, _ = getPipelineFunc(t, recorder, pr)(t.Context(), "build")
+	if got := pipelineRequestName(t.Context(), pr); got == "" || got != recorder.name {
+		t.Errorf("got %q, want %q", got, recorder.name)
 	}
 }
 
-func TestAPipelineRunIsAboutThePipelineAndEachTask(t *testing.T) {
+func TestCollectPipelineRun_ReturnsPipelineAndEachTask(t *testing.T) {
 	build := sign(task("build", "make"), "own")
-	w, pr := newWorld(t), resolvedPipelineRun("git", gitSource, children("a", "b", "c"))
+	w, pr := newTestCluster(t), resolvedPipelineRun("git", gitSource, children("a", "b", "c"))
 	a := resolvedRun("git", gitSource, func(tr *v1.TaskRun) { tr.Name = "run-a" })
 	w.answered(a, build)
 	b := taskRun("run-b", func(tr *v1.TaskRun) { tr.Spec.TaskSpec = &build.Spec })
 	got := ""
-	for _, item := range w.PipelineRun(t.Context(), pr, []*v1.TaskRun{a, b}) {
+	for _, item := range w.CollectPipelineRun(t.Context(), pr, []*v1.TaskRun{a, b}) {
 		got += fmt.Sprintf("%s %s %v, ", item.Role, item.Name, item.Content != nil)
 	}
-	// The spec of b is part of the Pipeline; c is gone.
+	// The spec of b is part of the Pipeline; The TaskRun c is deleted.
 	if want := "pipeline run false, pipelineTask build true, pipelineTask run-c false, "; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
-func TestTasksThatTektonVerifiedAndDidNotRun(t *testing.T) {
+func TestCollectPipelineRun_NamesTasksThatDidNotRun(t *testing.T) {
 	child := v1.PipelineTask{Name: "nested", PipelineRef: &v1.PipelineRef{ResolverRef: resolverRef("git")}}
 	pr := pipelineRun(children("ran"))
 	pr.Status.PipelineSpec = &v1.PipelineSpec{
-		Tasks:   []v1.PipelineTask{fetched("ran"), fetched("skipped"), child, {Name: "local", TaskRef: &v1.TaskRef{Name: "x"}}, {Name: "inline", TaskSpec: embedded("x")}},
-		Finally: []v1.PipelineTask{fetched("finally")},
+		Tasks:   []v1.PipelineTask{withResolver("ran"), withResolver("skipped"), child, {Name: "local", TaskRef: &v1.TaskRef{Name: "x"}}, {Name: "inline", TaskSpec: embedded("x")}},
+		Finally: []v1.PipelineTask{withResolver("finally")},
 	}
-	if got := strings.Join(newWorld(t).PipelineRun(t.Context(), pr, nil)[0].NotRun, " "); got != "skipped nested finally" {
+	if got := strings.Join(newTestCluster(t).CollectPipelineRun(t.Context(), pr, nil)[0].NotRun, " "); got != "skipped nested finally" {
 		t.Errorf("got %q", got)
 	}
 	pr.Status.PipelineSpec = nil
-	if got := newWorld(t).PipelineRun(t.Context(), pr, nil)[0].NotRun; got != nil {
+	if got := newTestCluster(t).CollectPipelineRun(t.Context(), pr, nil)[0].NotRun; got != nil {
 		t.Errorf("got %q", got)
 	}
 }
 
-// A run that was refused for the sake of a Task is about that Task, too.
-func TestARunThatWasRefused(t *testing.T) {
+func TestCollectPipelineRun_ReturnsTaskForWhichTektonRefusedTheRun(t *testing.T) {
 	for name, tc := range map[string]struct {
 		reason, of string
 		want       string
 	}{
-		"a Task":            {"ResourceVerificationFailed", "evil", "pipeline pipelineTask"},
-		"the Pipeline":      {"ResourceVerificationFailed", "the-pipeline", "pipeline"},
-		"for other reasons": {"Failed", "evil", "pipeline"},
+		"because of a Task":       {"ResourceVerificationFailed", "evil", "pipeline pipelineTask"},
+		"because of the Pipeline": {"ResourceVerificationFailed", "the-pipeline", "pipeline"},
+		"for another reason":      {"Failed", "evil", "pipeline"},
 	} {
 		pr := pipelineRun()
-		pr.Status.PipelineSpec = &v1.PipelineSpec{Tasks: []v1.PipelineTask{fetched("good"), fetched("evil")}}
+		pr.Status.PipelineSpec = &v1.PipelineSpec{Tasks: []v1.PipelineTask{withResolver("good"), withResolver("evil")}}
 		pr.Status.SetCondition(&apis.Condition{
 			Type: apis.ConditionSucceeded, Status: corev1.ConditionFalse, Reason: tc.reason,
 			Message: "pipelineRun ns/run referred resource " + tc.of + " failed signature verification: why",
 		})
-		items := newWorld(t).PipelineRun(t.Context(), pr, nil)
+		items := newTestCluster(t).CollectPipelineRun(t.Context(), pr, nil)
 		roles := make([]string, 0, len(items))
 		for _, item := range items {
 			roles = append(roles, string(item.Role))

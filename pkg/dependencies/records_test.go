@@ -10,19 +10,23 @@ import (
 	taskresources "github.com/tektoncd/pipeline/pkg/reconciler/taskrun/resources"
 	remote "github.com/tektoncd/pipeline/pkg/remoteresolution/resource"
 	"github.com/tektoncd/pipeline/pkg/workspace"
-	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/trusted-resources/chains-extension/pkg/dependencies/offline"
 )
 
-// reconciliations: what a run records is substituted again each time.
+// reconciliations is how often Tekton substitutes in the recorded spec.
 const reconciliations = 2
 
-// recordTaskRun makes the status of a run of the Task with Tekton's own
-// functions, in the order of prepare and reconcile in pkg/reconciler/taskrun.
-func (w *world) recordTaskRun(ctx context.Context, tr *v1.TaskRun, task *v1.Task) error {
+// recordTaskRun sets the status of a run of the Task with Tekton's own functions, in the
+// order of prepare and reconcile in pkg/reconciler/taskrun.
+func (w *testCluster) recordTaskRun(ctx context.Context, tr *v1.TaskRun, task *v1.Task) error {
 	spec := task.Spec.DeepCopy()
 	spec.SetDefaults(ctx)
-	owners := run{Object: tr, owners: []types.UID{tr.UID}}
-	steps, err := taskresources.GetStepActionsData(ctx, *spec, tr.DeepCopy(), cluster{objects: w.objects}, nil, requester{w.Collector, owners})
+	clientset, err := offline.NewClientset(stepActions{w.objects})
+	if err != nil {
+		return err
+	}
+	steps, err := taskresources.GetStepActionsData(ctx, *spec, tr.DeepCopy(), clientset, nil, w.collection(w.objectsOnce(), tr, tr.UID))
 	if err != nil {
 		return err
 	}
@@ -56,7 +60,7 @@ func propagated(declared []v1.WorkspaceDeclaration, bound []v1.WorkspaceBinding)
 	return declared
 }
 
-// recordPipelineRun is the same for reconcile in pkg/reconciler/pipelinerun.
+// recordPipelineRun does the same as reconcile in pkg/reconciler/pipelinerun.
 func recordPipelineRun(ctx context.Context, pr *v1.PipelineRun, pipeline *v1.Pipeline) error {
 	spec := pipeline.Spec.DeepCopy()
 	spec.SetDefaults(ctx)
@@ -74,7 +78,7 @@ func recordPipelineRun(ctx context.Context, pr *v1.PipelineRun, pipeline *v1.Pip
 	return nil
 }
 
-// getPipelineFunc is how Tekton gets the Pipeline of a run.
+// getPipelineFunc returns the function with which Tekton gets the Pipeline of a run.
 func getPipelineFunc(t *testing.T, requester remote.Requester, pr *v1.PipelineRun) rprp.GetPipeline {
 	t.Helper()
 	return pipelineresources.GetPipelineFunc(t.Context(), nil, nil, requester, pr.DeepCopy(), nil)

@@ -2,103 +2,85 @@ package dependencies
 
 import (
 	"context"
-	"encoding/hex"
+	"errors"
+	"fmt"
 	"slices"
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	"github.com/tektoncd/pipeline/pkg/trustedresources"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/trusted-resources/chains-extension/pkg/policy"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
-// TaskRun collects the Task and the StepActions behind a TaskRun.
-func (c *Collector) TaskRun(ctx context.Context, tr *v1.TaskRun) []Item {
-	items := c.taskRun(ctx, tr, Task)
+// CollectTaskRun returns the Task and the StepActions of a TaskRun.
+func (c *Collector) CollectTaskRun(ctx context.Context, tr *v1.TaskRun) []Dependency {
+	dependencies := c.taskRun(ctx, c.objectsOnce(), tr, Task)
 	if tr.Spec.TaskSpec != nil {
-		inline := item(Task, resource.Task, tr)
-		inline.missing(&gap{policy.Inline, "the TaskRun carries its spec itself"})
-		items = append([]Item{inline}, items...)
+		inline := unavailable(findingOf(tr, Task), policy.Unavailable{Reason: policy.Inline, Message: "the TaskRun carries its spec itself"})
+		dependencies = slices.Insert(dependencies, 0, inline)
 	}
-	return items
+	return dependencies
 }
 
-// taskRun is the same for a TaskRun whose Task has that role. A spec that the
-// TaskRun of a PipelineRun carries itself is the PipelineRun's matter.
-func (c *Collector) taskRun(ctx context.Context, tr *v1.TaskRun, role Role) []Item {
-	c = c.snapshot()
-	r := run{Object: tr, owners: []types.UID{tr.UID}}
-	for _, owner := range tr.OwnerReferences {
-		r.owners = append(r.owners, owner.UID) // a PipelineRun asks for the Tasks of its TaskRuns
-	}
-	var items []Item
+// taskRun returns the Task, in this role, and the StepActions of a TaskRun. It
+// returns nothing for a spec in the TaskRun itself: if the TaskRun belongs to a
+// PipelineRun, that spec is a part of the Pipeline.
+func (c *Collector) taskRun(ctx context.Context, objects *objectsOnce, tr *v1.TaskRun, role Role) []Dependency {
+	run := c.collection(objects, tr, requestOwners(tr)...)
+	var findings []finding
 	var task *v1.Task
-	switch ref := tr.Spec.TaskRef; {
+	switch {
 	case tr.Spec.TaskSpec != nil:
 		task = &v1.Task{ObjectMeta: tr.ObjectMeta, Spec: *tr.Spec.TaskSpec}
-	case ref == nil:
-		return nil // Tekton refuses it
-	case ref.Resolver != "":
-		var found Item
-		found, task = c.resolvedTask(ctx, r, tr, role)
-		items = append(items, found)
+	case tr.Spec.TaskRef == nil:
+		return nil // Tekton refuses such a TaskRun
 	default:
-		var found Item
-		found, task = c.localTask(ctx, r, tr, role)
-		items = append(items, found)
-	}
-	if task == nil {
-		return append(items, unknownSteps(items, tr)...)
-	}
-	items = append(items, c.stepActions(ctx, r, tr, task)...)
-	if slices.ContainsFunc(items, unrecorded) {
-		if missing := c.replaysTask(ctx, r, tr, task); missing != nil {
-			for i := range items {
-				if unrecorded(items[i]) {
-					items[i].unproven(missing)
-				}
-			}
+		var found finding
+		found, task = run.task(ctx, tr, role)
+		findings = append(findings, found)
+		if task == nil {
+			return run.taskOnly(ctx, tr, found)
 		}
 	}
-	return items
-}
-
-// unknownSteps stands for the StepActions of a Task of which no more than the
-// checksum is left: the status of a run does not tell whether there were any.
-func unknownSteps(items []Item, tr *v1.TaskRun) []Item {
-	if items[0].Content == nil {
-		return nil
+	findings = append(findings, run.stepActions(ctx, tr, task)...)
+	findings = run.proveTask(ctx, tr, task, findings)
+	dependencies := make([]Dependency, 0, len(findings))
+	for _, f := range findings {
+		dependencies = append(dependencies, run.conclude(ctx, f))
 	}
-	unknown := item(StepAction, resource.StepAction, tr)
-	unknown.Name, unknown.Verified = "", nil
-	unknown.missing(unavailable("the Task of %s is gone, and with it which StepActions it referred to", tr.Name))
-	return []Item{unknown}
+	return dependencies
 }
 
-// unrecorded says that the run's status does not pin the content: what is in
-// the cluster now may have been put there later, ResolutionRequests too.
-func unrecorded(i Item) bool {
-	return i.Content != nil && (!i.Referenced || i.Role == StepAction || len(i.Source.Digest) == 0)
-}
-
-// unproven takes back what the cluster says now.
-func (i *Item) unproven(missing *gap) {
-	switch {
-	case !i.Referenced:
-		i.Source = v1.RefSource{URI: clusterURI(i.Kind, i.Namespace, i.Name, "")}
-	case i.Role == StepAction:
-		i.Source = v1.RefSource{}
+// requestOwners returns the UIDs of the objects that may own ResolutionRequests
+// for a TaskRun: a PipelineRun submits those for the Tasks of its TaskRuns.
+func requestOwners(tr *v1.TaskRun) []types.UID {
+	owners := []types.UID{tr.UID}
+	for _, owner := range tr.OwnerReferences {
+		owners = append(owners, owner.UID)
 	}
-	i.missing(missing)
+	return owners
 }
 
-func item(role Role, kind resource.Kind, tr *v1.TaskRun) Item {
-	return Item{
-		Role: role, Kind: kind, Namespace: tr.Namespace, Name: tr.Name,
-		Verified: tr.Status.GetCondition(trustedresources.ConditionTrustedResourcesVerified),
-		NoMatch:  noMatch(tr.Status.Provenance),
+// findingOf returns a finding of the Task of a TaskRun with what the status of
+// the TaskRun says, and with the name of the TaskRun until a better one is known.
+func findingOf(tr *v1.TaskRun, role Role) finding {
+	return finding{
+		reference: reference{
+			role: role, kind: resource.Task, noMatch: noMatch(tr.Status.Provenance),
+			condition: tr.Status.GetCondition(trustedresources.ConditionTrustedResourcesVerified),
+		},
+		namespace: tr.Namespace, name: tr.Name,
+	}
+}
+
+// stepActionOf returns the same for a StepAction. Tekton does not verify
+// StepActions, so there is no condition.
+func stepActionOf(tr *v1.TaskRun, name string) finding {
+	return finding{
+		reference: reference{role: StepAction, kind: resource.StepAction, noMatch: noMatch(tr.Status.Provenance)},
+		namespace: tr.Namespace, name: name,
 	}
 }
 
@@ -109,132 +91,83 @@ func noMatch(p *v1.Provenance) policy.Mode {
 	return policy.NoMatch(p.FeatureFlags.VerificationNoMatchPolicy)
 }
 
-func (c *Collector) resolvedTask(ctx context.Context, r run, tr *v1.TaskRun, role Role) (Item, *v1.Task) {
-	found := item(role, resource.Task, tr)
-	found.Referenced = true
-	if tr.Status.Provenance == nil || tr.Status.Provenance.RefSource == nil {
-		found.missing(unavailable("the run has recorded no source of its Task"))
-		return found, nil
+// task returns the finding of the Task that a TaskRun refers to, and the Task as
+// Tekton runs it, nil if its content is not known.
+func (c *collection) task(ctx context.Context, tr *v1.TaskRun, role Role) (finding, *v1.Task) {
+	f, ref := findingOf(tr, role), tr.Spec.TaskRef
+	switch {
+	case ref.Resolver == "":
+		f.name = ref.Name
+		f = c.local(ctx, f)
+	case tr.Status.Provenance == nil || tr.Status.Provenance.RefSource == nil:
+		f.resolved = true
+		f = f.failed(errors.New("the run has recorded no source of its Task"))
+	default:
+		f.resolved = true
+		f = c.resolve(ctx, f, taskRequestName(ctx, tr), ref.Resolver, tr.Status.Provenance.RefSource)
 	}
-	found.Source = *tr.Status.Provenance.RefSource
-	resolver := string(tr.Spec.TaskRef.Resolver)
-	res := c.fill(ctx, r, &found, taskRequestName(ctx, tr), resolver)
-	if res == nil {
-		return found, nil
+	if f.err != nil || f.content.object == nil {
+		return f, nil
 	}
-	task, missing := asTask(ctx, res.object)
-	if missing != nil {
-		found.missing(missing)
-		return found, nil
-	}
-	return found, task
-}
-
-// fill takes in what a resolver returned for the run, or what is left of it.
-func (c *Collector) fill(ctx context.Context, r run, found *Item, requestName, resolver string) *resolved {
-	recorded := &found.Source
-	if found.Role == StepAction {
-		recorded = nil // Tekton's record of them is not reliable
-	}
-	res, missing := c.request(ctx, r, requestName, found.Kind, recorded)
-	if missing == nil {
-		found.Source = res.source
-		found.Namespace, found.Name = res.object.GetNamespace(), res.object.GetName()
-		if found.Content, missing = c.content(ctx, r, found.Kind, res, resolver); missing == nil {
-			return res
-		}
-		found.missing(missing)
-		return nil
-	}
-	if resolver == resolverCluster && recorded != nil {
-		if namespace, name, ok := parseClusterURI(recorded.URI); ok {
-			found.Namespace, found.Name = namespace, name
-			var unsigned *gap
-			if found.Content, unsigned = c.recordedContent(ctx, r, found.Kind, *recorded); unsigned == nil {
-				return c.unchanged(ctx, found)
-			}
-			if unsigned.reason == policy.SignatureUnavailable {
-				missing = unsigned
-			}
-		}
-	}
-	found.missing(missing)
-	return nil
-}
-
-// unchanged is the object in the cluster if it is the one that was recorded.
-func (c *Collector) unchanged(ctx context.Context, found *Item) *resolved {
-	object, err := c.Objects.Object(found.Kind, found.Namespace, found.Name)
-	if err != nil || object == nil || !hasChecksum(ctx, object, found.Content.Checksum) {
-		return nil
-	}
-	return &resolved{object: object, source: found.Source}
-}
-
-// localTask takes the Task as it is in the cluster. That it is the one that ran
-// is for the replay to show.
-func (c *Collector) localTask(ctx context.Context, r run, tr *v1.TaskRun, role Role) (Item, *v1.Task) {
-	found := item(role, resource.Task, tr)
-	found.Name = tr.Spec.TaskRef.Name
-	task, _ := c.live(ctx, r, &found).(*v1.Task)
-	return found, task
-}
-
-// live fills an item in with the object in the cluster, and returns that; nil
-// if there is none.
-func (c *Collector) live(ctx context.Context, r run, found *Item) resource.Object {
-	object, err := c.Objects.Object(found.Kind, found.Namespace, found.Name)
-	if err != nil || object == nil {
-		found.unproven(unavailable("%s %s/%s is not in the cluster any more", found.Kind, found.Namespace, found.Name))
-		return nil
-	}
-	// Tekton may fetch it more than once for one run, and record what it found
-	// last although it started what it found first.
-	if !c.History.UnchangedSince(r.Object, object) {
-		found.unproven(unavailable("%s %s/%s may have been written to after %s was created", found.Kind, found.Namespace, found.Name, r.GetName()))
-		return nil
-	}
-	checksum, err := resource.Checksum(ctx, object)
+	task, err := asTask(ctx, f.content.object)
 	if err != nil {
-		found.unproven(unavailable("%v", err))
-		return nil
+		return f.failed(err), nil
 	}
-	found.Source = v1.RefSource{
-		URI:    clusterURI(found.Kind, found.Namespace, found.Name, object.GetUID()),
-		Digest: map[string]string{sha256Digest: hex.EncodeToString(checksum)},
-	}
-	content, missing := c.signed(ctx, r, found.Kind, object, checksum)
-	if missing != nil {
-		found.unproven(missing)
-		return object // to find what it refers to
-	}
-	found.Content = content
-	return object
+	return f, task
 }
 
-// stepActions are the StepActions that the Task refers to, each once.
-func (c *Collector) stepActions(ctx context.Context, r run, tr *v1.TaskRun, task *v1.Task) []Item {
-	var items []Item
+// taskOnly returns the dependencies of a TaskRun without the content of its
+// Task. If the checksum is known, one Dependency stands for the StepActions: the
+// status of a TaskRun does not tell whether there were any.
+func (c *collection) taskOnly(ctx context.Context, tr *v1.TaskRun, f finding) []Dependency {
+	task := c.conclude(ctx, f)
+	if task.Content == nil {
+		return []Dependency{task}
+	}
+	why := "is not in the cluster as it ran any more"
+	if f.content.err != nil {
+		why = fmt.Sprintf("cannot be read (%v)", f.content.err)
+	}
+	return []Dependency{task, unavailable(stepActionOf(tr, ""),
+		fmt.Errorf("the Task of %s %s, so it is not known which StepActions the Task referred to", tr.Name, why))}
+}
+
+// stepActions returns the findings of the StepActions that a Task refers to,
+// each once.
+func (c *collection) stepActions(ctx context.Context, tr *v1.TaskRun, task *v1.Task) []finding {
+	var findings []finding
 	for i := range task.Spec.Steps {
 		step := &task.Spec.Steps[i]
 		if step.Ref == nil {
 			continue
 		}
-		found := item(StepAction, resource.StepAction, tr)
-		found.Name, found.Verified = step.Ref.Name, nil // Tekton does not verify StepActions
-		if step.Ref.Resolver != "" {
-			found.Referenced = true
-			c.fill(ctx, r, &found, stepActionRequestName(ctx, tr, task.Spec, step), string(step.Ref.Resolver))
+		f := stepActionOf(tr, step.Ref.Name)
+		if step.Ref.Resolver == "" {
+			f = c.local(ctx, f)
 		} else {
-			c.live(ctx, r, &found)
+			f.resolved = true
+			f = c.resolve(ctx, f, stepActionRequestName(ctx, tr, task.Spec, step), step.Ref.Resolver, nil)
 		}
-		if !slices.ContainsFunc(items, found.same) {
-			items = append(items, found)
+		if !slices.ContainsFunc(findings, f.same) {
+			findings = append(findings, f)
 		}
 	}
-	return items
+	return findings
 }
 
-// same compares contents, too: one StepAction may have changed between two
-// steps that refer to it.
-func (i *Item) same(other Item) bool { return equality.Semantic.DeepEqual(*i, other) }
+// proveTask replays the TaskRun if the content of a finding needs that proof,
+// and returns the findings with the outcome.
+func (c *collection) proveTask(ctx context.Context, tr *v1.TaskRun, task *v1.Task, findings []finding) []finding {
+	if !slices.ContainsFunc(findings, finding.needsReplay) {
+		return findings
+	}
+	err := c.replaysTask(ctx, tr, task)
+	if err == nil {
+		return findings
+	}
+	proven := make([]finding, 0, len(findings))
+	for _, f := range findings {
+		proven = append(proven, f.notProven(err))
+	}
+	return proven
+}

@@ -10,11 +10,16 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
+// resolverCluster is the name of Tekton's cluster resolver.
 const resolverCluster = "cluster"
 
-// clusterURI is how Tekton's cluster resolver names a resource
-// (pkg/resolution/resolver/cluster in tektoncd/pipeline): with the version of
-// Task and Pipeline whatever the kind, and the UID if it is known.
+// sha256Digest is the key of a SHA-256 in a source's digest. The cluster resolver
+// records Tekton's checksum of the resource under it.
+const sha256Digest = "sha256"
+
+// clusterURI returns the URI that Tekton's cluster resolver records
+// (pkg/resolution/resolver/cluster in tektoncd/pipeline). The version is that of
+// Task and Pipeline for every kind. The UID is left out if it is empty.
 func clusterURI(kind resource.Kind, namespace, name string, uid types.UID) string {
 	uri := fmt.Sprintf("/apis/%s/namespaces/%s/%s/%s", v1.SchemeGroupVersion, namespace, strings.ToLower(string(kind)), name)
 	if uid != "" {
@@ -23,7 +28,7 @@ func clusterURI(kind resource.Kind, namespace, name string, uid types.UID) strin
 	return uri
 }
 
-// parseClusterURI is the inverse of clusterURI.
+// parseClusterURI returns the namespace and the name in a URI of clusterURI.
 func parseClusterURI(uri string) (namespace, name string, ok bool) {
 	path, found := strings.CutPrefix(uri, "/apis/"+v1.SchemeGroupVersion.String()+"/namespaces/")
 	parts := strings.Split(path, "/")

@@ -9,16 +9,17 @@ import (
 	"github.com/tektoncd/pipeline/pkg/substitution"
 )
 
-// variables are what Tekton fills in for the variables of a Pipeline, by name.
+// variables are the values that Tekton fills in for the variables of a Pipeline,
+// by the name of the variable.
 type variables struct {
 	texts    map[string]string
 	lists    map[string][]string
 	objects  map[string]map[string]string
-	contexts map[string]string // filled in after the parameters, and in their values
-	rounds   int
+	contexts map[string]string // filled in after the parameters, also in their values
+	rounds   int               // of substitution
 }
 
-// notations are the ways to refer to a parameter.
+// notations are the forms of a reference to a parameter.
 var notations = []string{"params.%s", "params[%q]", "params['%s']"}
 
 func variablesOf(pr *v1.PipelineRun, pipeline *v1.Pipeline) variables {
@@ -63,28 +64,30 @@ func (v variables) put(name string, value v1.ParamValue) {
 	}
 }
 
-// putDefaults puts the defaults after those that they refer to. Lists and
-// objects may refer to texts, and texts to each other. A default with a
-// reference that leads nowhere is left out: Tekton does not start such a run.
+// putDefaults adds each default after the defaults that it refers to. Lists and
+// objects may refer to texts, and texts to each other. A default that refers to an
+// unknown parameter is left out: Tekton does not start such a run.
 func (v variables) putDefaults(defaults v1.Params) {
 	for _, texts := range []bool{true, false} {
 		for progress := true; progress; {
 			progress = false
-			var waiting v1.Params
+			var unknown v1.Params
 			for _, p := range defaults {
 				if (p.Value.Type == v1.ParamTypeString) != texts || !v.knows(p) {
-					waiting = append(waiting, p)
+					unknown = append(unknown, p)
 					continue
 				}
 				p.Value.ApplyReplacements(v.texts, nil, nil)
 				v.put(p.Name, p.Value)
 				progress = true
 			}
-			defaults = waiting
+			defaults = unknown
 		}
 	}
 }
 
+// knows reports whether the value of each parameter is known that the default
+// refers to.
 func (v variables) knows(p v1.Param) bool {
 	references, _ := p.GetVarSubstitutionExpressions()
 	for _, reference := range references {
@@ -95,9 +98,10 @@ func (v variables) knows(p v1.Param) bool {
 	return true
 }
 
-// within are the variables in a spec that a task of the Pipeline carries itself:
-// what the task gives for a parameter goes before what the run gives.
-func (v variables) within(given v1.Params) variables {
+// withTaskParams returns the variables in a spec that a task of the Pipeline
+// carries itself. A value that the task gives for a parameter takes precedence
+// over the value that the run gives.
+func (v variables) withTaskParams(given v1.Params) variables {
 	scoped := v
 	scoped.texts, scoped.lists, scoped.objects = maps.Clone(v.texts), maps.Clone(v.lists), maps.Clone(v.objects)
 	for _, p := range given.DeepCopy() {
@@ -121,11 +125,11 @@ func (v variables) within(given v1.Params) variables {
 	return scoped
 }
 
-// value is what a text becomes: another text, or the whole of a list or an
-// object that it refers to.
+// value returns the value that a text becomes: a text, or the whole list or object
+// that the text refers to.
 func (v variables) value(text string) *v1.ParamValue {
 	value := v1.NewStructuredValues(text)
-	if !refers(text) {
+	if !hasReference(text) {
 		return value
 	}
 	for range v.rounds {
@@ -135,10 +139,10 @@ func (v variables) value(text string) *v1.ParamValue {
 	return value
 }
 
-// elements are what an element of a list becomes.
+// elements returns the elements that one element of a list becomes.
 func (v variables) elements(text string) []string {
 	elements := []string{text}
-	if !refers(text) {
+	if !hasReference(text) {
 		return elements
 	}
 	for range v.rounds {
@@ -153,9 +157,10 @@ func (v variables) elements(text string) []string {
 	return elements
 }
 
-func refers(text string) bool { return strings.Contains(text, "$(") }
+// hasReference reports whether a text may refer to a variable.
+func hasReference(text string) bool { return strings.Contains(text, "$(") }
 
-// contexts are the variables of Tekton that are no parameters.
+// contexts returns the values of the variables that are not parameters.
 func contexts(pr *v1.PipelineRun, pipeline *v1.Pipeline) map[string]string {
 	replacements := map[string]string{
 		"context.pipelineRun.name":      pr.Name,

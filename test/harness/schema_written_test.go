@@ -27,7 +27,7 @@ func written(t *testing.T, report attestation.Report) *Provenance {
 	if err != nil {
 		t.Fatal(err)
 	}
-	enriched, err := attestation.Enrich(&intoto.Statement{Predicate: predicate}, report)
+	enriched, err := attestation.Annotate(&intoto.Statement{Predicate: predicate}, report)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func TestValidateVerification_AcceptsControllerOutput(t *testing.T) {
 			for _, kind := range resource.Kinds {
 				for _, agreement := range []attestation.Agreement{attestation.Agrees, attestation.Differs, attestation.NotComparable} {
 					p := written(t, attestation.Report{
-						Records:   []attestation.Record{{Item: dependencies.Item{Kind: kind, Source: v1.RefSource{URI: source}}, Verdict: v}},
+						Records:   []attestation.Record{{Dependency: dependencies.Dependency{Kind: kind, Source: v1.RefSource{URI: source}}, Verdict: v}},
 						CheckedAt: time.Unix(0, 1), TektonStatus: "Absent", Agreement: agreement,
 					})
 					if err := ValidateVerification(p); err != nil {

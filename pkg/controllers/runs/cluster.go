@@ -11,7 +11,6 @@ import (
 	resolution "github.com/tektoncd/pipeline/pkg/client/resolution/clientset/versioned/typed/resolution/v1beta1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 
 	"github.com/trusted-resources/chains-extension/pkg/dependencies"
 	"github.com/trusted-resources/chains-extension/pkg/policy"
@@ -19,8 +18,8 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/store/oci"
 )
 
-// requests reads ResolutionRequests one by one: they hold whole resources, so
-// that a cache of all of them would be large, and each is asked for about once.
+// requests reads ResolutionRequests one by one. They hold whole resources, so a
+// cache of all of them would be large, and each is read about once.
 type requests struct {
 	resolution.ResolutionRequestsGetter
 }
@@ -32,17 +31,16 @@ func (r requests) Request(ctx context.Context, namespace, name string) (*v1beta1
 	return r.ResolutionRequests(namespace).Get(ctx, name, metav1.GetOptions{})
 }
 
-// registries asks the registry that the configuration names, if any.
-type registries func() *oci.Store
+// registry returns the store of the current configuration, nil if there is none.
+type registry func() *oci.Store
 
-var _ dependencies.Stored = registries(nil)
+var _ dependencies.StoredSignatures = registry(nil)
 
-// registryTimeout bounds one question: an attestation does not wait for a
-// registry that is away.
+// registryTimeout is how long an attestation waits for the registry.
 const registryTimeout = 10 * time.Second
 
-// Signature implements dependencies.Stored.
-func (r registries) Signature(ctx context.Context, kind resource.Kind, namespace, name string, checksum []byte) (string, error) {
+// Signature implements dependencies.StoredSignatures.
+func (r registry) Signature(ctx context.Context, kind resource.Kind, namespace, name string, checksum []byte) (string, error) {
 	store := r()
 	if store == nil {
 		return "", nil
@@ -56,22 +54,7 @@ func (r registries) Signature(ctx context.Context, kind resource.Kind, namespace
 	return resource.EncodeSignature(signature), err
 }
 
-// secrets reads Secrets one by one: watching them would take the right to list
-// them all.
-type secrets struct{ corev1.SecretsGetter }
-
-var _ policy.Secrets = secrets{}
-
-// Secret implements policy.Secrets.
-func (s secrets) Secret(ctx context.Context, namespace, name string) (map[string][]byte, error) {
-	secret, err := s.Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
-	if err != nil {
-		return nil, err
-	}
-	return secret.Data, nil
-}
-
-// policies are the VerificationPolicies that the controller watches anyway.
+// policies reads VerificationPolicies from the informer's cache.
 type policies struct {
 	policylisters.VerificationPolicyLister
 }

@@ -3,29 +3,33 @@ package dependencies
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"reflect"
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 )
 
-// derivesPipeline says whether the run ran this Pipeline: each value that the
-// run's status says is that of the Pipeline, as written or with the run's
-// parameters, contexts and workspaces filled in.
+var errAnotherPipeline = errors.New("the Pipeline in the cluster or in the ResolutionRequest is not the one that ran")
+
+// derivesPipeline returns nil if the run ran this Pipeline: each value of the
+// spec in the run's status is that of the Pipeline, as written or with the
+// parameters, contexts and workspaces of the run filled in.
 //
-// It stands in for a replay with Tekton's own functions, which are in
-// pkg/reconciler/pipelinerun/resources in tektoncd/pipeline: who imports that
-// package watches all Pods and Secrets. The substitution in a text is Tekton's.
-func derivesPipeline(pr *v1.PipelineRun, pipeline *v1.Pipeline, written *v1.PipelineSpec) *gap {
+// It stands in for a replay with Tekton's own functions. Those are in
+// pkg/reconciler/pipelinerun/resources in tektoncd/pipeline, and a program that
+// imports that package watches all Pods and Secrets. The substitution in a text
+// is Tekton's own function.
+func derivesPipeline(pr *v1.PipelineRun, pipeline *v1.Pipeline, written *v1.PipelineSpec) error {
 	if pr.Status.PipelineSpec == nil {
-		return unavailable("the run has recorded no spec")
+		return errNoRecordedSpec
 	}
 	from, err := tree(written)
 	if err != nil {
-		return unavailable("%v", err)
+		return err
 	}
 	ran, err := tree(pr.Status.PipelineSpec)
 	if err != nil {
-		return unavailable("%v", err)
+		return err
 	}
 	vars := variablesOf(pr, pipeline)
 	for vars.rounds = 1; vars.rounds <= maxRounds; vars.rounds++ {
@@ -33,25 +37,25 @@ func derivesPipeline(pr *v1.PipelineRun, pipeline *v1.Pipeline, written *v1.Pipe
 			return nil
 		}
 	}
-	return unavailable("the Pipeline in the cluster is not the one that ran")
+	return errAnotherPipeline
 }
 
-// tree is a spec as JSON has it.
+// tree returns a spec as decoded JSON.
 func tree(spec any) (decoded any, err error) {
 	data, err := json.Marshal(spec)
 	if err != nil {
 		return nil, err
 	}
 	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.UseNumber() // floating-point numbers would make large ones equal
+	decoder.UseNumber() // as floating-point numbers, two large numbers may be equal
 	return decoded, decoder.Decode(&decoded)
 }
 
-// derive compares what ran with what was written.
+// derive reports whether the written value becomes the value that ran.
 func (v variables) derive(from, ran any) bool {
 	switch from := from.(type) {
 	case string:
-		return ran == from || refers(from) && v.becomes(from, ran)
+		return ran == from || hasReference(from) && v.becomes(from, ran)
 	case []any:
 		ran, ok := ran.([]any)
 		return ok && v.deriveList(from, ran)
@@ -70,11 +74,11 @@ func (v variables) becomes(text string, ran any) bool {
 func (v variables) deriveObject(from, ran map[string]any) bool {
 	compared := 0
 	for key, value := range from {
-		found, there := ran[key]
+		found, present := ran[key]
 		switch {
-		case !there && v.vanishes(value):
+		case !present && v.becomesEmpty(value):
 			continue
-		case !there || !v.in(key, from).deriveField(key, value, found):
+		case !present || !v.inField(key, from).deriveField(key, value, found):
 			return false
 		}
 		compared++
@@ -82,8 +86,8 @@ func (v variables) deriveObject(from, ran map[string]any) bool {
 	return compared == len(ran)
 }
 
-// vanishes says that a value becomes one that JSON leaves out.
-func (v variables) vanishes(value any) bool {
+// becomesEmpty reports whether a value becomes one that JSON leaves out.
+func (v variables) becomesEmpty(value any) bool {
 	switch value := value.(type) {
 	case string:
 		return v.becomes(value, "")
@@ -93,8 +97,9 @@ func (v variables) vanishes(value any) bool {
 	return false
 }
 
-// in are the variables in a field of an object.
-func (v variables) in(key string, object map[string]any) variables {
+// inField returns the variables in a field of an object. The taskSpec of a task
+// has the task's own parameters.
+func (v variables) inField(key string, object map[string]any) variables {
 	if key != "taskSpec" {
 		return v
 	}
@@ -103,11 +108,11 @@ func (v variables) in(key string, object map[string]any) variables {
 	if err != nil || json.Unmarshal(data, &given) != nil {
 		return v
 	}
-	return v.within(given)
+	return v.withTaskParams(given)
 }
 
-// deriveField: the input of a when expression is a text even if it refers to a
-// whole list.
+// deriveField is derive for a field of an object. The input of a when expression
+// stays a text even if it refers to a whole list.
 func (v variables) deriveField(key string, from, ran any) bool {
 	if v.derive(from, ran) {
 		return true
@@ -124,7 +129,7 @@ func (v variables) deriveField(key string, from, ran any) bool {
 	return err == nil && ran == string(encoded)
 }
 
-// deriveList lets one element stand for as many as it expands to.
+// deriveList is derive for a list. One written element may become several.
 func (v variables) deriveList(from, ran []any) bool {
 	for _, element := range from {
 		text, isText := element.(string)

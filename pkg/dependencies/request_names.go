@@ -9,34 +9,35 @@ import (
 	"github.com/tektoncd/pipeline/pkg/resolution/common"
 )
 
-// namer stands where Tekton submits a ResolutionRequest, and keeps its name:
-// Tekton makes it from the run and the parameters, after substitution.
-type namer struct{ name string }
+// requestRecorder records the name of the ResolutionRequest that Tekton's
+// functions submit. Tekton makes the name from the run and the parameters of the
+// reference, after substitution.
+type requestRecorder struct{ name string }
 
-var _ remote.Requester = (*namer)(nil)
+var _ remote.Requester = (*requestRecorder)(nil)
 
 // Submit implements remote.Requester.
-func (n *namer) Submit(_ context.Context, _ remote.ResolverName, request remote.Request) (remote.ResolvedResource, error) {
-	n.name = request.ResolverPayload().Name
+func (r *requestRecorder) Submit(_ context.Context, _ remote.ResolverName, request remote.Request) (remote.ResolvedResource, error) {
+	r.name = request.ResolverPayload().Name
 	return nil, common.ErrRequestInProgress
 }
 
 func taskRequestName(ctx context.Context, tr *v1.TaskRun) string {
-	n := &namer{}
-	get := taskresources.GetTaskFunc(ctx, nil, nil, n, tr, tr.Spec.TaskRef.DeepCopy(), tr.Name, tr.Namespace, tr.Spec.ServiceAccountName, nil)
-	_, _, _, _ = get(ctx, tr.Name) // ends with ErrRequestInProgress, or without a name
-	return n.name
+	r := &requestRecorder{}
+	get := taskresources.GetTaskFunc(ctx, nil, nil, r, tr, tr.Spec.TaskRef.DeepCopy(), tr.Name, tr.Namespace, tr.Spec.ServiceAccountName, nil)
+	_, _, _, _ = get(ctx, tr.Name) // returns ErrRequestInProgress
+	return r.name
 }
 
 func stepActionRequestName(ctx context.Context, tr *v1.TaskRun, spec v1.TaskSpec, step *v1.Step) string {
-	n := &namer{}
-	get := taskresources.GetStepActionFunc(nil, nil, n, tr, spec, step.DeepCopy())
+	r := &requestRecorder{}
+	get := taskresources.GetStepActionFunc(nil, nil, r, tr, spec, step.DeepCopy())
 	_, _, _ = get(ctx, step.Ref.Name)
-	return n.name
+	return r.name
 }
 
-// pipelineRequestName has the name made as for a Task: it is made in the same
-// way, but for the context variables.
+// pipelineRequestName uses Tekton's function for Tasks: the one for Pipelines
+// differs only in the context variables, and its package watches Pods and Secrets.
 func pipelineRequestName(ctx context.Context, pr *v1.PipelineRun) string {
 	ref := pr.Spec.PipelineRef.DeepCopy()
 	ref.Params = ref.Params.ReplaceVariables(contexts(pr, &v1.Pipeline{}), nil, nil)

@@ -1,9 +1,9 @@
 package runs
 
 import (
-	"cmp"
 	"context"
 	"errors"
+	"sync/atomic"
 
 	"github.com/tektoncd/chains/pkg/chains/objects"
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
@@ -18,7 +18,6 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
 	"knative.dev/pkg/apis"
-	kubeclient "knative.dev/pkg/client/injection/kube/client"
 
 	"github.com/trusted-resources/chains-extension/pkg/attestation"
 	"github.com/trusted-resources/chains-extension/pkg/config"
@@ -30,29 +29,40 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/store/oci"
 )
 
-// reporter reports on runs from what the cluster holds.
-type reporter struct {
-	config   func() *config.Config
-	evidence dependencies.Collector
-	verifier *policy.Verifier
-	keys     ring
-	emitter  Emitter
-	clock    clock.PassiveClock
+// Reporter reports on the runs that Chains attests to. It is registered with
+// Chains before the clients and informers exist, and reports once a controller
+// was constructed with it.
+type Reporter struct {
+	reporter atomic.Pointer[reporter]
 }
 
-var _ attestation.Reporter = (*reporter)(nil)
+// Report implements attestation.ReportFunc.
+func (r *Reporter) Report(ctx context.Context, run any) (attestation.Report, bool) {
+	reporter := r.reporter.Load()
+	if reporter == nil {
+		return attestation.Report{}, false
+	}
+	return reporter.report(ctx, run)
+}
 
-// Inputs are what the controllers of runs share with the other controllers.
+// Start makes the Reporter report with the clients and informers of the context.
+func (r *Reporter) Start(ctx context.Context, in Inputs) error {
+	made, err := newReporter(ctx, in)
+	if err != nil {
+		return err
+	}
+	r.reporter.Store(made)
+	return nil
+}
+
+// Inputs are what the Reporter shares with the controllers.
 type Inputs struct {
-	// SecretsDir is the directory in which the signing secret is mounted.
-	SecretsDir string
-	// Namespaces limits the controllers to some namespaces. Empty means all.
-	Namespaces []string
-	Config     func() *config.Config
-	Keys       func() *keys.Ring
+	Config func() *config.Config
+	Keys   func() *keys.Ring
 	// Store returns the place where bundles are stored, or nil if there is none.
 	Store    func() *oci.Store
 	Objects  dependencies.Objects
+	Secrets  policy.Secrets
 	Handlers *informers.Handlers
 	Emitter  Emitter
 }
@@ -62,27 +72,41 @@ type Emitter interface {
 	Emit(ctx context.Context, f observe.Fact)
 }
 
+// reporter reports on runs: it collects their dependencies, and evaluates the
+// policies of the run's namespace on each.
+type reporter struct {
+	config    func() *config.Config
+	collector dependencies.Collector
+	verifier  *policy.Verifier
+	keys      ownKeys
+	emitter   Emitter
+	clock     clock.PassiveClock
+}
+
 func newReporter(ctx context.Context, in Inputs) (*reporter, error) {
-	history := newSightings()
-	see := cache.ResourceEventHandlerFuncs{AddFunc: history.see, UpdateFunc: func(_, item any) { history.see(item) }}
+	creations := newRunCreations()
+	onRun := cache.ResourceEventHandlerFuncs{AddFunc: creations.observe, UpdateFunc: func(_, run any) { creations.observe(run) }}
 	watched := policyinformer.Get(ctx)
-	verifier := policy.New(policies{watched.Lister()}, secrets{kubeclient.Get(ctx).CoreV1()}, clock.RealClock{})
-	changed := func(item any) {
+	verifier := policy.New(policies{watched.Lister()}, in.Secrets, clock.RealClock{})
+	onPolicy := func(item any) {
 		if name, err := cache.DeletionHandlingObjectToName(item); err == nil {
 			verifier.PoliciesChanged(name.Namespace)
 		}
 	}
 	err := errors.Join(
-		in.Handlers.Add(taskruninformer.Get(ctx).Informer(), see),
-		in.Handlers.Add(pipelineruninformer.Get(ctx).Informer(), see),
+		in.Handlers.Add(taskruninformer.Get(ctx).Informer(), onRun),
+		in.Handlers.Add(pipelineruninformer.Get(ctx).Informer(), onRun),
 		in.Handlers.Add(watched.Informer(), cache.ResourceEventHandlerFuncs{
-			AddFunc: changed, UpdateFunc: func(_, item any) { changed(item) }, DeleteFunc: changed,
+			AddFunc: onPolicy, UpdateFunc: func(_, item any) { onPolicy(item) }, DeleteFunc: onPolicy,
 		}),
 	)
 	return &reporter{
 		config: in.Config,
-		evidence: dependencies.Collector{
-			Objects: in.Objects, Requests: requests{resolutionclient.Get(ctx).ResolutionV1beta1()}, History: history, Stored: registries(in.Store),
+		collector: dependencies.Collector{
+			Objects:   in.Objects,
+			Requests:  requests{resolutionclient.Get(ctx).ResolutionV1beta1()},
+			Creations: creations,
+			Stored:    registry(in.Store),
 		},
 		verifier: verifier,
 		keys:     in.Keys,
@@ -91,41 +115,45 @@ func newReporter(ctx context.Context, in Inputs) (*reporter, error) {
 	}, err
 }
 
-// Report implements attestation.Reporter.
-func (r *reporter) Report(ctx context.Context, run any) (attestation.Report, bool) {
+func (r *reporter) report(ctx context.Context, run any) (attestation.Report, bool) {
 	if !r.config().Provenance {
 		return attestation.Report{}, false
 	}
-	var items []dependencies.Item
+	var collected []dependencies.Dependency
 	var condition *apis.Condition
 	var about *corev1.ObjectReference
 	switch run := run.(type) {
 	case *objects.TaskRunObjectV1:
-		items = r.evidence.TaskRun(ctx, run.TaskRun)
+		collected = r.collector.CollectTaskRun(ctx, run.TaskRun)
 		condition = run.Status.GetCondition(trustedresources.ConditionTrustedResourcesVerified)
 		about = reference(run.TaskRun, run.GetGroupVersionKind())
 	case *objects.PipelineRunObjectV1:
-		items = r.evidence.PipelineRun(ctx, run.PipelineRun, run.GetTaskRuns())
+		collected = r.collector.CollectPipelineRun(ctx, run.PipelineRun, run.GetTaskRuns())
 		condition = run.Status.GetCondition(trustedresources.ConditionTrustedResourcesVerified)
 		about = reference(run.PipelineRun, run.GetGroupVersionKind())
 	default:
 		return attestation.Report{}, false
 	}
-	report := attestation.Assess(ctx, r.verifier, r.keys, about.Namespace, items, condition, r.clock.Now())
-	r.tell(ctx, about, report)
+	records := make([]attestation.Record, 0, len(collected))
+	for _, d := range collected {
+		verdict := policy.Evaluate(ctx, r.verifier, r.keys, about.Namespace, d.PolicyResource())
+		records = append(records, attestation.Record{Dependency: d, Verdict: verdict})
+	}
+	report := attestation.NewReport(records, condition, r.clock.Now())
+	r.emit(ctx, about, report)
 	return report, true
 }
 
-// tell emits the facts of a report.
-func (r *reporter) tell(ctx context.Context, about *corev1.ObjectReference, report attestation.Report) {
+// emit emits the facts of a report.
+func (r *reporter) emit(ctx context.Context, about *corev1.ObjectReference, report attestation.Report) {
 	for _, record := range report.Records {
 		r.emitter.Emit(ctx, observe.Verified{
 			Run: about, Kind: record.Kind, Name: record.Name, Result: string(record.Result), Reason: string(record.Reason),
-			Policy: record.Policy, Message: cmp.Or(record.Message, record.Verdict.Message), Passed: record.Result == policy.Passed,
+			Policy: record.Policy, Message: record.Message, Passed: record.Result == policy.Passed,
 		})
 	}
 	if report.Agreement == attestation.Differs {
-		r.emitter.Emit(ctx, observe.VerificationDiffers{Run: about, Differing: report.Differing})
+		r.emitter.Emit(ctx, observe.VerificationDiffers{Run: about, Differing: report.Differences})
 	}
 }
 
@@ -136,12 +164,14 @@ func reference(run metav1.Object, kind schema.GroupVersionKind) *corev1.ObjectRe
 	}
 }
 
-// ring says which of our keys made a signature.
-type ring func() *keys.Ring
+// ownKeys returns the key ring of this installation.
+type ownKeys func() *keys.Ring
 
-// Signer implements attestation.Keys.
-func (r ring) Signer(signature, checksum []byte) (string, bool) {
-	if key := r().Find(signature, checksum); key != nil {
+var _ policy.OwnKeys = ownKeys(nil)
+
+// Signer implements policy.OwnKeys.
+func (k ownKeys) Signer(signature, checksum []byte) (string, bool) {
+	if key := k().Find(signature, checksum); key != nil {
 		return key.ID, true
 	}
 	return "", false

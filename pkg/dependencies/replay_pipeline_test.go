@@ -10,7 +10,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/policy"
 )
 
-// embedded is a spec that a task of a Pipeline carries itself.
+// embedded returns a spec that a task of a Pipeline carries itself.
 func embedded(script string, modifiers ...func(*v1.TaskSpec)) *v1.EmbeddedTask {
 	e := &v1.EmbeddedTask{TaskSpec: task("", script).Spec}
 	for _, modify := range modifiers {
@@ -19,17 +19,17 @@ func embedded(script string, modifiers ...func(*v1.TaskSpec)) *v1.EmbeddedTask {
 	return e
 }
 
-// properties declare those of an object with this default.
+// properties declares a parameter as an object like server.
 func properties(p *v1.ParamSpec) {
 	p.Type, p.Properties = v1.ParamTypeObject, map[string]v1.PropertySpec{"host": {Type: v1.ParamTypeString}, "port": {Type: v1.ParamTypeString}}
 }
 
 var server = v1.NewObject(map[string]string{"host": "localhost", "port": "80"})
 
-// substitutions are tasks with what Tekton fills in, kind by kind. The
-// parameters are those of everySubstitution.
+// substitutions holds one task for each kind of substitution. The parameters are
+// those of everySubstitution.
 var substitutions = map[string]v1.PipelineTask{
-	"nothing":                   {Params: v1.Params{param("p", text("plain"))}},
+	"none":                      {Params: v1.Params{param("p", text("plain"))}},
 	"a parameter":               {Params: v1.Params{param("p", text("a $(params.word) $(params.word)"))}},
 	"notations":                 {Params: v1.Params{param("p", text(`$(params["word"]) $(params['word'])`))}},
 	"an element and a property": {Params: v1.Params{param("p", text("$(params.list[1]) $(params.server.port)"))}},
@@ -41,7 +41,7 @@ var substitutions = map[string]v1.PipelineTask{
 	"an object":                 {Params: v1.Params{param("p", v1.NewObject(map[string]string{"k": "$(params.word)"}))}},
 	"contexts":                  {Params: v1.Params{param("p", text("$(context.pipelineRun.name) $(context.pipelineRun.namespace) $(context.pipelineRun.uid) $(context.pipeline.name)"))}},
 	"bound workspaces":          {Params: v1.Params{param("p", text("$(workspaces.bound.bound) $(workspaces.unbound.bound)"))}},
-	"results, which stay":       {Params: v1.Params{param("p", text("$(tasks.first.results.r) $(params.word)"))}},
+	"results, not substituted":  {Params: v1.Params{param("p", text("$(tasks.first.results.r) $(params.word)"))}},
 	"when":                      {When: v1.WhenExpressions{{Input: "$(params.word)", Operator: selection.In, Values: []string{"$(params.list[*])", "b"}}}},
 	"when of a list":            {When: v1.WhenExpressions{{Input: "$(params.list[*])", Operator: selection.In, Values: []string{"b"}}}},
 	"when in CEL":               {When: v1.WhenExpressions{{CEL: "'$(params.word)' == 'b'"}}},
@@ -51,8 +51,8 @@ var substitutions = map[string]v1.PipelineTask{
 	"a reference":               {TaskRef: &v1.TaskRef{ResolverRef: resolverRef("git", param("path", text("$(params.word)/task.yaml")))}},
 	"a display name":            {DisplayName: "$(params.word) in $(context.pipelineRun.name)"},
 	"an empty display name":     {DisplayName: "$(params.nothing)"},
-	"a part of a workspace":     {Workspaces: []v1.WorkspacePipelineTaskBinding{{Name: "w", Workspace: "bound", SubPath: "$(params.word)"}}},
-	"what to do on errors":      {OnError: "$(params.onError)"},
+	"subpath of a workspace":    {Workspaces: []v1.WorkspacePipelineTaskBinding{{Name: "w", Workspace: "bound", SubPath: "$(params.word)"}}},
+	"onError":                   {OnError: "$(params.onError)"},
 	"an embedded spec":          {TaskSpec: embedded("$(params.word) $(context.pipelineRun.name)", func(s *v1.TaskSpec) { s.Steps[0].Args = []string{"$(params.list[*])"} })},
 	"an embedded spec, no args": {TaskSpec: embedded("x", func(s *v1.TaskSpec) { s.Steps[0].Args = []string{"$(params.empty[*])"} })},
 	"an embedded spec with its own": {Params: v1.Params{param("word", text("own"))},
@@ -67,7 +67,7 @@ var substitutions = map[string]v1.PipelineTask{
 	"defaults of defaults":                  {Params: v1.Params{param("p", text("$(params.chain) $(params.chained[0]) $(params.chainedTo.host)"))}},
 }
 
-// everySubstitution is a Pipeline of all of them.
+// everySubstitution returns a Pipeline with all substitutions.
 func everySubstitution() *v1.Pipeline {
 	p := pipeline("all")
 	p.Spec.Workspaces = []v1.PipelineWorkspaceDeclaration{{Name: "bound"}, {Name: "unbound", Optional: true}}
@@ -85,7 +85,7 @@ func everySubstitution() *v1.Pipeline {
 	return p
 }
 
-// runs are ways to run everySubstitution.
+// runs holds the parameters of runs of everySubstitution.
 var runs = map[string]v1.Params{
 	"with defaults": {param("empty", array())},
 	"with values":   {param("empty", array()), param("word", text("given")), param("list", array("a", "b", "c")), param("server", server)},
@@ -94,30 +94,30 @@ var runs = map[string]v1.Params{
 	"with a chain of its own": {param("empty", array()), param("chain", text("given")), param("nothing", text("x"))},
 }
 
-func TestAPipelineIsRecognizedWhateverIsFilledIn(t *testing.T) {
+func TestCollectPipelineRun_ProvesLocalPipelineAfterEachSubstitution(t *testing.T) {
 	for way, params := range runs {
 		for name, task := range substitutions {
 			t.Run(way+"/"+name, func(t *testing.T) {
 				p := everySubstitution()
 				p.Spec.Tasks = []v1.PipelineTask{*task.DeepCopy()}
 				pr := recorded(t, p, params)
-				w := newWorld(t)
+				w := newTestCluster(t)
 				w.objects.put(p)
-				got := w.PipelineRun(t.Context(), pr, nil)[0]
+				got := w.CollectPipelineRun(t.Context(), pr, nil)[0]
 				has(t, got, p, "")
-				if got.Role != Pipeline || got.Referenced || got.Source.URI != clusterSource(t, p).URI {
+				if got.Role != Pipeline || got.Resolved || got.Source.URI != clusterSource(t, p).URI {
 					t.Errorf("got %+v", got)
 				}
 				evil := p.DeepCopy()
 				evil.Spec.Tasks[0].Params = append(evil.Spec.Tasks[0].Params, param("evil", text("evil")))
 				w.objects.put(evil)
-				lacks(t, w.PipelineRun(t.Context(), pr, nil)[0], policy.ContentUnavailable, "not the one that ran")
+				lacks(t, w.CollectPipelineRun(t.Context(), pr, nil)[0], policy.ContentUnavailable, "not the one that ran")
 			})
 		}
 	}
 }
 
-// recorded is a run of the Pipeline.
+// recorded returns a run of the Pipeline as Tekton records it.
 func recorded(t *testing.T, p *v1.Pipeline, params v1.Params) *v1.PipelineRun {
 	t.Helper()
 	pr := pipelineRun(func(pr *v1.PipelineRun) {
@@ -131,9 +131,8 @@ func recorded(t *testing.T, p *v1.Pipeline, params v1.Params) *v1.PipelineRun {
 	return stored(pr)
 }
 
-// A text that is there where another Pipeline has a variable is no evidence of
-// that Pipeline unless the run gave that value.
-func TestAValueThatTheRunDidNotGive(t *testing.T) {
+// A text that ran proves a variable only if the run gave the variable that value.
+func TestCollectPipelineRun_RejectsValueThatTheRunDidNotGive(t *testing.T) {
 	for name, tc := range map[string]struct{ ran, written v1.PipelineTask }{
 		"another value":         {v1.PipelineTask{DisplayName: "evil"}, v1.PipelineTask{DisplayName: "$(params.word)"}},
 		"another parameter":     {v1.PipelineTask{DisplayName: "$(params.onError)"}, v1.PipelineTask{DisplayName: "$(params.word)"}},
@@ -154,18 +153,18 @@ func TestAValueThatTheRunDidNotGive(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ran, written := everySubstitution(), everySubstitution()
 			ran.Spec.Tasks, written.Spec.Tasks = []v1.PipelineTask{tc.ran}, []v1.PipelineTask{tc.written}
-			w := newWorld(t)
+			w := newTestCluster(t)
 			w.objects.put(ran)
 			pr := recorded(t, ran, runs["with defaults"])
-			has(t, w.PipelineRun(t.Context(), pr, nil)[0], ran, "")
+			has(t, w.CollectPipelineRun(t.Context(), pr, nil)[0], ran, "")
 			w.objects.put(written)
-			lacks(t, w.PipelineRun(t.Context(), pr, nil)[0], policy.ContentUnavailable, "not the one that ran")
+			lacks(t, w.CollectPipelineRun(t.Context(), pr, nil)[0], policy.ContentUnavailable, "not the one that ran")
 		})
 	}
 }
 
-// Numbers that are one floating-point number are two numbers.
-func TestLargeNumbers(t *testing.T) {
+// The two numbers are equal as floating-point numbers.
+func TestReplaysPipeline_TellsLargeNumbersApart(t *testing.T) {
 	withUser := func(id int64) *v1.Pipeline {
 		return pipeline("p", v1.PipelineTask{TaskSpec: embedded("x", func(s *v1.TaskSpec) {
 			s.Steps[0].SecurityContext = &corev1.SecurityContext{RunAsUser: &id}
@@ -176,18 +175,18 @@ func TestLargeNumbers(t *testing.T) {
 		t.Error(missing)
 	}
 	if missing := replaysPipeline(t.Context(), pr, withUser(1<<60+1)); missing == nil {
-		t.Error("another number is taken for the one that ran")
+		t.Error("a Pipeline with another number is taken for the one that ran")
 	}
 }
 
-func TestAPipelineThatIsNotThere(t *testing.T) {
+func TestCollectPipelineRun_ReportsMissingPipeline(t *testing.T) {
 	p := everySubstitution()
 	pr := recorded(t, p, runs["with defaults"])
-	lacks(t, newWorld(t).PipelineRun(t.Context(), pr, nil)[0], policy.ContentUnavailable, "not in the cluster")
-	w := newWorld(t)
+	lacks(t, newTestCluster(t).CollectPipelineRun(t.Context(), pr, nil)[0], policy.ContentUnavailable, "not in the cluster")
+	w := newTestCluster(t)
 	w.objects.put(p)
 	pr.Status.PipelineSpec = nil
-	lacks(t, w.PipelineRun(t.Context(), pr, nil)[0], policy.ContentUnavailable, "no spec")
+	lacks(t, w.CollectPipelineRun(t.Context(), pr, nil)[0], policy.ContentUnavailable, "no spec")
 	pr.Spec.PipelineRef, pr.Spec.PipelineSpec = nil, &p.Spec
-	lacks(t, w.PipelineRun(t.Context(), pr, nil)[0], policy.Inline, "itself")
+	lacks(t, w.CollectPipelineRun(t.Context(), pr, nil)[0], policy.Inline, "itself")
 }

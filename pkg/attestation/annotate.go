@@ -17,11 +17,11 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/dependencies"
 )
 
-// Enrich returns the statement with the report in it: an annotation on the
-// dependency of each resource, which is added where Chains made none, and the
-// summary as a byproduct. The error says that the predicate is no SLSA v1
-// provenance. The statement that is given stays as it is.
-func Enrich(statement *intoto.Statement, report Report) (*intoto.Statement, error) {
+// Annotate returns a copy of the statement that contains the report: an
+// annotation on the dependency of each resource, and the summary as a byproduct.
+// A dependency that Chains did not write is added. The error means that the
+// predicate is not SLSA v1 provenance. The statement that is given is not changed.
+func Annotate(statement *intoto.Statement, report Report) (*intoto.Statement, error) {
 	known, err := read(statement.GetPredicate())
 	if err != nil {
 		return nil, err
@@ -32,12 +32,12 @@ func Enrich(statement *intoto.Statement, report Report) (*intoto.Statement, erro
 	}
 	definition, run := predicate.GetFields()["buildDefinition"].GetStructValue(), predicate.GetFields()["runDetails"].GetStructValue()
 	if definition == nil || run == nil {
-		return nil, fmt.Errorf("the predicate has no build definition or no run details: %s", statement.GetPredicateType())
+		return nil, fmt.Errorf("the predicate of type %q has no buildDefinition or no runDetails", statement.GetPredicateType())
 	}
 	groups, others := group(sorted(report.Records))
 	dependencies := listIn(definition, "resolvedDependencies")
 	if len(dependencies.Values) != len(known.GetBuildDefinition().GetResolvedDependencies()) {
-		return nil, errors.New("the predicate spells resolvedDependencies otherwise")
+		return nil, errors.New("the predicate has dependencies under another name than resolvedDependencies")
 	}
 	for _, g := range groups {
 		at := g.find(known.GetBuildDefinition().GetResolvedDependencies())
@@ -63,7 +63,8 @@ func Enrich(statement *intoto.Statement, report Report) (*intoto.Statement, erro
 	}, nil
 }
 
-// listIn is the list of that name in an object, which is made if need be.
+// listIn returns the list in a field of an object. It adds the field if the object
+// has none.
 func listIn(object *structpb.Struct, name string) *structpb.ListValue {
 	if object.Fields[name].GetListValue() == nil {
 		setField(object, name, structpb.NewListValue(&structpb.ListValue{}))
@@ -71,7 +72,7 @@ func listIn(object *structpb.Struct, name string) *structpb.ListValue {
 	return object.Fields[name].GetListValue()
 }
 
-// structIn is the same for an object.
+// structIn is listIn for a field with an object.
 func structIn(object *structpb.Struct, name string) *structpb.Struct {
 	if object.Fields[name].GetStructValue() == nil {
 		setField(object, name, structpb.NewStructValue(&structpb.Struct{}))
@@ -79,7 +80,7 @@ func structIn(object *structpb.Struct, name string) *structpb.Struct {
 	return object.Fields[name].GetStructValue()
 }
 
-// setField sets a field, also of an object without any.
+// setField sets a field of an object. The map of fields may be nil.
 func setField(object *structpb.Struct, name string, value *structpb.Value) {
 	if object.Fields == nil {
 		object.Fields = map[string]*structpb.Value{}
@@ -87,7 +88,7 @@ func setField(object *structpb.Struct, name string, value *structpb.Value) {
 	object.Fields[name] = value
 }
 
-// dependencyGroup are the records that one dependency stands for.
+// dependencyGroup holds the records that one dependency stands for.
 type dependencyGroup struct {
 	role    dependencies.Role
 	uri     string
@@ -95,8 +96,8 @@ type dependencyGroup struct {
 	records []Record
 }
 
-// group puts records of the same source together: Chains makes one dependency
-// of them. Records without a source are no dependency.
+// group groups the records by source, because Chains writes one dependency for
+// each source. It returns the records without a source as others.
 func group(records []Record) (groups []*dependencyGroup, others []Record) {
 	for _, record := range records {
 		if record.Source.URI == "" {
@@ -118,15 +119,15 @@ func group(records []Record) (groups []*dependencyGroup, others []Record) {
 	return groups, others
 }
 
-// find is the place of the first dependency that Chains made of the group, or
-// negative.
+// find returns the index of the dependency that Chains wrote for the group,
+// negative if there is none.
 func (g *dependencyGroup) find(dependencies []*intoto.ResourceDescriptor) int {
 	return slices.IndexFunc(dependencies, func(d *intoto.ResourceDescriptor) bool {
 		return d.GetName() == string(g.role) && d.GetUri() == g.uri && maps.Equal(d.GetDigest(), g.digest)
 	})
 }
 
-// dependency is the one that Chains did not make.
+// dependency returns a dependency for the group, as Chains would write it.
 func (g *dependencyGroup) dependency() *structpb.Struct {
 	fields := map[string]*structpb.Value{
 		"name": structpb.NewStringValue(string(g.role)),
@@ -142,7 +143,7 @@ func (g *dependencyGroup) dependency() *structpb.Struct {
 	return &structpb.Struct{Fields: fields}
 }
 
-// read goes through JSON, as Chains does when it makes the predicate.
+// read decodes a predicate from its JSON, as Chains encoded it.
 func read(predicate *structpb.Struct) (*slsa.Provenance, error) {
 	provenance := &slsa.Provenance{}
 	data, err := protojson.Marshal(predicate)
@@ -150,7 +151,7 @@ func read(predicate *structpb.Struct) (*slsa.Provenance, error) {
 		err = protojson.Unmarshal(data, provenance)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the predicate is no SLSA v1 provenance: %w", err)
+		return nil, fmt.Errorf("the predicate is not SLSA v1 provenance: %w", err)
 	}
 	return provenance, nil
 }

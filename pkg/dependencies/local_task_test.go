@@ -11,7 +11,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
-// localRun is a TaskRun of the Task "build" in the cluster.
+// localRun returns a TaskRun of the Task "build" in the cluster.
 func localRun(modifiers ...func(*v1.TaskRun)) *v1.TaskRun {
 	return taskRun("run", append([]func(*v1.TaskRun){func(tr *v1.TaskRun) { tr.Spec.TaskRef = &v1.TaskRef{Name: "build"} }}, modifiers...)...)
 }
@@ -43,8 +43,8 @@ func ofType(paramType v1.ParamType) func(*v1.ParamSpec) {
 	return func(p *v1.ParamSpec) { p.Type = paramType }
 }
 
-// ran has the run record the Task and puts that into the cluster.
-func (w *world) ran(tr *v1.TaskRun, task *v1.Task) *v1.TaskRun {
+// ran puts the Task into the cluster, and returns the TaskRun as Tekton records it.
+func (w *testCluster) ran(tr *v1.TaskRun, task *v1.Task) *v1.TaskRun {
 	w.t.Helper()
 	w.objects.put(task)
 	if err := w.recordTaskRun(w.t.Context(), tr, task); err != nil {
@@ -53,8 +53,7 @@ func (w *world) ran(tr *v1.TaskRun, task *v1.Task) *v1.TaskRun {
 	return stored(tr)
 }
 
-// Whatever Tekton fills in, the Task is recognized as long as it is the same.
-func TestALocalTask(t *testing.T) {
+func TestCollectTaskRun_ProvesLocalTaskAfterEachSubstitution(t *testing.T) {
 	object := v1.NewObject(map[string]string{"host": "localhost", "port": "80"})
 	properties := func(p *v1.ParamSpec) {
 		p.Properties = map[string]v1.PropertySpec{"host": {Type: v1.ParamTypeString}, "port": {Type: v1.ParamTypeString}}
@@ -64,7 +63,7 @@ func TestALocalTask(t *testing.T) {
 		task *v1.Task
 		run  func(*v1.TaskRun)
 	}{
-		"nothing filled in":          {task("build", "make"), func(*v1.TaskRun) {}},
+		"no substitution":            {task("build", "make"), func(*v1.TaskRun) {}},
 		"a parameter":                {task("build", "make $(params.x)", declaring(spec("x", nil))), giving(param("x", text("all")))},
 		"all notations":              {task("build", `$(params.x) $(params["x"]) $(params['x'])`, declaring(spec("x", nil))), giving(param("x", text("all")))},
 		"a default":                  {task("build", "make $(params.x)", declaring(spec("x", text("all")))), func(*v1.TaskRun) {}},
@@ -75,11 +74,11 @@ func TestALocalTask(t *testing.T) {
 			giving(param("x", array("one", "two", "three")))},
 		"an empty array": {task("build", "make", declaring(spec("x", nil, ofType(v1.ParamTypeArray))), args("a", "$(params.x[*])")),
 			giving(param("x", array()))},
-		"an object":                  {task("build", "$(params.x.host):$(params.x.port)", declaring(spec("x", nil, ofType(v1.ParamTypeObject), properties))), giving(param("x", object))},
-		"an object, given in part":   {task("build", "$(params.x.host):$(params.x.port)", declaring(spec("x", object, properties))), giving(param("x", v1.NewObject(map[string]string{"host": "other"})))},
-		"a value with another in it": {task("build", "make $(params.x)", declaring(spec("x", nil), spec("y", nil))), giving(param("x", text("$(params.y)")), param("y", text("z")))},
-		"contexts":                   {task("build", "$(context.taskRun.name) $(context.taskRun.namespace) $(context.taskRun.uid) $(context.task.name) $(context.task.retry-count)"), func(*v1.TaskRun) {}},
-		"paths of results and steps": {task("build", "$(results.r.path) $(steps.step.exitCode.path)", func(t *v1.Task) { t.Spec.Results = []v1.TaskResult{{Name: "r"}} }), func(*v1.TaskRun) {}},
+		"an object":                         {task("build", "$(params.x.host):$(params.x.port)", declaring(spec("x", nil, ofType(v1.ParamTypeObject), properties))), giving(param("x", object))},
+		"an object with one property given": {task("build", "$(params.x.host):$(params.x.port)", declaring(spec("x", object, properties))), giving(param("x", v1.NewObject(map[string]string{"host": "other"})))},
+		"a value with a reference in it":    {task("build", "make $(params.x)", declaring(spec("x", nil), spec("y", nil))), giving(param("x", text("$(params.y)")), param("y", text("z")))},
+		"contexts":                          {task("build", "$(context.taskRun.name) $(context.taskRun.namespace) $(context.taskRun.uid) $(context.task.name) $(context.task.retry-count)"), func(*v1.TaskRun) {}},
+		"paths of results and steps":        {task("build", "$(results.r.path) $(steps.step.exitCode.path)", func(t *v1.Task) { t.Spec.Results = []v1.TaskResult{{Name: "r"}} }), func(*v1.TaskRun) {}},
 		"a workspace": {task("build", "$(workspaces.w.path) $(workspaces.w.bound) $(workspaces.w.claim) $(workspaces.w.volume)",
 			func(t *v1.Task) { t.Spec.Workspaces = []v1.WorkspaceDeclaration{{Name: "w"}} }),
 			func(tr *v1.TaskRun) { tr.Spec.Workspaces = []v1.WorkspaceBinding{binding("w")} }},
@@ -88,14 +87,14 @@ func TestALocalTask(t *testing.T) {
 		"retries": {task("build", "$(context.task.retry-count)"), func(*v1.TaskRun) {}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
+			w := newTestCluster(t)
 			tr := w.ran(localRun(tc.run), sign(tc.task, "own"))
 			if name == "retries" {
 				tr.Status.RetriesStatus = []v1.TaskRunStatus{{}, {}}
 			}
 			got := w.one(tr)
 			has(t, got, tc.task, "own")
-			if want := clusterSource(t, tc.task); got.Source.URI != want.URI || got.Source.Digest[sha256Digest] != want.Digest[sha256Digest] || got.Referenced {
+			if want := clusterSource(t, tc.task); got.Source.URI != want.URI || got.Source.Digest[sha256Digest] != want.Digest[sha256Digest] || got.Resolved {
 				t.Errorf("got %+v", got)
 			}
 			another := tc.task.DeepCopy()
@@ -106,66 +105,66 @@ func TestALocalTask(t *testing.T) {
 	}
 }
 
-// What is in the cluster now is no evidence of what ran unless it is the same.
-func TestALocalTaskThatChanged(t *testing.T) {
+func TestCollectTaskRun_RejectsLocalTaskThatChanged(t *testing.T) {
 	build := func(modifiers ...func(*v1.Task)) *v1.Task {
 		return sign(task("build", "make $(params.x)", append(modifiers, declaring(spec("x", text("all"))))...), "own")
 	}
-	for name, change := range map[string]func(*world){
-		"deleted": func(w *world) { w.objects.remove(build()) },
-		"script":  func(w *world) { w.objects.put(build(func(t *v1.Task) { t.Spec.Steps[0].Script = "evil" })) },
-		"image":   func(w *world) { w.objects.put(build(func(t *v1.Task) { t.Spec.Steps[0].Image = "evil" })) },
-		"another step": func(w *world) {
+	for name, change := range map[string]func(*testCluster){
+		"deleted": func(w *testCluster) { w.objects.remove(build()) },
+		"script":  func(w *testCluster) { w.objects.put(build(func(t *v1.Task) { t.Spec.Steps[0].Script = "evil" })) },
+		"image":   func(w *testCluster) { w.objects.put(build(func(t *v1.Task) { t.Spec.Steps[0].Image = "evil" })) },
+		"another step": func(w *testCluster) {
 			w.objects.put(build(func(t *v1.Task) { t.Spec.Steps = append(t.Spec.Steps, v1.Step{Image: "evil"}) }))
 		},
-		"a sidecar": func(w *world) {
+		"a sidecar": func(w *testCluster) {
 			w.objects.put(build(func(t *v1.Task) { t.Spec.Sidecars = []v1.Sidecar{{Image: "evil"}} }))
 		},
-		"a description": func(w *world) { w.objects.put(build(func(t *v1.Task) { t.Spec.Description = "another" })) },
-		"a default":     func(w *world) { w.objects.put(task("build", "make $(params.x)", declaring(spec("x", text("evil"))))) },
-		"environment": func(w *world) {
+		"a description": func(w *testCluster) { w.objects.put(build(func(t *v1.Task) { t.Spec.Description = "another" })) },
+		"a default": func(w *testCluster) {
+			w.objects.put(task("build", "make $(params.x)", declaring(spec("x", text("evil")))))
+		},
+		"environment": func(w *testCluster) {
 			w.objects.put(build(func(t *v1.Task) { t.Spec.Steps[0].Env = []corev1.EnvVar{{Name: "EVIL"}} }))
 		},
-		"a workspace": func(w *world) {
+		"a workspace": func(w *testCluster) {
 			w.objects.put(build(func(t *v1.Task) { t.Spec.Workspaces = []v1.WorkspaceDeclaration{{Name: "w"}} }))
 		},
-		"a StepAction instead": func(w *world) {
+		"a StepAction instead": func(w *testCluster) {
 			w.objects.put(task("build", "", referring(v1.Step{Name: "step", Ref: &v1.Ref{Name: "no"}})))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
+			w := newTestCluster(t)
 			tr := w.ran(localRun(), build())
 			has(t, w.one(tr), build(), "own")
 			change(w)
-			got := w.TaskRun(t.Context(), tr)[0]
+			got := w.CollectTaskRun(t.Context(), tr)[0]
 			lacks(t, got, policy.ContentUnavailable, "")
 			if got.Source.URI != clusterURI(resource.Task, namespace, "build", "") || got.Source.Digest != nil {
-				t.Errorf("got source %v, which nothing shows", got.Source)
+				t.Errorf("got source %v, which is not proven", got.Source)
 			}
 		})
 	}
 }
 
-func TestARunWithoutASpecShowsNothing(t *testing.T) {
-	w := newWorld(t)
+func TestCollectTaskRun_RejectsRunWithoutRecordedSpec(t *testing.T) {
+	w := newTestCluster(t)
 	w.objects.put(task("build", "make"))
 	lacks(t, w.one(localRun()), policy.ContentUnavailable, "no spec")
 }
 
-// Tekton stores the spec before it fills anything in: a run that fails then was
-// of this Task, too.
-func TestARunThatFailedBeforeSubstitution(t *testing.T) {
-	w, build := newWorld(t), task("build", "make $(params.x)", declaring(spec("x", nil)))
+// Tekton records the spec before it substitutes.
+func TestCollectTaskRun_ProvesTaskOfRunThatFailedBeforeSubstitution(t *testing.T) {
+	w, build := newTestCluster(t), task("build", "make $(params.x)", declaring(spec("x", nil)))
 	w.objects.put(build)
 	tr := localRun()
 	tr.Status.TaskSpec = &build.Spec
 	has(t, w.one(stored(tr)), build, "")
 }
 
-// stepActionRun has what a run of a Task with StepActions takes.
+// stepActionRun holds a Task with StepActions and the cluster for its run.
 type stepActionRun struct {
-	*world
+	*testCluster
 	build         *v1.Task
 	compile, lint *pipelinev1beta1.StepAction
 }
@@ -177,16 +176,17 @@ func newStepActionRun(t *testing.T) *stepActionRun {
 	byName := v1.Step{Name: "a", Ref: &v1.Ref{Name: "compile"}}
 	byResolver := v1.Step{Name: "b", Ref: &v1.Ref{ResolverRef: resolverRef("git", param("path", text("$(params.dir)/lint.yaml")))}}
 	s := &stepActionRun{
-		world:   newWorld(t),
-		build:   task("build", "", referring(byName, byResolver, byName), declaring(spec("dir", nil))),
-		compile: sign(stepAction("compile", "cc"), "of compile"),
-		lint:    sign(stepAction("lint", "lint"), "of lint"),
+		testCluster: newTestCluster(t),
+		build:       task("build", "", referring(byName, byResolver, byName), declaring(spec("dir", nil))),
+		compile:     sign(stepAction("compile", "cc"), "of compile"),
+		lint:        sign(stepAction("lint", "lint"), "of lint"),
 	}
 	s.objects.put(s.compile)
 	return s
 }
 
-// runs has the run resolve what it takes, and record it.
+// runs answers the ResolutionRequests of the TaskRun, and returns the TaskRun as
+// Tekton records it.
 func (s *stepActionRun) runs(tr *v1.TaskRun) *v1.TaskRun {
 	s.t.Helper()
 	tr.Spec.Params = v1.Params{param("dir", text("steps"))}
@@ -197,7 +197,7 @@ func (s *stepActionRun) runs(tr *v1.TaskRun) *v1.TaskRun {
 	return s.ran(tr, s.build)
 }
 
-func TestStepActions(t *testing.T) {
+func TestCollectTaskRun_ProvesStepActions(t *testing.T) {
 	for name, run := range map[string]func(*stepActionRun) *v1.TaskRun{
 		"of a local Task":    func(*stepActionRun) *v1.TaskRun { return localRun() },
 		"of a resolved Task": func(*stepActionRun) *v1.TaskRun { return resolvedRun("git", gitSource) },
@@ -208,65 +208,65 @@ func TestStepActions(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newStepActionRun(t)
 			tr := s.runs(run(s))
-			items := s.TaskRun(t.Context(), tr)
+			items := s.CollectTaskRun(t.Context(), tr)
 			if len(items) != 3 {
 				t.Fatalf("got %d items, want the Task and each StepAction once", len(items))
 			}
 			has(t, items[1], s.compile, "of compile")
 			has(t, items[2], s.lint, "of lint")
-			if items[1].Role != StepAction || items[1].Referenced || !items[2].Referenced || items[2].Source.EntryPoint != "lint.yaml" {
+			if items[1].Role != StepAction || items[1].Resolved || !items[2].Resolved || items[2].Source.EntryPoint != "lint.yaml" {
 				t.Errorf("got %+v", items[1:])
 			}
 			s.objects.put(sign(stepAction("compile", "evil"), "of compile"))
-			for _, item := range s.TaskRun(t.Context(), tr)[1:] {
+			for _, item := range s.CollectTaskRun(t.Context(), tr)[1:] {
 				lacks(t, item, policy.ContentUnavailable, "not what ran")
 			}
 		})
 	}
 }
 
-func TestAStepActionWithParameters(t *testing.T) {
-	w, compile := newWorld(t), stepAction("compile", "cc $(params.flag) $(params.opt)")
+func TestCollectTaskRun_ProvesStepActionWithParameters(t *testing.T) {
+	w, compile := newTestCluster(t), stepAction("compile", "cc $(params.flag) $(params.opt)")
 	compile.Spec.Params = v1.ParamSpecs{spec("flag", nil), spec("opt", text("-O2"))}
 	w.objects.put(compile)
 	step := v1.Step{Name: "a", Ref: &v1.Ref{Name: "compile"}, Params: v1.Params{param("flag", text("$(params.dir)"))}}
 	tr := w.ran(localRun(giving(param("dir", text("steps")))), task("build", "", referring(step), declaring(spec("dir", nil))))
-	has(t, w.TaskRun(t.Context(), tr)[1], compile, "")
+	has(t, w.CollectTaskRun(t.Context(), tr)[1], compile, "")
 }
 
-func TestAnInlineSpecWithAWorkspaceThatItDoesNotDeclare(t *testing.T) {
-	w, compile := newWorld(t), stepAction("compile", "cc")
+func TestCollectTaskRun_ProvesInlineSpecWithUndeclaredWorkspace(t *testing.T) {
+	w, compile := newTestCluster(t), stepAction("compile", "cc")
 	w.objects.put(compile)
 	tr := taskRun("run", func(tr *v1.TaskRun) {
 		tr.Spec.TaskSpec = &v1.TaskSpec{Steps: []v1.Step{{Name: "a", Ref: &v1.Ref{Name: "compile"}}, {Script: "$(workspaces.w.path)"}}}
 		tr.Spec.Workspaces = []v1.WorkspaceBinding{binding("w")}
 	})
 	tr = w.ran(tr, &v1.Task{ObjectMeta: tr.ObjectMeta, Spec: *tr.Spec.TaskSpec})
-	has(t, w.TaskRun(t.Context(), tr)[1], compile, "")
+	has(t, w.CollectTaskRun(t.Context(), tr)[1], compile, "")
 }
 
-func TestMissingStepActions(t *testing.T) {
+func TestCollectTaskRun_ReportsMissingStepActions(t *testing.T) {
 	s := newStepActionRun(t)
 	tr := s.runs(localRun())
 	s.objects.remove(s.compile)
 	clear(s.requests)
-	items := s.TaskRun(t.Context(), tr)
+	items := s.CollectTaskRun(t.Context(), tr)
 	lacks(t, items[0], policy.ContentUnavailable, "compile")
 	lacks(t, items[1], policy.ContentUnavailable, "not in the cluster")
 	lacks(t, items[2], policy.ContentUnavailable, errNotFound.Error())
 }
 
-// Tekton calls a resolved Task by the name of the run once it has waited for a
-// StepAction (GetTaskData in pkg/reconciler/taskrun/resources).
-func TestTheNameOfAResolvedTask(t *testing.T) {
+// After Tekton waited for a StepAction, it uses the name of the run as the name of a
+// resolved Task (GetTaskData in pkg/reconciler/taskrun/resources).
+func TestCollectTaskRun_ReplaysResolvedTaskUnderBothNames(t *testing.T) {
 	for _, called := range []string{"build", "run", "evil"} {
-		w, tr := newWorld(t), resolvedRun("git", gitSource)
+		w, tr := newTestCluster(t), resolvedRun("git", gitSource)
 		build := task("build", "", referring(v1.Step{Name: "a", Ref: &v1.Ref{Name: "compile"}}))
 		compile := stepAction("compile", "cc $(context.task.name)")
 		w.objects.put(compile)
 		w.answered(tr, build)
 		tr = w.ran(tr, task(called, "", referring(build.Spec.Steps...)))
-		if got := w.TaskRun(t.Context(), tr)[1]; (got.Content != nil) != (called != "evil") {
+		if got := w.CollectTaskRun(t.Context(), tr)[1]; (got.Content != nil) != (called != "evil") {
 			t.Errorf("%s: got %+v", called, got)
 		}
 	}

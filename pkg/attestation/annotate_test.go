@@ -20,21 +20,21 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/policy"
 )
 
-func enrich(t testing.TB, s *intoto.Statement, r Report) *slsa.Provenance {
+func annotate(t testing.TB, s *intoto.Statement, r Report) *slsa.Provenance {
 	t.Helper()
-	enriched, err := Enrich(s, r)
+	annotated, err := Annotate(s, r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := parsed(t, enriched)
-	if err := errors.Join(enriched.Validate(), p.Validate()); err != nil {
-		t.Errorf("not valid: %v", err)
+	p := parsed(t, annotated)
+	if err := errors.Join(annotated.Validate(), p.Validate()); err != nil {
+		t.Errorf("the statement is not valid: %v", err)
 	}
 	return p
 }
 
-func TestADependencySaysWhatWasVerified(t *testing.T) {
-	p := enrich(t, statement(t, dependency("task", catalog)), reportOf(record(item(dependencies.Task, "build"), outcome(policy.Passed, ""))))
+func TestAnnotate_AddsVerificationToDependencyOfChains(t *testing.T) {
+	p := annotate(t, statement(t, descriptor("task", catalog)), reportOf(record(dependency(dependencies.Task, "build"), outcome(policy.Passed, ""))))
 	dependencies := p.GetBuildDefinition().GetResolvedDependencies()
 	if len(dependencies) != 1 {
 		t.Fatalf("got %d dependencies, want the one that Chains made", len(dependencies))
@@ -48,8 +48,8 @@ func TestADependencySaysWhatWasVerified(t *testing.T) {
 	}
 }
 
-// Chains makes one dependency of each source, so our annotation is a list.
-func TestWhatADependencyStandsFor(t *testing.T) {
+// Chains writes one dependency for each source, so the annotation is a list.
+func TestAnnotate_GroupsRecordsBySource(t *testing.T) {
 	another := v1.RefSource{URI: catalog.URI, Digest: map[string]string{"sha1": strings.Repeat("da", 20)}}
 	passed := outcome(policy.Passed, "")
 	for name, tc := range map[string]struct {
@@ -57,47 +57,47 @@ func TestWhatADependencyStandsFor(t *testing.T) {
 		records      []Record
 		want         []string // the names on each dependency
 	}{
-		"two of one source": {
-			[]*intoto.ResourceDescriptor{dependency("pipelineTask", catalog)},
-			[]Record{record(item(dependencies.PipelineTask, "b"), passed), record(item(dependencies.PipelineTask, "a"), passed)},
+		"two Tasks of one source": {
+			[]*intoto.ResourceDescriptor{descriptor("pipelineTask", catalog)},
+			[]Record{record(dependency(dependencies.PipelineTask, "b"), passed), record(dependency(dependencies.PipelineTask, "a"), passed)},
 			[]string{"a b"},
 		},
 		"another digest": {
-			[]*intoto.ResourceDescriptor{dependency("task", catalog), dependency("task", another)},
-			[]Record{record(item(dependencies.Task, "a", from(another)), passed)},
+			[]*intoto.ResourceDescriptor{descriptor("task", catalog), descriptor("task", another)},
+			[]Record{record(dependency(dependencies.Task, "a", from(another)), passed)},
 			[]string{"", "a"},
 		},
 		"another role": {
-			[]*intoto.ResourceDescriptor{dependency("pipeline", catalog), dependency("pipelineTask", catalog)},
-			[]Record{record(item(dependencies.PipelineTask, "a"), passed)},
+			[]*intoto.ResourceDescriptor{descriptor("pipeline", catalog), descriptor("pipelineTask", catalog)},
+			[]Record{record(dependency(dependencies.PipelineTask, "a"), passed)},
 			[]string{"", "a"},
 		},
-		"the same source in other roles": {
-			[]*intoto.ResourceDescriptor{dependency("pipeline", catalog)},
-			[]Record{record(item(dependencies.PipelineTask, "a"), passed), record(item(dependencies.Pipeline, "p"), passed)},
+		"the same source in two roles": {
+			[]*intoto.ResourceDescriptor{descriptor("pipeline", catalog)},
+			[]Record{record(dependency(dependencies.PipelineTask, "a"), passed), record(dependency(dependencies.Pipeline, "p"), passed)},
 			[]string{"p", "a"},
 		},
-		"an image of that address": {
-			[]*intoto.ResourceDescriptor{dependency("", catalog)},
-			[]Record{record(item(dependencies.Task, "a"), passed)},
+		"a dependency without a role": {
+			[]*intoto.ResourceDescriptor{descriptor("", catalog)},
+			[]Record{record(dependency(dependencies.Task, "a"), passed)},
 			[]string{"", "a"},
 		},
-		"a local Task, of which Chains says nothing": {
+		"a local Task, for which Chains writes nothing": {
 			nil,
-			[]Record{record(item(dependencies.Task, "a", from(local), notReferenced), passed)},
+			[]Record{record(dependency(dependencies.Task, "a", from(localSource), local), passed)},
 			[]string{"a"},
 		},
-		"nothing known": {[]*intoto.ResourceDescriptor{dependency("task", catalog)}, nil, []string{""}},
+		"no records": {[]*intoto.ResourceDescriptor{descriptor("task", catalog)}, nil, []string{""}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := enrich(t, statement(t, tc.dependencies...), reportOf(tc.records...))
+			p := annotate(t, statement(t, tc.dependencies...), reportOf(tc.records...))
 			dependencies := p.GetBuildDefinition().GetResolvedDependencies()
 			got := make([]string, 0, len(dependencies))
 			for _, d := range dependencies {
 				got = append(got, names(t, d))
 			}
 			if !reflect.DeepEqual(got, tc.want) {
-				t.Errorf("the dependencies stand for %q, want %q", got, tc.want)
+				t.Errorf("got records %q on the dependencies, want %q", got, tc.want)
 			}
 		})
 	}
@@ -113,17 +113,17 @@ func names(t *testing.T, d *intoto.ResourceDescriptor) string {
 	return strings.Join(all, " ")
 }
 
-func TestAMissingDependencyIsAddedAsTheClusterResolverNamesIt(t *testing.T) {
-	p := enrich(t, statement(t), reportOf(record(item(dependencies.Task, "build", from(local), notReferenced), outcome(policy.Passed, ""))))
+func TestAnnotate_AddsMissingDependency(t *testing.T) {
+	p := annotate(t, statement(t), reportOf(record(dependency(dependencies.Task, "build", from(localSource), local), outcome(policy.Passed, ""))))
 	added := p.GetBuildDefinition().GetResolvedDependencies()[0]
-	if added.GetName() != "task" || added.GetUri() != local.URI || !reflect.DeepEqual(added.GetDigest(), local.Digest) {
+	if added.GetName() != "task" || added.GetUri() != localSource.URI || !reflect.DeepEqual(added.GetDigest(), localSource.Digest) {
 		t.Errorf("got %v", added)
 	}
 }
 
-func TestWhatIsNoDependencyIsInTheSummary(t *testing.T) {
-	inline := item(dependencies.Task, "run", from(v1.RefSource{}), without(policy.Inline), notReferenced)
-	p := enrich(t, statement(t), reportOf(record(inline, unverified(policy.Inline, ""))))
+func TestAnnotate_ListsInlineSpecInSummary(t *testing.T) {
+	inline := dependency(dependencies.Task, "run", from(v1.RefSource{}), without(policy.Inline), local)
+	p := annotate(t, statement(t), reportOf(record(inline, policy.Verdict{Outcome: policy.Outcome{Result: policy.Skipped, Reason: policy.Inline}})))
 	if added := p.GetBuildDefinition().GetResolvedDependencies(); len(added) != 0 {
 		t.Errorf("a dependency was added: %v", added)
 	}
@@ -134,9 +134,9 @@ func TestWhatIsNoDependencyIsInTheSummary(t *testing.T) {
 	}
 }
 
-func TestTheSummary(t *testing.T) {
-	passed, failed := record(item(dependencies.Task, "a"), outcome(policy.Passed, "")), record(item(dependencies.Task, "b"), outcome(policy.Failed, policy.Unsigned))
-	skipped := record(item(dependencies.Task, "c"), outcome(policy.Skipped, policy.NoPolicy))
+func TestAnnotate_AddsSummary(t *testing.T) {
+	passed, failed := record(dependency(dependencies.Task, "a"), outcome(policy.Passed, "")), record(dependency(dependencies.Task, "b"), outcome(policy.Failed, policy.Unsigned))
+	skipped := record(dependency(dependencies.Task, "c"), outcome(policy.Skipped, policy.NoPolicy))
 	for name, tc := range map[string]struct {
 		records []Record
 		want    string
@@ -154,17 +154,17 @@ func TestTheSummary(t *testing.T) {
 				"result": tc.want, "counts": tc.counts, "agreement": "DIFFERS", "checkedAt": "2026-07-01T10:00:00Z",
 				"tekton": map[string]any{"status": "False", "message": "why"},
 			}
-			if got := summaryOf(t, enrich(t, statement(t), report)); !reflect.DeepEqual(got, want) {
+			if got := summaryOf(t, annotate(t, statement(t), report)); !reflect.DeepEqual(got, want) {
 				t.Errorf("got %v, want %v", got, want)
 			}
 		})
 	}
 }
 
-func TestEachPolicyIsListedIfThereAreSeveral(t *testing.T) {
+func TestAnnotate_ListsEachPolicyIfSeveralMatch(t *testing.T) {
 	verdict := outcome(policy.Failed, policy.SignatureInvalid)
 	verdict.Policies = append(verdict.Policies, outcome(policy.Passed, "").Outcome)
-	p := enrich(t, statement(t), reportOf(record(item(dependencies.Task, "a"), verdict)))
+	p := annotate(t, statement(t), reportOf(record(dependency(dependencies.Task, "a"), verdict)))
 	entry := annotation(t, p.GetBuildDefinition().GetResolvedDependencies()[0])[0].(map[string]any)
 	want := []any{
 		map[string]any{"result": "FAILED", "reason": "SignatureInvalid", "mode": "enforce", "policy": "policy"},
@@ -175,36 +175,36 @@ func TestEachPolicyIsListedIfThereAreSeveral(t *testing.T) {
 	}
 }
 
-// everyRecord has records that differ in one thing each.
+// everyRecord returns records that differ in one field each.
 func everyRecord() (all []Record) {
 	passed := outcome(policy.Passed, "")
 	for _, role := range []dependencies.Role{dependencies.Pipeline, dependencies.PipelineTask, dependencies.Task, dependencies.StepAction} {
-		for _, source := range []v1.RefSource{catalog, local, {}, {URI: catalog.URI}, {URI: catalog.URI, Digest: map[string]string{"sha1": strings.Repeat("da", 20)}}} {
-			all = append(all, record(item(role, "a", from(source)), passed), record(item(role, "b", from(source)), passed),
-				record(item(role, "a", from(source)), outcome(policy.Failed, policy.Unsigned)),
-				record(item(role, "a", from(source)), outcome(policy.Failed, policy.SignatureInvalid)))
+		for _, source := range []v1.RefSource{catalog, localSource, {}, {URI: catalog.URI}, {URI: catalog.URI, Digest: map[string]string{"sha1": strings.Repeat("da", 20)}}} {
+			all = append(all, record(dependency(role, "a", from(source)), passed), record(dependency(role, "b", from(source)), passed),
+				record(dependency(role, "a", from(source)), outcome(policy.Failed, policy.Unsigned)),
+				record(dependency(role, "a", from(source)), outcome(policy.Failed, policy.SignatureInvalid)))
 		}
 	}
 	return all
 }
 
-func TestTheOrderOfTheEvidenceDoesNotMatter(t *testing.T) {
-	s := statement(t, dependency("task", catalog), dependency("pipelineTask", catalog))
+func TestAnnotate_DoesNotDependOnOrderOfRecords(t *testing.T) {
+	s := statement(t, descriptor("task", catalog), descriptor("pipelineTask", catalog))
 	records := everyRecord()
-	want := decoded(t, must(Enrich(s, reportOf(records...))))
+	want := decoded(t, must(Annotate(s, reportOf(records...))))
 	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a repeatable test needs no secrecy
 	for range 200 {
 		random.Shuffle(len(records), func(i, j int) { records[i], records[j] = records[j], records[i] })
-		if got := decoded(t, must(Enrich(s, reportOf(records...)))); !reflect.DeepEqual(got, want) {
-			t.Fatal("the same evidence in another order makes another attestation")
+		if got := decoded(t, must(Annotate(s, reportOf(records...)))); !reflect.DeepEqual(got, want) {
+			t.Fatal("the same records in another order make another attestation")
 		}
 	}
 }
 
-func TestWhatIsGivenStaysAsItIs(t *testing.T) {
-	s, records := statement(t, dependency("task", catalog)), everyRecord()
+func TestAnnotate_DoesNotChangeItsInput(t *testing.T) {
+	s, records := statement(t, descriptor("task", catalog)), everyRecord()
 	before, recordsBefore := proto.Clone(s), everyRecord()
-	enrich(t, s, reportOf(records...))
+	annotate(t, s, reportOf(records...))
 	if !proto.Equal(s, before) {
 		t.Error("the statement was changed")
 	}
@@ -213,17 +213,17 @@ func TestWhatIsGivenStaysAsItIs(t *testing.T) {
 	}
 }
 
-func TestAllElseOfTheStatementIsKept(t *testing.T) {
-	s := statement(t, dependency("task", catalog), &intoto.ResourceDescriptor{Name: "inputs/result", Uri: "git", Content: []byte("content")})
+func TestAnnotate_KeepsTheRestOfTheStatement(t *testing.T) {
+	s := statement(t, descriptor("task", catalog), &intoto.ResourceDescriptor{Name: "inputs/result", Uri: "git", Content: []byte("content")})
 	fields := s.GetPredicate().GetFields()["buildDefinition"].GetStructValue().GetFields()
 	fields["externalParameters"] = must(structpb.NewValue(map[string]any{"runSpec": map[string]any{"params": []any{1.5, true, nil, "text"}}}))
-	enriched := must(Enrich(s, reportOf(record(item(dependencies.Task, "a"), outcome(policy.Passed, "")), record(item(dependencies.StepAction, "s"), outcome(policy.Passed, "")))))
-	if got := decoded(t, withoutStatus(t, enriched)); !reflect.DeepEqual(got, decoded(t, s)) {
+	annotated := must(Annotate(s, reportOf(record(dependency(dependencies.Task, "a"), outcome(policy.Passed, "")), record(dependency(dependencies.StepAction, "s"), outcome(policy.Passed, "")))))
+	if got := decoded(t, withoutStatus(t, annotated)); !reflect.DeepEqual(got, decoded(t, s)) {
 		t.Errorf("got %v, want %v", got, decoded(t, s))
 	}
 }
 
-// withoutStatus takes out all that Enrich may put in.
+// withoutStatus returns the statement without the fields that Annotate adds.
 func withoutStatus(t testing.TB, s *intoto.Statement) *intoto.Statement {
 	t.Helper()
 	p := parsed(t, s)
@@ -237,7 +237,7 @@ func withoutStatus(t testing.TB, s *intoto.Statement) *intoto.Statement {
 				d.Annotations = nil
 			}
 		}
-		if !ours || d.GetName() != string(dependencies.StepAction) && d.GetUri() != local.URI {
+		if !ours || d.GetName() != string(dependencies.StepAction) && d.GetUri() != localSource.URI {
 			kept = append(kept, d)
 		}
 	}
@@ -250,17 +250,17 @@ func withoutStatus(t testing.TB, s *intoto.Statement) *intoto.Statement {
 	return &intoto.Statement{Type: s.GetType(), Subject: s.GetSubject(), PredicateType: s.GetPredicateType(), Predicate: must(write(p))}
 }
 
-func TestTextsOfOthersAreBoundedAndValid(t *testing.T) {
+func TestAnnotate_BoundsTextsAndMakesThemValid(t *testing.T) {
 	for name, text := range map[string]string{
-		"long":                 strings.Repeat("x", 100_000),
-		"long, of long runes":  "x" + strings.Repeat("漢", 100_000),
-		"no UTF-8":             "a\xff\xfeb",
-		"with control letters": "a\x00\n\u2028b",
+		"long":                   strings.Repeat("x", 100_000),
+		"long, multi-byte runes": "x" + strings.Repeat("漢", 100_000),
+		"not UTF-8":              "a\xff\xfeb",
+		"control characters":     "a\x00\n\u2028b",
 	} {
 		t.Run(name, func(t *testing.T) {
-			report := reportOf(record(item(dependencies.Task, text), outcome(policy.Passed, "")))
+			report := reportOf(record(dependency(dependencies.Task, text), outcome(policy.Passed, "")))
 			report.TektonMessage = text
-			p := enrich(t, statement(t), report)
+			p := annotate(t, statement(t), report)
 			for _, got := range []any{
 				summaryOf(t, p)["tekton"].(map[string]any)["message"],
 				annotation(t, p.GetBuildDefinition().GetResolvedDependencies()[0])[0].(map[string]any)["name"],
@@ -273,31 +273,31 @@ func TestTextsOfOthersAreBoundedAndValid(t *testing.T) {
 	}
 }
 
-func TestProvenanceOfNothing(t *testing.T) {
+func TestAnnotate_AcceptsEmptyProvenance(t *testing.T) {
 	s := &intoto.Statement{Predicate: &structpb.Struct{}}
 	if err := protojson.Unmarshal([]byte(`{"buildDefinition":{},"runDetails":{}}`), s.GetPredicate()); err != nil {
 		t.Fatal(err)
 	}
-	p := parsed(t, must(Enrich(s, reportOf(record(item(dependencies.Task, "a"), outcome(policy.Passed, ""))))))
+	p := parsed(t, must(Annotate(s, reportOf(record(dependency(dependencies.Task, "a"), outcome(policy.Passed, ""))))))
 	if got := names(t, p.GetBuildDefinition().GetResolvedDependencies()[0]); got != "a" || summaryOf(t, p)["result"] != "PASSED" {
 		t.Errorf("got %v", p)
 	}
 }
 
-func TestOnlyProvenanceIsEnriched(t *testing.T) {
+func TestAnnotate_RejectsOtherPredicates(t *testing.T) {
 	for name, s := range map[string]*intoto.Statement{
 		"no statement":        nil,
 		"no predicate":        {},
 		"no build definition": {Predicate: must(structpb.NewStruct(map[string]any{"runDetails": map[string]any{}}))},
 		"no run details":      {Predicate: must(structpb.NewStruct(map[string]any{"buildDefinition": map[string]any{}}))},
-		"other spellings":     {Predicate: must(structpb.NewStruct(map[string]any{"build_definition": map[string]any{}, "run_details": map[string]any{}}))},
-		"another spelling": {Predicate: must(structpb.NewStruct(map[string]any{
+		"snake_case fields":   {Predicate: must(structpb.NewStruct(map[string]any{"build_definition": map[string]any{}, "run_details": map[string]any{}}))},
+		"snake_case dependencies": {Predicate: must(structpb.NewStruct(map[string]any{
 			"buildDefinition": map[string]any{"resolved_dependencies": []any{map[string]any{"name": "task"}}}, "runDetails": map[string]any{},
 		}))},
 		"SLSA v0.2": {Predicate: must(structpb.NewStruct(map[string]any{"buildType": "x", "invocation": map[string]any{}}))},
 	} {
-		if enriched, err := Enrich(s, reportOf()); err == nil {
-			t.Errorf("%s: no error, got %v", name, enriched)
+		if annotated, err := Annotate(s, reportOf()); err == nil {
+			t.Errorf("%s: no error, got %v", name, annotated)
 		}
 	}
 }

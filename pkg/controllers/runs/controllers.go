@@ -1,13 +1,13 @@
-// Package runs puts Tekton Chains' own reconcilers for TaskRuns and
-// PipelineRuns to work. Chains' constructors read the signing secret from a
-// fixed path; these take any.
+// Package runs runs the reconcilers of Tekton Chains for TaskRuns and
+// PipelineRuns, and reports on the runs that they attest to. The constructors of
+// Chains read the signing secret from a fixed path. Those of this package take
+// the path as an option.
 package runs
 
 import (
 	"context"
 
 	"github.com/tektoncd/chains/pkg/chains"
-	"github.com/tektoncd/chains/pkg/chains/storage"
 	chainsconfig "github.com/tektoncd/chains/pkg/config"
 	"github.com/tektoncd/chains/pkg/pipelinerunmetrics"
 	chainsreconciler "github.com/tektoncd/chains/pkg/reconciler"
@@ -26,52 +26,33 @@ import (
 	"knative.dev/pkg/controller"
 	"knative.dev/pkg/logging"
 
-	"github.com/trusted-resources/chains-extension/pkg/attestation"
-
 	_ "github.com/tektoncd/chains/pkg/chains/formats/all" // registers the payload formats
 )
 
-// The finalizers are part of Chains' contract with the cluster: a run that
-// stock Chains marked must be released by us, and the other way round.
+// The names of the finalizers are those of Chains: this controller releases a run
+// that a stock Chains marked, and the other way round.
 const (
 	taskRunFinalizer      = "chains.tekton.dev/taskrun"
 	pipelineRunFinalizer  = "chains.tekton.dev/pipelinerun"
 	finalizerFieldManager = "tekton-chains-controller/finalizers"
 )
 
-// Register makes Chains write the verification status into what it signs.
-func Register(ctx context.Context, in Inputs) error {
-	r, err := newReporter(ctx, in)
-	if err != nil {
-		return err
-	}
-	attestation.Register(r)
-	return nil
-}
-
-// NewTaskRunController returns Chains' controller of TaskRuns.
-func NewTaskRunController(ctx context.Context, cmw configmap.Watcher, in Inputs) *controller.Impl {
-	return newTaskRunController(ctx, cmw, in.SecretsDir, in.Namespaces)
-}
-
-// NewPipelineRunController returns Chains' controller of PipelineRuns.
-func NewPipelineRunController(ctx context.Context, cmw configmap.Watcher, in Inputs) *controller.Impl {
-	return newPipelineRunController(ctx, cmw, in.SecretsDir, in.Namespaces)
-}
-
-func newTaskRunController(ctx context.Context, cmw configmap.Watcher, secretsDir string, namespaces []string) *controller.Impl {
+// NewTaskRunController returns Chains' controller of TaskRuns. It reads the signing
+// secret from secretsDir. An empty list of namespaces means all namespaces.
+func NewTaskRunController(ctx context.Context, cmw configmap.Watcher, secretsDir string, namespaces []string) *controller.Impl {
 	client := pipelineclient.Get(ctx)
-	signer := &chains.ObjectSigner{SecretPath: secretsDir, Pipelineclientset: client, Recorder: taskrunmetrics.Get(ctx)}
+	signer := newRunSigner(chains.ObjectSigner{SecretPath: secretsDir, Pipelineclientset: client, Recorder: taskrunmetrics.Get(ctx)}, kubeclient.Get(ctx))
 	impl := taskrunreconciler.NewImpl(ctx, &taskrun.Reconciler{TaskRunSigner: signer, Pipelineclientset: client},
 		func(*controller.Impl) controller.Options { return chainsOptions(ctx, cmw, signer, taskRunFinalizer) })
 	watch(ctx, taskruninformer.Get(ctx).Informer(), chainsreconciler.TaskRunInformerFilterFunc(namespaces), impl.Enqueue)
 	return impl
 }
 
-func newPipelineRunController(ctx context.Context, cmw configmap.Watcher, secretsDir string, namespaces []string) *controller.Impl {
+// NewPipelineRunController returns Chains' controller of PipelineRuns.
+func NewPipelineRunController(ctx context.Context, cmw configmap.Watcher, secretsDir string, namespaces []string) *controller.Impl {
 	client := pipelineclient.Get(ctx)
 	taskRuns := taskruninformer.Get(ctx)
-	signer := &chains.ObjectSigner{SecretPath: secretsDir, Pipelineclientset: client, Recorder: pipelinerunmetrics.Get(ctx)}
+	signer := newRunSigner(chains.ObjectSigner{SecretPath: secretsDir, Pipelineclientset: client, Recorder: pipelinerunmetrics.Get(ctx)}, kubeclient.Get(ctx))
 	r := &pipelinerun.Reconciler{PipelineRunSigner: signer, Pipelineclientset: client, TaskRunLister: taskRuns.Lister()}
 	impl := pipelinerunreconciler.NewImpl(ctx, r,
 		func(*controller.Impl) controller.Options {
@@ -79,38 +60,27 @@ func newPipelineRunController(ctx context.Context, cmw configmap.Watcher, secret
 		})
 	r.Tracker = impl.Tracker
 	watch(ctx, pipelineruninformer.Get(ctx).Informer(), chainsreconciler.PipelineRunInformerFilterFunc(namespaces), impl.Enqueue)
-	// A PipelineRun is signed after its TaskRuns, so their end matters to it.
+	// A PipelineRun is signed after its TaskRuns.
 	watch(ctx, taskRuns.Informer(), chainsreconciler.TaskRunInformerFilterFuncWithOwnership(namespaces), impl.EnqueueControllerOf)
 	return impl
 }
 
-// chainsOptions follow chains-config with the storage backends that it names.
-func chainsOptions(ctx context.Context, cmw configmap.Watcher, signer *chains.ObjectSigner, finalizer string) controller.Options {
+// chainsOptions returns the options of a reconciler of Chains. The signer gets
+// each configuration in chains-config.
+func chainsOptions(ctx context.Context, cmw configmap.Watcher, signer *runSigner, finalizer string) controller.Options {
 	logger := logging.FromContext(ctx)
-	stop := make(chan bool)
 	store := chainsconfig.NewConfigStore(logger, func(_ string, value any) {
-		select {
-		case stop <- true: // the watch on the previous backends
-		default:
-		}
 		cfg, ok := value.(*chainsconfig.Config)
 		if !ok {
-			logger.Errorf("chains-config was read as %T", value)
+			logger.Errorf("chains-config was read as %T, expected %T", value, cfg)
 			return
 		}
-		backends, err := storage.InitializeBackends(ctx, pipelineclient.Get(ctx), kubeclient.Get(ctx), *cfg)
-		if err != nil {
-			logger.Errorw("Some storage backends of Tekton Chains cannot be used", zap.Error(err))
-		}
-		signer.Backends = backends
-		if err := storage.WatchBackends(ctx, stop, backends, *cfg); err != nil {
-			logger.Errorw("Some storage backends of Tekton Chains cannot be watched", zap.Error(err))
-		}
+		signer.configure(ctx, *cfg)
 	})
 	store.WatchConfigs(cmw)
 	return controller.Options{
 		ConfigStore:                     store,
-		SkipStatusUpdates:               true, // a run's status belongs to Tekton Pipelines
+		SkipStatusUpdates:               true, // only Tekton Pipelines writes the status of a run
 		FinalizerName:                   finalizer,
 		UseServerSideApplyForFinalizers: true,
 		FinalizerFieldManager:           finalizerFieldManager,

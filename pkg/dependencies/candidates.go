@@ -1,0 +1,62 @@
+package dependencies
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/tektoncd/pipeline/pkg/trustedresources"
+
+	"github.com/trusted-resources/chains-extension/pkg/policy"
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+)
+
+// candidates returns the signatures that may be over the checksum of a finding:
+// that of the content itself, that of the object in the cluster if it has the
+// same checksum, or else that in a registry, and that on the run.
+func (c *collection) candidates(ctx context.Context, f finding) ([]string, error) {
+	found := []string{f.signature} // as Tekton saw it, of any length
+	add := func(signature string) {
+		if signature != "" && len(signature) <= resource.MaxSignatureLength && !slices.Contains(found, signature) {
+			found = append(found, signature)
+		}
+	}
+	live, liveErr := c.liveSignature(ctx, f)
+	add(live)
+	// The registry is asked last, because it takes longest to answer.
+	if f.signature == "" && len(found) == 1 {
+		stored, err := c.Stored.Signature(ctx, f.kind, f.namespace, f.name, f.checksum)
+		if err != nil {
+			return nil, policy.Unavailable{Reason: policy.SignatureUnavailable, Message: err.Error()}
+		}
+		add(stored)
+		if stored == "" && liveErr != nil {
+			return nil, policy.Unavailable{
+				Reason:  policy.SignatureUnavailable,
+				Message: fmt.Sprintf("%s %s/%s, which may carry the signature, cannot be read: %v", f.kind, f.namespace, f.name, liveErr),
+			}
+		}
+	}
+	add(c.run.GetAnnotations()[trustedresources.SignatureAnnotation])
+	return found, nil
+}
+
+// liveSignature returns the signature of the object in the cluster, empty if the
+// object does not have the checksum of the finding.
+func (c *collection) liveSignature(ctx context.Context, f finding) (string, error) {
+	live, err := c.Objects.Object(ctx, f.kind, f.namespace, f.name)
+	if err != nil || live == nil {
+		return "", err
+	}
+	signature := live.GetAnnotations()[trustedresources.SignatureAnnotation]
+	if signature == f.signature || !hasChecksum(ctx, live, f.checksum) {
+		return "", nil
+	}
+	return signature, nil
+}
+
+func hasChecksum(ctx context.Context, object resource.Object, checksum []byte) bool {
+	found, err := resource.Checksum(ctx, object)
+	return err == nil && bytes.Equal(found, checksum)
+}

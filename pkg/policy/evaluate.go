@@ -1,0 +1,97 @@
+package policy
+
+import (
+	"context"
+	"encoding/base64"
+)
+
+// Unavailable says why the content of a resource, or its signature, is not
+// known. It is an error, so that a function can return it as one.
+type Unavailable struct {
+	Reason  Reason
+	Message string
+}
+
+// Error implements error.
+func (u Unavailable) Error() string { return string(u.Reason) + ": " + u.Message }
+
+// Resource is what is known of one resource that a run depends on.
+type Resource struct {
+	// Unavailable says why the content is not known. If its Reason is empty, the
+	// content is known, and the other fields are set.
+	Unavailable Unavailable
+	// Checksum is Tekton's checksum of the content.
+	Checksum []byte
+	// Signatures are candidates: values of the annotation tekton.dev/signature.
+	// The first is that of the content itself, empty if the content has none. Each
+	// counts only if it verifies over Checksum.
+	Signatures []string
+	// Source and NoMatch are as in Input.
+	Source  string
+	NoMatch Mode
+}
+
+// InputVerifier verifies one signature by the policies of a namespace. Verifier
+// implements it.
+type InputVerifier interface {
+	Verify(ctx context.Context, namespace string, input Input) (Verdict, error)
+}
+
+// OwnKeys are the keys of this installation.
+type OwnKeys interface {
+	// Signer returns the ID of the key that made the signature over the checksum.
+	// ours is false if no key of this installation made the signature.
+	Signer(signature, checksum []byte) (keyID string, ours bool)
+}
+
+// Evaluate returns the verdict of the namespace's policies on a resource. The
+// first candidate that does not fail decides. If all fail, the verdict is that
+// on the first: Tekton verifies the signature of the content itself.
+func Evaluate(ctx context.Context, verifier InputVerifier, keys OwnKeys, namespace string, r Resource) Verdict {
+	if r.Unavailable.Reason != "" {
+		return notEvaluated(r.Unavailable)
+	}
+	var first Verdict
+	for i, candidate := range r.Signatures {
+		verdict, err := verifier.Verify(ctx, namespace, Input{
+			Checksum: r.Checksum, Signature: candidate, Source: r.Source, NoMatch: r.NoMatch,
+		})
+		if err != nil {
+			return notEvaluated(Unavailable{PolicyInvalid, err.Error()})
+		}
+		if verdict.Result != Failed {
+			return verdict
+		}
+		if i == 0 {
+			first = verdict
+		}
+	}
+	return nameOwnKey(first, keys, r)
+}
+
+// notEvaluated is the verdict on a resource that could not be evaluated. Content
+// with another checksum than the run recorded fails. Everything else is skipped.
+func notEvaluated(u Unavailable) Verdict {
+	result := Skipped
+	if u.Reason == DigestMismatch {
+		result = Failed
+	}
+	return Verdict{Outcome: Outcome{Result: result, Reason: u.Reason, Message: u.Message}}
+}
+
+// nameOwnKey returns the verdict with the reason KeyUnknown and the key's ID if
+// a key of this installation made the signature of the content, and no policy
+// trusts that key.
+func nameOwnKey(verdict Verdict, keys OwnKeys, r Resource) Verdict {
+	if verdict.Reason != SignatureInvalid {
+		return verdict
+	}
+	signature, err := base64.StdEncoding.DecodeString(r.Signatures[0])
+	if err != nil {
+		return verdict
+	}
+	if id, ours := keys.Signer(signature, r.Checksum); ours {
+		verdict.Reason, verdict.KeyID = KeyUnknown, id
+	}
+	return verdict
+}
