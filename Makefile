@@ -1,5 +1,5 @@
-# Everything is built with go and nothing but; the first build takes about 15
-# minutes, because Kubernetes and Tekton are built from source.
+# All programs are built with go. The first build takes about 15 minutes, because
+# Kubernetes and Tekton are built from source.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
@@ -11,21 +11,34 @@ help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: ## Show it all on a real control plane: signed, accepted by Tekton, refused when tampered with
+demo: ## Show signing, acceptance by Tekton and refusal after tampering on a real control plane
 	go run ./test/devcluster demo
 
 .PHONY: build
 build: ## Build the controller and tkn-trust into bin/
 	go build -o bin/ ./cmd/...
 
+# The packages that need no cluster, registry process or tool.
+UNIT_PACKAGES := ./cmd/... ./pkg/...
+
+.PHONY: unit
+unit: ## Run the tests of all packages that need no cluster (under a minute when built)
+	go test $(UNIT_PACKAGES)
+
 .PHONY: test
-test: binaries ## Run all tests, those on a real control plane included
+test: binaries ## Run all tests, also those on a real control plane
 	go test -timeout 40m ./...
 	cd test/localcluster && go test -timeout 20m ./...
 
-# Not part of test: Vault takes 9 minutes of CPU time to build, once.
+# The end-to-end tests check the log of each controller for data races.
+.PHONY: race
+race: binaries ## Run the unit tests, and the end-to-end tests against a controller, with the race detector
+	go test -race -timeout 30m $(UNIT_PACKAGES)
+	E2E_RACE=1 go test -count 1 -timeout 80m ./test/e2e
+
+# Not part of test: the first build of Vault takes 9 minutes of CPU time.
 .PHONY: test-kms
-test-kms: binaries vault ## Run the tests that take a KMS: HashiCorp Vault, built from its Go module
+test-kms: binaries vault ## Run the tests that need a KMS: HashiCorp Vault, built from its Go module
 	cd test/harness/vault && go mod tidy -diff
 	go test -timeout 20m -count 1 -tags kms -run KMS ./pkg/policy ./test/harness ./test/e2e
 
@@ -33,7 +46,7 @@ test-kms: binaries vault ## Run the tests that take a KMS: HashiCorp Vault, buil
 vault: ## Build the KMS for test-kms
 	go build -C test/harness/vault -o ../../../.localcluster/bin/vault .
 
-# The binaries come first, so that no test waits for a compiler.
+# The binaries are built first, so that no test waits for a compiler.
 .PHONY: binaries
 binaries: ## Build the control plane and the tools that tests run
 	go run ./test/devcluster build
@@ -44,14 +57,16 @@ lint: ## Run golangci-lint
 	cd test/localcluster && $(GOLANGCI_LINT) run --allow-parallel-runners --config ../../.golangci.yaml ./...
 
 .PHONY: verify
-verify: ## Check that go.mod and formatting are what the tools would make of them
+verify: ## Check that go.mod, formatting and licence headers need no change
 	go mod tidy -diff
 	cd test/localcluster && go mod tidy -diff
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
 	if [ -n "$$unformatted" ]; then echo "not formatted, run gofmt -w on: $$unformatted"; exit 1; fi
+	@unlicensed=$$(git grep -L 'SPDX-License-Identifier: Apache-2.0' -- '*.go'); \
+	if [ -n "$$unlicensed" ]; then echo "without an SPDX licence header: $$unlicensed"; exit 1; fi
 
 .PHONY: fuzz
-fuzz: ## Fuzz what reads untrusted input, FUZZ_TIME each
+fuzz: ## Fuzz all readers of untrusted input, FUZZ_TIME each
 	go test -run '^$$' -fuzz FuzzParse -fuzztime $(FUZZ_TIME) ./pkg/config
 	go test -run '^$$' -fuzz FuzzSignature -fuzztime $(FUZZ_TIME) ./pkg/resource
 	go test -run '^$$' -fuzz FuzzKeyFiles -fuzztime $(FUZZ_TIME) ./pkg/keys
@@ -66,11 +81,11 @@ fuzz: ## Fuzz what reads untrusted input, FUZZ_TIME each
 	go test -run '^$$' -fuzz FuzzSigstoreBundle -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/oci/imagesignature
 	go test -run '^$$' -fuzz FuzzRetryAfter -fuzztime $(FUZZ_TIME) ./pkg/oci/registry
 	go test -run '^$$' -fuzz FuzzLocation -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/store/oci
-	go test -run '^$$' -fuzz FuzzStatement -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/attestation
+	go test -run '^$$' -fuzz FuzzAnnotate -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/attestation
 
 .PHONY: bench
-bench: ## Measure latency, throughput and memory on a real control plane, verification and storage
-	go run ./test/bench
+bench: ## Measure latency, throughput, memory, verification and storage; ARGS="--memory" selects a part
+	go run ./test/bench $(ARGS)
 
 .PHONY: cluster-up
 cluster-up: ## Start a cluster with the controller and leave it running
@@ -81,5 +96,5 @@ cluster-down: ## Stop that cluster and remove its data
 	go run ./test/devcluster down
 
 .PHONY: run
-run: ## Run the controller in the foreground against that cluster (in the place of its own)
+run: ## Run the controller in the foreground against that cluster, instead of its own
 	go run ./test/devcluster run

@@ -1,5 +1,5 @@
-// Package config reads what this project adds to Chains' ConfigMap
-// chains-config, together with Chains' own settings that it shares.
+// Package config reads the ConfigMap chains-config: the settings that this project
+// adds, and the settings of Chains that it uses.
 package config
 
 import (
@@ -13,37 +13,31 @@ import (
 	chainsconfig "github.com/tektoncd/chains/pkg/config"
 	"k8s.io/apimachinery/pkg/util/sets"
 
+	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/oci/registry"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
-// Group is the prefix of every name of ours in Kubernetes.
-const Group = "trustedresources.tekton.dev"
-
-// NamespaceLabel opts a namespace in ("true") or, when all namespaces are
-// selected, out ("false").
-const NamespaceLabel = Group + "/sign"
-
-// SignerNone turns signing of a kind off.
+// SignerNone means that resources of a kind are not signed.
 const SignerNone = "none"
 
-// Where signatures are kept.
+// The places where signatures are stored.
 const (
-	// StorageTekton is the resource's own annotation, where Tekton's verifier
-	// looks for it.
+	// StorageTekton is the annotation of the resource, where Tekton's verifier reads
+	// the signature.
 	StorageTekton = "tekton"
-	// StorageOCI is a registry: the resource in a Tekton bundle, signed. Alone, it
-	// leaves the resource in the cluster as it is.
+	// StorageOCI is a registry, which gets the resource as a signed Tekton bundle.
+	// Without StorageTekton the resource in the cluster is not written.
 	StorageOCI = "oci"
 )
 
-// NamespaceMode says which namespaces are signed without a label of their own.
+// NamespaceMode says whether a namespace without SignLabel is selected for signing.
 type NamespaceMode string
 
 const (
-	// NamespacesLabelled selects namespaces that carry NamespaceLabel "true".
+	// NamespacesLabelled selects the namespaces whose SignLabel is "true".
 	NamespacesLabelled NamespaceMode = "labelled"
-	// NamespacesAll selects every namespace whose NamespaceLabel is absent or "true".
+	// NamespacesAll selects the namespaces whose SignLabel is absent or "true".
 	NamespacesAll NamespaceMode = "all"
 )
 
@@ -53,33 +47,31 @@ const (
 	repositoryKey = "trustedresources.oci.repository"
 )
 
-// maxRepository bounds the prefix, in bytes: what is below it takes up to 64 of
-// the 255 that a repository's name may have.
+// maxRepository bounds the prefix, in bytes. The name of a repository has at most
+// 255 bytes, of which the part below the prefix needs up to 64.
 const maxRepository = 190
 
-// ownPrefixes are the key prefixes of chains-config that belong to this
-// project. An unknown key below one of them is an error; all other keys are
-// Chains'.
+// ownPrefixes are the prefixes of our keys in chains-config. An unknown key with one
+// of these prefixes is an error. All other keys are keys of Chains.
 var ownPrefixes = []string{"artifacts.task.", "artifacts.pipeline.", "artifacts.stepaction.", "trustedresources."}
 
-// Config is one consistent reading of chains-config. It is never changed after
-// it was made.
+// Config is the content of chains-config at one moment. A Config is never changed.
 type Config struct {
-	// Chains holds Chains' own settings, of which the KMS ones are shared.
+	// Chains has the settings of Chains. The settings of the KMS hold for resources, too.
 	Chains *chainsconfig.Config
-	// Namespaces says which namespaces are selected.
+	// Namespaces says whether a namespace without a label is selected.
 	Namespaces NamespaceMode
-	// Provenance says that attestations carry the verification status.
+	// Provenance reports whether attestations contain the verification status.
 	Provenance bool
-	// Repository is what the names of the repositories for bundles start with:
-	// "registry.example/tekton". Empty if there are none.
+	// Repository is the prefix of the repositories for bundles, such as
+	// "registry.example/tekton". Empty if bundles are not stored.
 	Repository string
 
 	signers map[resource.Kind]string
 	storage map[resource.Kind][]string
 }
 
-// Default signs nothing.
+// Default returns a configuration that signs nothing.
 func Default() *Config {
 	c := &Config{
 		Chains:     &chainsconfig.Config{},
@@ -94,16 +86,16 @@ func Default() *Config {
 	return c
 }
 
-// Signer is the type of signer for resources of a kind: SignerNone or one of
-// Chains' signer types.
+// Signer returns the type of the signer of a kind: SignerNone or a signer type of
+// Chains.
 func (c *Config) Signer(kind resource.Kind) string { return c.signers[kind] }
 
-// Stores says whether the signatures of a kind are kept in a storage.
+// Stores reports whether the signatures of a kind are stored in a place.
 func (c *Config) Stores(kind resource.Kind, storage string) bool {
 	return slices.Contains(c.storage[kind], storage)
 }
 
-// SignerTypes are the types of signer that at least one kind asks for, sorted.
+// SignerTypes returns the types of the signers of all kinds, sorted.
 func (c *Config) SignerTypes() []string {
 	types := sets.New[string]()
 	for _, signer := range c.signers {
@@ -112,8 +104,8 @@ func (c *Config) SignerTypes() []string {
 	return sets.List(types.Delete(SignerNone))
 }
 
-// Parse reads the data of chains-config. The error names each key that is
-// wrong, what was found and what is expected.
+// Parse reads the data of chains-config. The error names each wrong key, the value
+// that was found and the values that are expected.
 func Parse(data map[string]string) (*Config, error) {
 	c := Default()
 	var problems []string
@@ -146,8 +138,8 @@ func Parse(data map[string]string) (*Config, error) {
 	return c, nil
 }
 
-// enrichedFormats are the formats of attestations that can carry the
-// verification status.
+// enrichedFormats are the formats of attestations that can contain the verification
+// status.
 var enrichedFormats = []string{string(formats.PayloadTypeSlsav2alpha3), string(formats.PayloadTypeSlsav2alpha4)}
 
 func enrichable(c *chainsconfig.Config) bool {
@@ -159,7 +151,7 @@ func ours(key string) bool {
 	return slices.ContainsFunc(ownPrefixes, func(prefix string) bool { return strings.HasPrefix(key, prefix) })
 }
 
-// set takes one setting in and returns what is wrong with it, if anything.
+// set applies one setting and returns what is wrong with the setting, or "".
 func (c *Config) set(key, value string) (problem string) {
 	if key == namespacesKey {
 		c.Namespaces = NamespaceMode(value)
@@ -220,11 +212,10 @@ func oneOf(value string, allowed ...string) (problem string) {
 	return fmt.Sprintf("found %q, expected one of: %s", value, strings.Join(allowed, ", "))
 }
 
-// Selects says whether the resources of a namespace with these labels are
-// signed. Any label value but "true" opts out: what we do not know, we leave
-// alone.
+// Selects reports whether the resources of a namespace with these labels are
+// signed. An unknown value of the label excludes the namespace.
 func (c *Config) Selects(namespaceLabels map[string]string) bool {
-	value, labelled := namespaceLabels[NamespaceLabel]
+	value, labelled := namespaceLabels[v1alpha1.SignLabel]
 	if labelled {
 		return value == "true"
 	}

@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
@@ -108,13 +109,13 @@ func TestSelects(t *testing.T) {
 		want   bool
 	}{
 		{NamespacesLabelled, nil, false},
-		{NamespacesLabelled, map[string]string{NamespaceLabel: "true"}, true},
-		{NamespacesLabelled, map[string]string{NamespaceLabel: "false"}, false},
-		{NamespacesLabelled, map[string]string{NamespaceLabel: "yes"}, false},
+		{NamespacesLabelled, map[string]string{v1alpha1.SignLabel: "true"}, true},
+		{NamespacesLabelled, map[string]string{v1alpha1.SignLabel: "false"}, false},
+		{NamespacesLabelled, map[string]string{v1alpha1.SignLabel: "yes"}, false},
 		{NamespacesAll, nil, true},
-		{NamespacesAll, map[string]string{NamespaceLabel: "true"}, true},
-		{NamespacesAll, map[string]string{NamespaceLabel: "false"}, false},
-		{NamespacesAll, map[string]string{NamespaceLabel: "True"}, false},
+		{NamespacesAll, map[string]string{v1alpha1.SignLabel: "true"}, true},
+		{NamespacesAll, map[string]string{v1alpha1.SignLabel: "false"}, false},
+		{NamespacesAll, map[string]string{v1alpha1.SignLabel: "True"}, false},
 	} {
 		cfg := &Config{Namespaces: tc.mode}
 		if got := cfg.Selects(tc.labels); got != tc.want {

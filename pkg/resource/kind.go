@@ -8,7 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// Kind is the kind of a signable resource, spelled as in its TypeMeta.
+// Kind is the kind of a signable resource, as written in its TypeMeta.
 type Kind string
 
 // The signable kinds.
@@ -18,14 +18,14 @@ const (
 	StepAction Kind = "StepAction"
 )
 
-// Kinds are all signable kinds, in the order in which users read them.
+// Kinds are all signable kinds, in the order in which they are shown.
 var Kinds = []Kind{Task, Pipeline, StepAction}
 
-// ConfigName is the kind as the keys of chains-config (artifacts.<name>.signer)
-// and Tekton bundles spell it.
+// ConfigName returns the kind as written in the keys of chains-config
+// (artifacts.<name>.signer) and in Tekton bundles.
 func (k Kind) ConfigName() string { return strings.ToLower(string(k)) }
 
-// GroupVersionKind is the served version that Tekton hashes.
+// GroupVersionKind returns the served version, whose JSON Tekton hashes.
 func (k Kind) GroupVersionKind() schema.GroupVersionKind {
 	if k == StepAction {
 		return v1beta1.SchemeGroupVersion.WithKind(string(k))
@@ -33,13 +33,13 @@ func (k Kind) GroupVersionKind() schema.GroupVersionKind {
 	return v1.SchemeGroupVersion.WithKind(string(k))
 }
 
-// GroupVersionResource is the resource of the API server that serves the kind.
+// GroupVersionResource returns the API resource that serves the kind.
 func (k Kind) GroupVersionResource() schema.GroupVersionResource {
 	return k.GroupVersionKind().GroupVersion().WithResource(k.ConfigName() + "s")
 }
 
-// KindOf is the kind of an object, empty if it is none that can be signed. Tekton
-// still takes Tasks and Pipelines of v1beta1 from resolvers.
+// KindOf returns the kind of an object, or "" if the object is not signable. Tekton
+// still accepts Tasks and Pipelines of v1beta1 from resolvers.
 func KindOf(object Object) Kind {
 	switch object.(type) {
 	case *v1.Task, *v1beta1.Task: //nolint:staticcheck // see above

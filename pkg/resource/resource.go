@@ -1,5 +1,5 @@
-// Package resource gives Task, Pipeline and StepAction one shape: what signing
-// and verification need to know of an object, whatever its kind.
+// Package resource has the common view of Tasks, Pipelines and StepActions that
+// signing and verification need.
 package resource
 
 import (
@@ -18,8 +18,8 @@ import (
 	"knative.dev/pkg/apis"
 )
 
-// Object is a Tekton resource that Tekton can verify. The API versions are the
-// ones that Tekton hashes: v1 for Task and Pipeline, v1beta1 for StepAction.
+// Object is a resource with a checksum of Tekton. Tekton hashes v1 of Task and
+// Pipeline, and v1beta1 of StepAction.
 type Object interface {
 	metav1.Object
 	runtime.Object
@@ -38,20 +38,20 @@ var (
 const MaxSignatureLength = 16 << 10
 
 var (
-	// ErrUnsigned says that the object carries no signature at all.
+	// ErrUnsigned means that the object has no signature.
 	ErrUnsigned = errors.New("no signature")
-	// ErrMalformedSignature says that the annotation cannot be a signature.
+	// ErrMalformedSignature means that the value of the annotation is not a signature.
 	ErrMalformedSignature = errors.New("malformed signature")
 )
 
-// Signature decodes the signature that obj carries. The error wraps ErrUnsigned
-// or ErrMalformedSignature.
+// Signature decodes the signature in the annotation of obj. The error wraps
+// ErrUnsigned or ErrMalformedSignature.
 func Signature(obj metav1.Object) ([]byte, error) {
 	return DecodeSignature(obj.GetAnnotations()[trustedresources.SignatureAnnotation])
 }
 
-// DecodeSignature decodes the annotation's value the way Tekton does (standard
-// base64).
+// DecodeSignature decodes the value of the annotation as Tekton does (standard
+// base64). The error wraps ErrUnsigned or ErrMalformedSignature.
 func DecodeSignature(encoded string) ([]byte, error) {
 	if encoded == "" {
 		return nil, ErrUnsigned
@@ -68,14 +68,15 @@ func DecodeSignature(encoded string) ([]byte, error) {
 	return signature, nil
 }
 
-// EncodeSignature is the inverse of DecodeSignature: the annotation's value.
+// EncodeSignature returns the value of the annotation for a signature.
 func EncodeSignature(signature []byte) string {
 	return base64.StdEncoding.EncodeToString(signature)
 }
 
-// Checksum is Tekton's SHA-256 of the object with its defaults set, because
-// that is what Tekton verifies: it calls SetDefaults on what it resolved first
-// (pkg/reconciler/taskrun/resources in tektoncd/pipeline). obj stays as it is.
+// Checksum returns Tekton's SHA-256 of obj with defaults set, because Tekton calls
+// SetDefaults on a resolved resource before it verifies the resource
+// (pkg/reconciler/taskrun/resources in tektoncd/pipeline). Checksum does not change
+// obj.
 func Checksum(ctx context.Context, obj Object) ([]byte, error) {
 	defaulted, err := withDefaults(ctx, obj)
 	if err != nil {
@@ -93,13 +94,13 @@ func withDefaults(ctx context.Context, obj Object) (Object, error) {
 	return defaulted, nil
 }
 
-// Signed is a copy of obj as Tekton verifies it, with this signature in its
-// annotation: defaults set, and without what the API server and kubectl keep in
-// metadata, which no signature covers.
+// Signed returns a copy of obj as Tekton verifies it, with the signature in its
+// annotation. Defaults are set. The metadata that the API server and kubectl
+// maintain is removed, because no signature covers it.
 func Signed(ctx context.Context, obj Object, signature []byte) (Object, error) {
 	switch obj.(type) {
 	case *v1beta1.Task, *v1beta1.Pipeline: //nolint:staticcheck // see KindOf
-		return nil, fmt.Errorf("%T has another checksum than it has in the version that is served", obj)
+		return nil, fmt.Errorf("the checksum of a %T differs from the checksum of the served version", obj)
 	}
 	signed, err := withDefaults(ctx, obj)
 	if err != nil {
@@ -127,6 +128,6 @@ func Signed(ctx context.Context, obj Object, signature []byte) (Object, error) {
 	return signed, nil
 }
 
-// clientSideApplyAnnotation is left out of Tekton's checksum
+// clientSideApplyAnnotation is not part of Tekton's checksum
 // (pkg/apis/pipeline/internal/checksum in tektoncd/pipeline).
 const clientSideApplyAnnotation = "kubectl-client-side-apply"

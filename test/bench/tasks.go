@@ -13,7 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 
-	"github.com/trusted-resources/chains-extension/pkg/config"
+	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 )
 
 const (
@@ -25,7 +25,7 @@ const (
 )
 
 // optedIn has the label that opts a namespace in to signing.
-var optedIn = map[string]string{config.NamespaceLabel: "true"}
+var optedIn = map[string]string{v1alpha1.SignLabel: "true"}
 
 const script = `#!/usr/bin/env bash
 set -euo pipefail

@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/trusted-resources/chains-extension/pkg/config"
+	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/test/fixtures"
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
@@ -54,7 +54,7 @@ Log of the controller:   %s
 Opt in a namespace:      kubectl label namespace NAME %s=true
 Use your own controller: make run
 Stop the cluster:        make cluster-down
-`, cluster.Kubeconfig(), binaries.Dir, publicKey(), cluster.Log(controllerPart), config.NamespaceLabel)
+`, cluster.Kubeconfig(), binaries.Dir, publicKey(), cluster.Log(controllerPart), v1alpha1.SignLabel)
 	return nil
 }
 

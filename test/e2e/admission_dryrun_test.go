@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 
-	"github.com/trusted-resources/chains-extension/pkg/config"
+	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 )
 
 // request is a run for a dry run: the API server admits it and does not store it.
@@ -45,7 +45,7 @@ func (e *env) dryRunCreate(r request) (map[string]any, error) {
 func TestAdmission_RewritesOnlyLocalReferences(t *testing.T) {
 	e := newEnv(t)
 	in, out := e.namespace(), e.namespaceLabelled(nil)
-	optedOut := e.namespaceLabelled(map[string]string{config.NamespaceLabel: "false"})
+	optedOut := e.namespaceLabelled(map[string]string{v1alpha1.SignLabel: "false"})
 
 	tests := map[string]struct {
 		request

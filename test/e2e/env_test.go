@@ -11,7 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/trusted-resources/chains-extension/pkg/config"
+	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/keys"
 	"github.com/trusted-resources/chains-extension/test/fixtures"
 	"github.com/trusted-resources/chains-extension/test/harness"
@@ -109,7 +109,7 @@ func (e *env) check(err error) {
 // namespace creates an opted-in namespace that is deleted when the test ends.
 func (e *env) namespace() string {
 	e.t.Helper()
-	return e.namespaceLabelled(map[string]string{config.NamespaceLabel: "true"})
+	return e.namespaceLabelled(map[string]string{v1alpha1.SignLabel: "true"})
 }
 
 func (e *env) namespaceLabelled(labels map[string]string) string {

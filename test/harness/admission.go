@@ -12,7 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 
-	"github.com/trusted-resources/chains-extension/pkg/config"
+	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 )
 
 // admissionTimeout is how long the API server may take to use a new policy.
@@ -43,7 +43,7 @@ func admissionManifests() string { return filepath.Join(Root(), "config", "admis
 func (c *Cluster) waitAdmission(ctx context.Context, resolver v1.ResolverName) (err error) {
 	namespaces := c.Kube.CoreV1().Namespaces()
 	ns, err := namespaces.Create(ctx, &corev1.Namespace{
-		ObjectMeta: metav1.ObjectMeta{GenerateName: "admission-", Labels: map[string]string{config.NamespaceLabel: "true"}},
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "admission-", Labels: map[string]string{v1alpha1.SignLabel: "true"}},
 	}, metav1.CreateOptions{})
 	if err != nil {
 		return err

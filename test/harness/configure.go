@@ -7,7 +7,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/trusted-resources/chains-extension/pkg/config"
+	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
@@ -42,7 +42,7 @@ func (c *Cluster) Label(ctx context.Context, namespace, value string) error {
 	if value != "" {
 		label = &value
 	}
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"labels": map[string]*string{config.NamespaceLabel: label}}})
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"labels": map[string]*string{v1alpha1.SignLabel: label}}})
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,9 @@ package v1alpha1
 // ("true"), or excludes them (any other value).
 const SignLabel = Group + "/sign"
 
-// Annotations on the layers of Tekton bundles that the controller stores.
+// Annotations of the layers of Tekton bundles that the controller stores, in
+// addition to the annotations of Tekton. With them, the manifest alone identifies
+// the resource.
 const (
 	// BundleNamespaceAnnotation is the namespace of the resource in the layer.
 	BundleNamespaceAnnotation = Group + "/namespace"

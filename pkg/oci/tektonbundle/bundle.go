@@ -15,6 +15,7 @@ import (
 	"github.com/tektoncd/pipeline/pkg/remote/oci"
 	"github.com/tektoncd/pipeline/pkg/trustedresources"
 
+	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/oci/registry"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
@@ -22,16 +23,6 @@ import (
 // ArtifactType is the artifact type of the bundles that New builds. Bundles of
 // other tools have no artifact type and the configuration of a container image.
 const ArtifactType = "application/vnd.dev.tekton.bundle.v1"
-
-// Annotations of a layer that New writes in addition to Tekton's annotations. With
-// them, the manifest alone identifies the resource.
-const (
-	// NamespaceAnnotation is the namespace of the resource.
-	NamespaceAnnotation = "trustedresources.tekton.dev/namespace"
-	// ChecksumAnnotation is Tekton's checksum of the resource in lower-case
-	// hexadecimal.
-	ChecksumAnnotation = "trustedresources.tekton.dev/checksum"
-)
 
 // Bundle is a Tekton bundle with one signed resource.
 type Bundle struct {
@@ -94,8 +85,8 @@ func newLayer(obj resource.Object, checksum []byte) (registry.Blob, error) {
 		oci.KindAnnotation:                   kind.ConfigName(),
 		oci.APIVersionAnnotation:             kind.GroupVersionKind().GroupVersion().String(),
 		oci.TitleAnnotation:                  obj.GetName(),
-		NamespaceAnnotation:                  obj.GetNamespace(),
-		ChecksumAnnotation:                   hex.EncodeToString(checksum),
+		v1alpha1.BundleNamespaceAnnotation:   obj.GetNamespace(),
+		v1alpha1.BundleChecksumAnnotation:    hex.EncodeToString(checksum),
 		trustedresources.SignatureAnnotation: obj.GetAnnotations()[trustedresources.SignatureAnnotation],
 	}
 	return layer, nil

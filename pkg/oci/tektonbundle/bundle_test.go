@@ -20,6 +20,7 @@ import (
 	"github.com/tektoncd/pipeline/pkg/trustedresources"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/oci/registry"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
@@ -146,7 +147,7 @@ func TestEntries_ReturnsAnnotationsOfNew(t *testing.T) {
 			!bytes.Equal(entry.Checksum, must(resource.Checksum(t.Context(), object))) || entry.Layer.Digest != built.Layer.Descriptor.Digest {
 			t.Errorf("got %+v", entry)
 		}
-		if entry.Layer.Annotations[NamespaceAnnotation] != "prod" || entry.Layer.Annotations[ChecksumAnnotation] != hex.EncodeToString(entry.Checksum) {
+		if entry.Layer.Annotations[v1alpha1.BundleNamespaceAnnotation] != "prod" || entry.Layer.Annotations[v1alpha1.BundleChecksumAnnotation] != hex.EncodeToString(entry.Checksum) {
 			t.Errorf("got annotations %v", entry.Layer.Annotations)
 		}
 		got, err := entry.Resource(built.Layer.Content)

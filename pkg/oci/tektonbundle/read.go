@@ -16,6 +16,7 @@ import (
 	"github.com/tektoncd/pipeline/pkg/remote/oci"
 	"github.com/tektoncd/pipeline/pkg/trustedresources"
 
+	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
@@ -75,8 +76,8 @@ func Entries(manifest []byte) ([]Entry, error) {
 			return nil, fmt.Errorf("%w: layer %d has %d bytes, expected at most %d", ErrMalformed, i, layer.Size, MaxLayer)
 		}
 		var err error
-		if entry.Checksum, err = hex.DecodeString(layer.Annotations[ChecksumAnnotation]); err != nil {
-			return nil, fmt.Errorf("%w: layer %d, annotation %s: %w", ErrMalformed, i, ChecksumAnnotation, err)
+		if entry.Checksum, err = hex.DecodeString(layer.Annotations[v1alpha1.BundleChecksumAnnotation]); err != nil {
+			return nil, fmt.Errorf("%w: layer %d, annotation %s: %w", ErrMalformed, i, v1alpha1.BundleChecksumAnnotation, err)
 		}
 		entry.Signature, err = resource.DecodeSignature(layer.Annotations[trustedresources.SignatureAnnotation])
 		if err != nil && !errors.Is(err, resource.ErrUnsigned) {

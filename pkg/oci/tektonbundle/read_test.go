@@ -17,6 +17,7 @@ import (
 	"github.com/tektoncd/pipeline/pkg/remote/oci"
 	"github.com/tektoncd/pipeline/pkg/trustedresources"
 
+	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
@@ -87,7 +88,7 @@ func TestEntries_RejectsMalformedManifests(t *testing.T) {
 		"negative size":            manifestOf(changed(func(d *ocispec.Descriptor) { d.Size = -1 })),
 		"size above MaxLayer":      manifestOf(changed(func(d *ocispec.Descriptor) { d.Size = MaxLayer + 1 })),
 		"size overflows":           []byte(strings.Replace(string(manifestOf(layerOf("build"))), `"size":100`, `"size":1e30`, 1)),
-		"checksum not hexadecimal": manifestOf(with(ChecksumAnnotation, "xyz")),
+		"checksum not hexadecimal": manifestOf(with(v1alpha1.BundleChecksumAnnotation, "xyz")),
 		"signature not base64":     manifestOf(with(trustedresources.SignatureAnnotation, "!")),
 		"signature too long":       manifestOf(with(trustedresources.SignatureAnnotation, strings.Repeat("A", resource.MaxSignatureLength+4))),
 	} {
