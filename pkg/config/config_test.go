@@ -12,7 +12,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
-func TestParse(t *testing.T) {
+func TestParse_ReadsSettings(t *testing.T) {
 	got, err := Parse(map[string]string{
 		"artifacts.task.signer":       "x509",
 		"artifacts.task.storage":      "tekton",
@@ -40,7 +40,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-func TestParseStorage(t *testing.T) {
+func TestParse_ReadsStorage(t *testing.T) {
 	got, err := Parse(map[string]string{
 		"artifacts.task.storage":          "tekton, oci",
 		"artifacts.pipeline.storage":      "oci",
@@ -61,7 +61,7 @@ func TestParseStorage(t *testing.T) {
 	}
 }
 
-func TestParseRefuses(t *testing.T) {
+func TestParse_RejectsInvalidSettings(t *testing.T) {
 	for name, tc := range map[string]struct {
 		data map[string]string
 		want []string
@@ -102,7 +102,7 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
-func TestSelects(t *testing.T) {
+func TestConfig_Selects(t *testing.T) {
 	for _, tc := range []struct {
 		mode   NamespaceMode
 		labels map[string]string
@@ -124,7 +124,7 @@ func TestSelects(t *testing.T) {
 	}
 }
 
-func TestStoreKeepsTheLastGood(t *testing.T) {
+func TestStore_KeepsLastGoodConfig(t *testing.T) {
 	var loaded int
 	var refusal error
 	store := NewStore(func(*Config) { loaded++ }, func(_ *corev1.ConfigMap, err error) { refusal = err })
@@ -160,8 +160,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// What config/ shows as an example is a configuration.
-func TestShippedExampleParses(t *testing.T) {
+// The example in config/ must be a valid configuration.
+func TestParse_AcceptsShippedExample(t *testing.T) {
 	file, err := os.ReadFile("../../config/300-chains-config.yaml")
 	if err != nil {
 		t.Fatal(err)

@@ -26,7 +26,7 @@ import (
 	"github.com/trusted-resources/chains-extension/test/fixtures"
 )
 
-// signer is a keeper whose key can be rotated.
+// signer has a signing secret whose key can be rotated.
 type signer struct {
 	t      *testing.T
 	dir    string
@@ -132,7 +132,7 @@ func task(name string) *v1.Task {
 	}
 }
 
-// The table of the design, row by row.
+// One case for each row of the table in docs/reference.md.
 func TestDecide_FollowsTheTable(t *testing.T) {
 	errOutage := errors.New("API server not available")
 	us, them := newSigner(t), newSigner(t)
@@ -149,23 +149,23 @@ func TestDecide_FollowsTheTable(t *testing.T) {
 		want        Reason
 		wantErr     error
 	}{
-		"none":                                  {func(*v1.Task) {}, noAuthorities, Unsigned, nil},
-		"none, policies unreadable":             {func(*v1.Task) {}, outage, Unsigned, nil},
-		"verifies with the active key":          {func(o *v1.Task) { us.sign(o) }, noAuthorities, SignedByActiveKey, nil},
-		"verifies with another key of our ring": {func(o *v1.Task) { *o = *superseded }, noAuthorities, KeyRotated, nil},
-		"… and with an authority too": {func(o *v1.Task) { *o = *superseded },
+		"no signature":                      {func(*v1.Task) {}, noAuthorities, Unsigned, nil},
+		"no signature, policies unreadable": {func(*v1.Task) {}, outage, Unsigned, nil},
+		"active key":                        {func(o *v1.Task) { us.sign(o) }, noAuthorities, SignedByActiveKey, nil},
+		"key of ring, not active":           {func(o *v1.Task) { *o = *superseded }, noAuthorities, KeyRotated, nil},
+		"key of ring, not active, and authority": {func(o *v1.Task) { *o = *superseded },
 			authoritiesFunc(func(_, _ []byte) (bool, error) { return true, nil }), KeyRotated, nil},
-		"was ours, spec changed":                {func(o *v1.Task) { us.sign(o); o.Spec.Steps[0].Script = "evil" }, noAuthorities, ContentChanged, nil},
-		"was ours, label changed":               {func(o *v1.Task) { us.sign(o); o.Labels = map[string]string{"a": "b"} }, noAuthorities, ContentChanged, nil},
-		"was ours, annotation changed":          {func(o *v1.Task) { us.sign(o); o.Annotations["a"] = "b" }, noAuthorities, ContentChanged, nil},
-		"of another resource":                   {func(o *v1.Task) { us.sign(o); o.Name = "copy" }, noAuthorities, ContentChanged, nil},
-		"of another namespace":                  {func(o *v1.Task) { us.sign(o); o.Namespace = "elsewhere" }, noAuthorities, ContentChanged, nil},
-		"not base64":                            {func(o *v1.Task) { setSignature(o, "!") }, noAuthorities, ContentChanged, nil},
-		"not base64, policies unreadable":       {func(o *v1.Task) { setSignature(o, "!") }, outage, ContentChanged, nil},
-		"garbage":                               {func(o *v1.Task) { setSignature(o, "Z2FyYmFnZQ==") }, noAuthorities, ContentChanged, nil},
-		"somebody else's, authority":            {func(o *v1.Task) { them.sign(o) }, theirs, SignedByAuthority, nil},
-		"somebody else's, no authority":         {func(o *v1.Task) { them.sign(o) }, noAuthorities, ContentChanged, nil},
-		"somebody else's, authority unreadable": {func(o *v1.Task) { them.sign(o) }, outage, Undecided, ErrUndecided},
+		"spec changed":                      {func(o *v1.Task) { us.sign(o); o.Spec.Steps[0].Script = "evil" }, noAuthorities, ContentChanged, nil},
+		"label changed":                     {func(o *v1.Task) { us.sign(o); o.Labels = map[string]string{"a": "b"} }, noAuthorities, ContentChanged, nil},
+		"annotation changed":                {func(o *v1.Task) { us.sign(o); o.Annotations["a"] = "b" }, noAuthorities, ContentChanged, nil},
+		"signature of another resource":     {func(o *v1.Task) { us.sign(o); o.Name = "copy" }, noAuthorities, ContentChanged, nil},
+		"signature of another namespace":    {func(o *v1.Task) { us.sign(o); o.Namespace = "elsewhere" }, noAuthorities, ContentChanged, nil},
+		"not base64":                        {func(o *v1.Task) { setSignature(o, "!") }, noAuthorities, ContentChanged, nil},
+		"not base64, policies unreadable":   {func(o *v1.Task) { setSignature(o, "!") }, outage, ContentChanged, nil},
+		"invalid signature":                 {func(o *v1.Task) { setSignature(o, "Z2FyYmFnZQ==") }, noAuthorities, ContentChanged, nil},
+		"key of authority":                  {func(o *v1.Task) { them.sign(o) }, theirs, SignedByAuthority, nil},
+		"unknown key":                       {func(o *v1.Task) { them.sign(o) }, noAuthorities, ContentChanged, nil},
+		"unknown key, authority unreadable": {func(o *v1.Task) { them.sign(o) }, outage, Undecided, ErrUndecided},
 		"last-applied annotation changed": {func(o *v1.Task) {
 			us.sign(o)
 			o.Annotations["kubectl.kubernetes.io/last-applied-configuration"] = "{}"
@@ -219,9 +219,8 @@ func TestDecide_WaitsForANewerTekton(t *testing.T) {
 	}
 }
 
-// The last row of the design's table: resources that stay as they are whatever
-// their signature.
-func TestDecide_LeavesWhatIsNotSelected(t *testing.T) {
+// Resources that are not selected stay as they are, whatever their signature.
+func TestDecide_LeavesUnselectedResources(t *testing.T) {
 	now := metav1.Now()
 	selected := map[string]string{trv1alpha1.SignLabel: "true"}
 	active := func(labels map[string]string) snapshot.Namespace {
@@ -234,14 +233,14 @@ func TestDecide_LeavesWhatIsNotSelected(t *testing.T) {
 		namespace snapshot.Namespace
 		want      Reason
 	}{
-		"selected":                     {x509, nil, active(selected), Unsigned},
-		"signer none":                  {map[string]string{"artifacts.task.signer": "none"}, nil, active(selected), SignerNone},
-		"no signer set":                {nil, nil, active(selected), SignerNone},
-		"signer of another kind":       {map[string]string{"artifacts.pipeline.signer": "x509"}, nil, active(selected), SignerNone},
-		"being deleted":                {x509, &now, active(selected), Deleting},
-		"not selected":                 {x509, nil, active(nil), NamespaceNotSelected},
-		"namespace unknown or leaving": {x509, nil, snapshot.Namespace{Labels: selected}, Deleting},
-		"all namespaces":               {map[string]string{"artifacts.task.signer": "x509", "trustedresources.namespaces": "all"}, nil, active(nil), Unsigned},
+		"selected":                         {x509, nil, active(selected), Unsigned},
+		"signer none":                      {map[string]string{"artifacts.task.signer": "none"}, nil, active(selected), SignerNone},
+		"no signer set":                    {nil, nil, active(selected), SignerNone},
+		"signer of another kind":           {map[string]string{"artifacts.pipeline.signer": "x509"}, nil, active(selected), SignerNone},
+		"being deleted":                    {x509, &now, active(selected), Deleting},
+		"not selected":                     {x509, nil, active(nil), NamespaceNotSelected},
+		"namespace unknown or terminating": {x509, nil, snapshot.Namespace{Labels: selected}, Deleting},
+		"all namespaces":                   {map[string]string{"artifacts.task.signer": "x509", "trustedresources.namespaces": "all"}, nil, active(nil), Unsigned},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSigner(t).snapshot(noAuthorities)
@@ -274,7 +273,7 @@ func TestDecide_AgreesWithTektonsVerifier(t *testing.T) {
 		defaulted.SetDefaults(t.Context())
 		return trustedresources.VerifyResource(t.Context(), defaulted, nil, nil, []*v1alpha1.VerificationPolicy{policy}).VerificationResultType
 	}
-	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a repeatable test needs no secrecy
+	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the test must be repeatable
 	for i := range 500 {
 		obj := randomObject(random, i)
 		us.sign(obj)

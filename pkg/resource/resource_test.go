@@ -21,7 +21,7 @@ func signed(value string) *v1.Task {
 	return task
 }
 
-func TestSignature(t *testing.T) {
+func TestSignature_DecodesAnnotation(t *testing.T) {
 	got, err := Signature(signed(EncodeSignature([]byte("sig"))))
 	if err != nil || string(got) != "sig" {
 		t.Errorf("got %q and %v", got, err)
@@ -42,7 +42,7 @@ func TestSignature(t *testing.T) {
 	}
 }
 
-func TestChecksumLeavesTheObjectAlone(t *testing.T) {
+func TestChecksum_DoesNotChangeObject(t *testing.T) {
 	task := &v1.Task{}
 	task.Spec.Params = v1.ParamSpecs{{Name: "p"}} // SetDefaults fills in the type
 	if _, err := Checksum(context.Background(), task); err != nil {
@@ -53,9 +53,9 @@ func TestChecksumLeavesTheObjectAlone(t *testing.T) {
 	}
 }
 
-// Tekton sets defaults before it verifies, so an object that was stored
-// without them has the checksum of the one with them.
-func TestChecksumIsThatOfTheDefaultedObject(t *testing.T) {
+// Tekton sets defaults before it verifies, so the checksum of an object does not
+// depend on whether defaults were set before the object was stored.
+func TestChecksum_SetsDefaults(t *testing.T) {
 	plain, explicit := &v1.Task{}, &v1.Task{}
 	plain.Spec.Params = v1.ParamSpecs{{Name: "p"}}
 	explicit.Spec.Params = v1.ParamSpecs{{Name: "p", Type: v1.ParamTypeString}}
@@ -105,7 +105,7 @@ func populated(task *v1.Task) *v1.Task {
 	return task
 }
 
-func TestSignedKeepsWhatTheChecksumCoversAndNothingElse(t *testing.T) {
+func TestSigned_KeepsOnlyChecksummedFields(t *testing.T) {
 	plain := &v1.Task{ObjectMeta: metav1.ObjectMeta{
 		Name: "build", Namespace: "prod", Labels: map[string]string{"a": "b"}, Annotations: map[string]string{"c": "d"},
 	}}
@@ -148,7 +148,7 @@ func TestSignedKeepsWhatTheChecksumCoversAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestSignedSaysTheKindOfEveryResource(t *testing.T) {
+func TestSigned_SetsKind(t *testing.T) {
 	for want, object := range map[string]Object{
 		"tekton.dev/v1, Kind=Task":            &v1.Task{},
 		"tekton.dev/v1, Kind=Pipeline":        &v1.Pipeline{},
@@ -161,9 +161,10 @@ func TestSignedSaysTheKindOfEveryResource(t *testing.T) {
 	}
 }
 
-// Tekton's checksum has the version in it: labelled v1, they would be others.
-func TestSignedRefusesVersionsWithAnotherChecksum(t *testing.T) {
-	for _, object := range []Object{&v1beta1.Task{}, &v1beta1.Pipeline{}} { //nolint:staticcheck // Tekton still takes them
+// Tekton's checksum contains the API version, so v1beta1 objects have other checksums
+// than the served v1 objects.
+func TestSigned_RejectsOtherVersions(t *testing.T) {
+	for _, object := range []Object{&v1beta1.Task{}, &v1beta1.Pipeline{}} { //nolint:staticcheck // Tekton still accepts these versions
 		if got, err := Signed(t.Context(), object, []byte("sig")); err == nil {
 			t.Errorf("%T: got %+v", object, got)
 		}

@@ -1,0 +1,116 @@
+package observe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes/fake"
+	"knative.dev/pkg/logging"
+
+	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
+	"github.com/trusted-resources/chains-extension/pkg/decision"
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+)
+
+// recorded are the Events of one fact.
+type recorded []Event
+
+func (r *recorded) Record(_ context.Context, about *corev1.ObjectReference, event Event) {
+	*r = append(*r, Event{event.Type, event.Reason, about.Kind + " " + about.Namespace + "/" + about.Name + ": " + event.Message})
+}
+
+func TestEmitter_TurnsFactsIntoEventsAndLogLines(t *testing.T) {
+	task := &resource.Summary{Kind: resource.Task, Namespace: "ns", Name: "t", UID: "uid", ResourceVersion: "7", Checksum: []byte{0xab}}
+	run := &corev1.ObjectReference{Kind: "TaskRun", Namespace: "ns", Name: "r"}
+	failed := errors.New("out of order")
+	for name, tc := range map[string]struct {
+		fact       Fact
+		event, log string // empty: none
+	}{
+		"signed":        {Signed{Resource: task, Reason: decision.Unsigned, KeyID: "sha256:1"}, "Normal ResourceSigned Task ns/t: Signed with key sha256:1", "Resource signed"},
+		"rotated":       {Signed{Resource: task, Reason: decision.KeyRotated}, "Normal ResourceSignedAgain Task ns/t: Signed again with key : the signature was made with a key that is not active any more", "Resource signed"},
+		"changed":       {Signed{Resource: task, Reason: decision.ContentChanged}, "Normal ResourceSignedAgain Task ns/t: Signed again with key : the signature did not verify, the content has changed since", "Resource signed"},
+		"not signed":    {NotSigned{Resource: task, Reason: v1alpha1.ReasonNoKey, Err: failed, Logged: true}, "Warning NoSigningKey Task ns/t: Not signed: out of order", "Resource not signed"},
+		"retried":       {NotSigned{Resource: task, Reason: v1alpha1.ReasonRefused, Err: failed}, "Warning SignatureRefused Task ns/t: Not signed: out of order", ""},
+		"not stored":    {NotStored{Resource: task, Reason: v1alpha1.ReasonNotStored, Err: failed}, "Warning NotStored Task ns/t: Not stored yet, the controller will try again: out of order", ""},
+		"uploaded":      {Stored{Resource: task, Reference: "r@d", KeyID: "k", Uploaded: true}, "Normal ResourceStored Task ns/t: Stored as r@d, signed with key k", "Resource stored"},
+		"found":         {Stored{Resource: task, Reference: "r@d"}, "", ""},
+		"refused":       {ConfigRefused{&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "c"}}, failed}, "Warning ConfigRefused ConfigMap ns/c: The last good configuration stays in force: out of order", "Configuration refused, the last good one stays in force"},
+		"old Tekton":    {ReleaseRefused{failed}, "", "Nothing is signed"},
+		"verified":      {Verified{Run: run, Passed: true}, "", ""},
+		"not verified":  {Verified{Run: run}, "", "Resource not verified"},
+		"other verdict": {VerificationDiffers{Run: run, Differing: []string{"a", "b"}}, "Warning VerificationDiffers TaskRun ns/r: a; b", "Verification differs from Tekton's"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var events recorded
+			emitter, err := NewEmitter(&events)
+			if err != nil {
+				t.Fatal(err)
+			}
+			core, logs := observer.New(zap.DebugLevel)
+			emitter.Emit(logging.WithLogger(t.Context(), zap.New(core).Sugar()), tc.fact)
+			got := ""
+			for _, event := range events {
+				got += fmt.Sprintf("%s %s %s", event.Type, event.Reason, event.Message)
+			}
+			if got != tc.event {
+				t.Errorf("got Event %q, want %q", got, tc.event)
+			}
+			got = ""
+			for _, line := range logs.All() {
+				got += line.Message
+			}
+			if got != tc.log {
+				t.Errorf("got log line %q, want %q", got, tc.log)
+			}
+		})
+	}
+}
+
+// Each metric must be in the table that metrics are registered from: an Emit with
+// another counter would follow a nil pointer.
+func TestMetrics_AreAllRegistered(t *testing.T) {
+	m, err := newMetrics()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []counter{signatures, signingFailures, configErrors, verifications, verificationDifferences, stored} {
+		if m.counters[name] == nil {
+			t.Errorf("%s is not registered", name)
+		}
+	}
+}
+
+func TestEvents_WarningsDoNotWaitForABacklog(t *testing.T) {
+	client := fake.NewClientset()
+	events := NewEvents(t.Context(), client.CoreV1())
+	const backlog = 1000 // takes 36 s
+	for i := range backlog {
+		events.Record(t.Context(), &corev1.ObjectReference{Kind: "Task", Namespace: "ns", Name: fmt.Sprintf("t-%d", i)}, Normal("Signed", "ok"))
+	}
+	events.Record(t.Context(), &corev1.ObjectReference{Kind: "Task", Namespace: "ns", Name: "broken"}, Warning("Failed", "broken"))
+	err := wait.PollUntilContextTimeout(t.Context(), 10*time.Millisecond, 5*time.Second, true, func(ctx context.Context) (bool, error) {
+		list, err := client.CoreV1().Events("ns").List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return false, err
+		}
+		for _, event := range list.Items {
+			if strings.HasPrefix(event.Name, "broken.") {
+				return true, nil
+			}
+		}
+		return false, nil
+	})
+	if err != nil {
+		t.Errorf("the warning was not posted: %v", err)
+	}
+}
