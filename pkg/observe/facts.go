@@ -59,7 +59,7 @@ func (f NotSigned) report() report {
 type NotStored NotSigned
 
 func (f NotStored) report() report {
-	return failure(f.Resource, f.Reason, "Not stored yet, the controller will try again: "+f.Err.Error(), f.Err, f.Logged)
+	return failure(f.Resource, f.Reason, "Not stored yet, storing will be tried again: "+f.Err.Error(), f.Err, f.Logged)
 }
 
 func failure(r *resource.Summary, reason, message string, err error, logged bool) report {

@@ -41,7 +41,7 @@ func TestEmitter_TurnsFactsIntoEventsAndLogLines(t *testing.T) {
 		"changed":       {Signed{Resource: task, Reason: decision.ContentChanged}, "Normal ResourceSignedAgain Task ns/t: Signed again with key : the signature did not verify, the content has changed since", "Resource signed"},
 		"not signed":    {NotSigned{Resource: task, Reason: v1alpha1.ReasonNoKey, Err: failed, Logged: true}, "Warning NoSigningKey Task ns/t: Not signed: out of order", "Resource not signed"},
 		"retried":       {NotSigned{Resource: task, Reason: v1alpha1.ReasonRefused, Err: failed}, "Warning SignatureRefused Task ns/t: Not signed: out of order", ""},
-		"not stored":    {NotStored{Resource: task, Reason: v1alpha1.ReasonNotStored, Err: failed}, "Warning NotStored Task ns/t: Not stored yet, the controller will try again: out of order", ""},
+		"not stored":    {NotStored{Resource: task, Reason: v1alpha1.ReasonNotStored, Err: failed}, "Warning NotStored Task ns/t: Not stored yet, storing will be tried again: out of order", ""},
 		"uploaded":      {Stored{Resource: task, Reference: "r@d", KeyID: "k", Uploaded: true}, "Normal ResourceStored Task ns/t: Stored as r@d, signed with key k", "Resource stored"},
 		"found":         {Stored{Resource: task, Reference: "r@d"}, "", ""},
 		"refused":       {ConfigRefused{&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "c"}}, failed}, "Warning ConfigRefused ConfigMap ns/c: The last good configuration stays in force: out of order", "Configuration refused, the last good one stays in force"},
