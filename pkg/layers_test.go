@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package pkg_test pins the structure of the packages.
 package pkg_test
 

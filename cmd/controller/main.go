@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command controller is Tekton Chains' controller. It also signs the Tasks,
 // Pipelines and StepActions of the cluster.
 package main

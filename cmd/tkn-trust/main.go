@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command tkn-trust signs and verifies Tekton resources without a cluster. tkn
 // runs it as its plugin "tkn trust".
 package main

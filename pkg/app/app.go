@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package app wires the controller: flags, clients, informers, probes and
 // controllers. No other package constructs these.
 package app

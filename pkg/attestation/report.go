@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package attestation writes into the SLSA v1 provenance attestations of Chains
 // whether the resources that a run depends on were verified, by which key, and
 // under which policy.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package config reads the ConfigMap chains-config: the settings that this project
 // adds, and the settings of Chains that it uses.
 package config

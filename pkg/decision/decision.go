@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package decision answers the question "what happens to this resource, and
 // why?". The answer depends on a snapshot and on the summary of the resource only,
 // so that the controllers, commands and tests get the same one.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package dependencies finds the resources that a run depends on, and their
 // content at the time of the run, from the record of the run itself. A resource
 // whose content the record does not prove is a Dependency without Content.

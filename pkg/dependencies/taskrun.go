@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package dependencies
 
 import (
@@ -56,7 +58,8 @@ func (c *Collector) taskRun(ctx context.Context, objects *objectsOnce, tr *v1.Ta
 // requestOwners returns the UIDs of the objects that may own ResolutionRequests
 // for a TaskRun: a PipelineRun submits those for the Tasks of its TaskRuns.
 func requestOwners(tr *v1.TaskRun) []types.UID {
-	owners := []types.UID{tr.UID}
+	owners := make([]types.UID, 0, 1+len(tr.OwnerReferences))
+	owners = append(owners, tr.UID)
 	for _, owner := range tr.OwnerReferences {
 		owners = append(owners, owner.UID)
 	}

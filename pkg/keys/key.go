@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package keys holds the key ring: the keys that sign resources, and the keys
 // that signed resources before. It also bounds the calls to a KMS.
 package keys

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package keys
 
 import (
@@ -69,6 +71,9 @@ func Call[T any](ctx context.Context, l *CallLimiter, keyRef string, call func(c
 // acquire waits until a call to the key may start. The caller must call release
 // after the call.
 func (l *CallLimiter) acquire(ctx context.Context, keyRef string) (release func(), err error) {
+	if err := ctx.Err(); err != nil { // select picks a free slot or the end of the context at random
+		return nil, fmt.Errorf("%w: %w", ErrNoAnswer, err)
+	}
 	calls := l.enter(keyRef)
 	select {
 	case calls.slots <- struct{}{}:

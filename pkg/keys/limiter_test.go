@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package keys
 
 import (
@@ -59,19 +61,19 @@ func TestSign_AbandonsHangingKMS(t *testing.T) {
 }
 
 func TestKMSClient_BoundsEveryCall(t *testing.T) {
-	for name, call := range map[string]func(context.Context, *KMSClient) error{
-		"PublicKey": func(ctx context.Context, c *KMSClient) error {
+	for name, call := range map[string]func(context.Context, signature.SignerVerifier) error{
+		"PublicKey": func(ctx context.Context, c signature.SignerVerifier) error {
 			_, err := c.PublicKey(options.WithContext(ctx))
 			return err
 		},
-		"SignMessage": func(ctx context.Context, c *KMSClient) error {
+		"SignMessage": func(ctx context.Context, c signature.SignerVerifier) error {
 			_, err := c.SignMessage(nil, options.WithContext(ctx))
 			return err
 		},
-		"VerifySignature": func(ctx context.Context, c *KMSClient) error {
+		"VerifySignature": func(ctx context.Context, c signature.SignerVerifier) error {
 			return c.VerifySignature(nil, nil, options.WithContext(ctx))
 		},
-		"PublicKey without context": func(_ context.Context, c *KMSClient) error {
+		"PublicKey without context": func(_ context.Context, c signature.SignerVerifier) error {
 			_, err := c.PublicKey()
 			return err
 		},

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package observe
 
 import (
@@ -24,7 +26,7 @@ import (
 // once (docs/design/0005). An Event is one more write, so a backlog of signatures
 // would run at the speed of both if Events were posted as fast as signatures.
 const (
-	normalRate, normalBurst   = 25, 100
+	normalRate, normalBurst   = 10, 100
 	warningRate, warningBurst = 50, 100
 )
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package observe
 
 import (
@@ -25,13 +27,8 @@ type Signed struct {
 
 func (f Signed) report() report {
 	event := Normal(v1alpha1.ReasonSigned, "Signed with key "+f.KeyID)
-	switch f.Reason {
-	case decision.KeyRotated:
-		event = Normal(v1alpha1.ReasonSignedAgain, fmt.Sprintf("Signed again with key %s: "+
-			"the signature was made with a key that is not active any more", f.KeyID))
-	case decision.ContentChanged:
-		event = Normal(v1alpha1.ReasonSignedAgain, fmt.Sprintf("Signed again with key %s: "+
-			"the signature did not verify, the content has changed since", f.KeyID))
+	if why, again := whyAgain[f.Reason]; again {
+		event = Normal(v1alpha1.ReasonSignedAgain, fmt.Sprintf("Signed again with key %s: %s", f.KeyID, why))
 	}
 	return report{
 		about: reference(f.Resource), event: event,
@@ -39,6 +36,12 @@ func (f Signed) report() report {
 			"reason", f.Reason, "keyId", f.KeyID, "checksum", fmt.Sprintf("%x", f.Resource.Checksum))},
 		count: counted{signatures, kindAndReason(string(f.Resource.Kind), string(f.Reason))},
 	}
+}
+
+// whyAgain says why a signature was replaced.
+var whyAgain = map[decision.Reason]string{
+	decision.KeyRotated:     "the signature was made with a key that is not active any more",
+	decision.ContentChanged: "the signature did not verify, the content has changed since",
 }
 
 // NotSigned means that a resource could not be signed.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package observe reports what the controller does. Emit is the one place where a
 // fact becomes an Event, a log line and a metric.
 package observe

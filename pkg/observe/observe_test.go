@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package observe
 
 import (
@@ -93,7 +95,7 @@ func TestMetrics_AreAllRegistered(t *testing.T) {
 func TestEvents_WarningsDoNotWaitForABacklog(t *testing.T) {
 	client := fake.NewClientset()
 	events := NewEvents(t.Context(), client.CoreV1())
-	const backlog = 1000 // takes 36 s
+	const backlog = 1000 // takes 90 s
 	for i := range backlog {
 		events.Record(t.Context(), &corev1.ObjectReference{Kind: "Task", Namespace: "ns", Name: fmt.Sprintf("t-%d", i)}, Normal("Signed", "ok"))
 	}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package policy
 
 import (
@@ -120,35 +122,36 @@ func TestAuthorizes_BoundsHangingKMS(t *testing.T) {
 		"verification": func(s *keyServer) { s.blockVerify = make(chan struct{}) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				refs, servers := make([]*v1alpha1.KeyRef, 3), make([]*keyServer, 3)
-				for i := range refs {
-					server, ref := newServer(fmt.Sprintf("%s-%d", t.Name(), i), newKey())
-					hang(server)
-					refs[i], servers[i] = inKMS(ref), server
-				}
-				keys := NewKeys(&secretStore{}, clock.RealClock{})
-				const checks = 2 * maxVerifications
-				for range checks {
-					start := time.Now()
-					authorized, err := authorizes(t, keys.Fresh(), newKey().input(), enforce("p", refs...))
-					if authorized || !errors.Is(err, context.DeadlineExceeded) {
-						t.Errorf("got %t and error %v, want a timeout", authorized, err)
-					}
-					if waited := time.Since(start); waited > callTimeout {
-						t.Errorf("the check took %s, want at most %s", waited, callTimeout)
-					}
-				}
-				for _, server := range servers {
-					if hanging := server.hanging.Load(); hanging > maxVerifications {
-						t.Errorf("%d calls to one key hang after %d checks, want at most %d", hanging, checks, maxVerifications)
-					}
-				}
-				for _, server := range servers {
-					server.unblock()
-				}
-			})
+			synctest.Test(t, func(t *testing.T) { checkHangingKMS(t, hang) })
 		})
+	}
+}
+
+func checkHangingKMS(t *testing.T, hang func(*keyServer)) {
+	t.Helper()
+	refs, servers := make([]*v1alpha1.KeyRef, 3), make([]*keyServer, 3)
+	for i := range refs {
+		server, ref := newServer(fmt.Sprintf("%s-%d", t.Name(), i), newKey())
+		hang(server)
+		refs[i], servers[i] = inKMS(ref), server
+		defer server.unblock()
+	}
+	keys := NewKeys(&secretStore{}, clock.RealClock{})
+	const checks = 2 * maxVerifications
+	for range checks {
+		start := time.Now()
+		authorized, err := authorizes(t, keys.Fresh(), newKey().input(), enforce("p", refs...))
+		if authorized || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %t and error %v, want a timeout", authorized, err)
+		}
+		if waited := time.Since(start); waited > callTimeout {
+			t.Errorf("the check took %s, want at most %s", waited, callTimeout)
+		}
+	}
+	for _, server := range servers {
+		if hanging := server.hanging.Load(); hanging > maxVerifications {
+			t.Errorf("%d calls to one key hang after %d checks, want at most %d", hanging, checks, maxVerifications)
+		}
 	}
 }
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package policy
 
 import (
@@ -125,7 +127,8 @@ func TestSet_BoundsRememberedMatches(t *testing.T) {
 
 func TestSet_RemembersMatch(t *testing.T) {
 	set := NewSet([]*v1alpha1.VerificationPolicy{enforce("p")}, newCluster(t).keys)
-	if set.match("source") != set.match("source") {
+	first := set.match("source")
+	if set.match("source") != first {
 		t.Error("the same source was matched twice")
 	}
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package policy verifies resources with the VerificationPolicies of a namespace.
 // Its verdicts agree with Tekton's own verifier (pkg/trustedresources in
 // tektoncd/pipeline). Tekton reports the first failure only; a Verdict has the

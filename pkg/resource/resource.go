@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package resource has the common view of Tasks, Pipelines and StepActions that
 // signing and verification need.
 package resource

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package snapshot has the state that decides about the resources of one
 // namespace.
 package snapshot

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package tekton has the rules that depend on the installed release of Tekton
 // Pipelines.
 package tekton

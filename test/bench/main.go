@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command bench measures the controller on a local cluster:
 //   - latency: how long a new Task waits for its signature;
 //   - backlog: how fast existing Tasks are signed, compared with a bare client

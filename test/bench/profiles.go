@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -8,7 +10,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"path/filepath"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -23,7 +24,7 @@ import (
 const cpuProfileSeconds = 2
 
 // profiles is a directory of profiles.
-type profiles struct{ dir string }
+type profiles struct{ dir *os.Root }
 
 // enableProfiles makes the directory and enables profiling in every controller
 // that starts afterwards.
@@ -37,7 +38,11 @@ func enableProfiles(ctx context.Context, kube kubernetes.Interface, dir string) 
 	}
 	_, err = kube.CoreV1().ConfigMaps(harness.SystemNamespace).Patch(ctx,
 		harness.ConfigObservability, types.MergePatchType, patch, metav1.PatchOptions{})
-	return &profiles{dir}, err
+	if err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(dir)
+	return &profiles{root}, err
 }
 
 // of returns the profile of one controller. The names of its files begin with
@@ -46,13 +51,14 @@ func (p *profiles) of(controller *harness.Controller, name string) *controllerPr
 	if p == nil {
 		return nil
 	}
-	return &controllerProfile{url: controller.ProfilingURL, file: filepath.Join(p.dir, name)}
+	return &controllerProfile{url: controller.ProfilingURL, dir: p.dir, file: name}
 }
 
 // controllerProfile saves profiles of one controller process.
 type controllerProfile struct {
 	url  string // of net/http/pprof, with a slash at the end
-	file string // the start of the path of each file
+	dir  *os.Root
+	file string // the start of the name of each file
 }
 
 // saveHeap saves a heap profile. The file also has the allocations since the
@@ -107,5 +113,5 @@ func (p *controllerProfile) save(ctx context.Context, profile, file string) erro
 		return fmt.Errorf("%s: expected status 200, found %s; is profiling enabled in the ConfigMap %s?",
 			request.URL, response.Status, harness.ConfigObservability)
 	}
-	return os.WriteFile(file, content, 0o644)
+	return p.dir.WriteFile(file, content, 0o644)
 }

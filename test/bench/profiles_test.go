@@ -1,6 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -39,7 +42,7 @@ func TestControllerProfile_SavesHeap(t *testing.T) {
 	handler.SetEnabled(true)
 	p := serveProfiles(t, handler)
 	check(t, p.saveHeap(t.Context(), "signed"))
-	content, err := os.ReadFile(p.file + "-signed-heap.pprof")
+	content, err := p.dir.ReadFile(p.file + "-signed-heap.pprof")
 	check(t, err)
 	if gzip := "\x1f\x8b"; !strings.HasPrefix(string(content), gzip) {
 		t.Errorf("expected a compressed profile, found %q", content)
@@ -52,7 +55,7 @@ func TestControllerProfile_ReportsThatProfilingIsOff(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), harness.ConfigObservability) {
 		t.Errorf("got %v", err)
 	}
-	if files, _ := filepath.Glob(p.file + "*"); len(files) > 0 {
+	if files, _ := filepath.Glob(filepath.Join(p.dir.Name(), p.file+"*")); len(files) > 0 {
 		t.Errorf("saved %v", files)
 	}
 }
@@ -62,7 +65,7 @@ func TestControllerProfile_DropsTheIncompleteCPUProfile(t *testing.T) {
 	served := 0
 	p := serveProfiles(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if served++; served < 3 {
-			_, _ = w.Write([]byte(r.URL.String()))
+			_, _ = io.WriteString(w, "profile")
 			return
 		}
 		close(third)
@@ -71,7 +74,7 @@ func TestControllerProfile_DropsTheIncompleteCPUProfile(t *testing.T) {
 	stop := p.recordCPU(t.Context())
 	<-third
 	check(t, stop())
-	files, err := filepath.Glob(p.file + "*")
+	files, err := filepath.Glob(filepath.Join(p.dir.Name(), p.file+"*"))
 	check(t, err)
 	if len(files) != 2 || filepath.Base(files[0]) != "backlog-1-cpu-000.pprof" || filepath.Base(files[1]) != "backlog-1-cpu-001.pprof" {
 		t.Errorf("saved %v", files)
@@ -94,6 +97,8 @@ func serveProfiles(t *testing.T, handler http.Handler) *controllerProfile {
 	t.Helper()
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
-	dir := t.TempDir()
+	dir, err := os.OpenRoot(t.TempDir())
+	check(t, err)
+	t.Cleanup(func() { check(t, dir.Close()) })
 	return (&profiles{dir}).of(&harness.Controller{ProfilingURL: server.URL + "/debug/pprof/"}, "backlog-1")
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command devcluster implements make demo, binaries, cluster-up, cluster-down and run.
 package main
 

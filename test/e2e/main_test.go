@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package e2e tests the controller on a real control plane: etcd, the Kubernetes API
 // server and Tekton Pipelines, with the RBAC of config/. See test/README.md for how to
 // run one test and where its logs are.

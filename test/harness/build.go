@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package harness runs the local cluster for tests, benchmarks and the demo: it
 // builds the binaries, starts the control plane, and runs the controller with the
 // RBAC of config/. It also has the servers and tools around a cluster: registries, a

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package v1alpha1 has the names that users and other programs rely on: labels,
 // annotations, and the reasons of Events. They are public API: a change is listed
 // in the CHANGELOG.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package v1alpha1
 
 // SignLabel on a namespace selects the resources of the namespace for signing

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package v1alpha1
 
 // Reasons of the Events on Tasks, Pipelines and StepActions. The reasons of

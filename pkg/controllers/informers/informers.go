@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package informers has the informers of Tasks, Pipelines and StepActions, and
 // registers event handlers.
 package informers

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package leases implements mutual exclusion between replicas with Leases of the
 // API server.
 package leases

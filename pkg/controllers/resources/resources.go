@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package resources has what the controllers of Tasks, Pipelines and StepActions
 // share: which resources a replica looks after, when a resource is looked at
 // again, and what follows from an error.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package runs runs the reconcilers of Tekton Chains for TaskRuns and
 // PipelineRuns, and reports on the runs that they attest to. The constructors of
 // Chains read the signing secret from a fixed path. Those of this package take

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package signing has the controller that writes signatures into the annotation
 // of Tasks, Pipelines and StepActions.
 package signing
@@ -58,7 +60,7 @@ func NewController(
 		disputes: flowcontrol.NewBackOff(firstDisputeDelay, maxDisputeDelay),
 		writes:   newWrites(),
 	}
-	return signer.Resources.NewController(ctx, handlers, signer, resources.Queue{
+	return signer.NewController(ctx, handlers, signer, resources.Queue{
 		Name: kind.ConfigName(), FirstRetry: firstRetry,
 		Wanted: signer.wanted, Changes: s.OnChange,
 	})

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package state makes snapshots, and calls the controllers when a part of a
 // snapshot changes.
 package state

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package storing has the controller that keeps signed Tasks, Pipelines and
 // StepActions in a registry.
 package storing
@@ -76,7 +78,7 @@ func NewController(
 		kind:      kind, state: s, objects: objects, store: store, emitter: emitter,
 		uploads: map[string]upload{},
 	}
-	return storer.Resources.NewController(ctx, handlers, storer, resources.Queue{
+	return storer.NewController(ctx, handlers, storer, resources.Queue{
 		Name: "store-" + kind.ConfigName(), FirstRetry: firstRetry,
 		Wanted: storer.wanted, Changes: s.OnChange,
 	})

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package offline provides a Tekton clientset that never talks to a server. The
 // replay of a run gives it to Tekton's own functions, which demand a clientset.
 package offline

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package imagesignature signs and verifies image digests as cosign does: the
 // signature is an in-toto statement in a Sigstore bundle. Package store/oci
 // attaches the bundle to the image as an OCI referrer.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package registry reads and writes manifests, blobs and referrers of OCI
 // registries through oras-go. The size of every response is bounded, and all
 // content is verified against its digest.

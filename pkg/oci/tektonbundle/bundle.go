@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package tektonbundle builds and reads Tekton bundles: OCI images with one
 // resource in each layer
 // (https://tekton.dev/docs/pipelines/tekton-bundle-contracts/).

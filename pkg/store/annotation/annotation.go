@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package annotation writes the signature of a resource into the annotation
 // tekton.dev/signature of the resource, where Tekton's verifier reads it.
 package annotation

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package oci puts signed resources into an OCI registry and finds them there.
 // Each state of a resource is a Tekton bundle with a signature as a referrer. The
 // tag of the bundle is the checksum of the resource.

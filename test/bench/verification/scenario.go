@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package verification builds resources and policies that measure the time and
 // memory of verification, ours and that of Tekton.
 package verification

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command vault is HashiCorp Vault with the transit engine and in-memory storage: a KMS
 // for tests. It leaves out the other engines, for which Vault's own program needs 1000
 // more packages.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package registrytest provides an OCI registry for unit tests. The registry
 // runs in the process of the test, keeps its content in memory, records the
 // requests, and misbehaves as the test wants.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Localcluster runs a real Kubernetes control plane with Tekton on one Linux machine, without root and
 // without a container engine.
 package main

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package apply reads Kubernetes manifests and applies them with server-side apply, as `kubectl apply
 // --server-side --force-conflicts` would.
 package apply

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package build builds the binaries of a cluster from the versions in the Go module of localcluster.
 package build
 

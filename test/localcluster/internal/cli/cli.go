@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package cli is the command line of localcluster: one file and one constructor for each command.
 package cli
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package cluster defines the parts of a local cluster and starts them in order.
 package cluster
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package pki makes the keys and certificates of a temporary cluster: a certificate authority, one serving
 // certificate for all servers, a client certificate for etcd, and a key that signs service account tokens.
 package pki

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package proc supervises child processes: it starts them and waits until they are healthy, stops and kills them,
 // and reports when one exits without a request. Linux only.
 package proc

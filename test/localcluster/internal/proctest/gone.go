@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package proctest has helpers for tests that examine other processes.
 package proctest
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package state reads and writes the file with which other processes find a running cluster, and the lock on its
 // directory.
 package state

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package supervisor manages the parts of a cluster: it starts and stops them, and serves an HTTP API on the
 // loopback interface with which other processes do the same.
 package supervisor

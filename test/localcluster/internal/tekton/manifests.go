@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package tekton reads the manifests in Tekton's own Go module for an installation without pods. The Deployments
 // describe how to run Tekton's programs as local processes. All other objects are applied.
 package tekton
