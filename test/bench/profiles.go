@@ -5,10 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -51,14 +48,14 @@ func (p *profiles) of(controller *harness.Controller, name string) *controllerPr
 	if p == nil {
 		return nil
 	}
-	return &controllerProfile{url: controller.ProfilingURL, dir: p.dir, file: name}
+	return &controllerProfile{controller: controller, dir: p.dir, file: name}
 }
 
 // controllerProfile saves profiles of one controller process.
 type controllerProfile struct {
-	url  string // of net/http/pprof, with a slash at the end
-	dir  *os.Root
-	file string // the start of the name of each file
+	controller *harness.Controller
+	dir        *os.Root
+	file       string // the start of the name of each file
 }
 
 // saveHeap saves a heap profile. The file also has the allocations since the
@@ -97,21 +94,9 @@ func (p *controllerProfile) saveCPUProfiles(ctx context.Context) error {
 
 // save writes the file only if the answer is complete.
 func (p *controllerProfile) save(ctx context.Context, profile, file string) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url+profile, nil)
+	content, err := p.controller.Profile(ctx, profile)
 	if err != nil {
 		return err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	content, err := io.ReadAll(response.Body)
-	if err := errors.Join(err, response.Body.Close()); err != nil {
-		return fmt.Errorf("%s: %w", request.URL, err)
-	}
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: expected status 200, found %s; is profiling enabled in the ConfigMap %s?",
-			request.URL, response.Status, harness.ConfigObservability)
 	}
 	return p.dir.WriteFile(file, content, 0o644)
 }

@@ -62,9 +62,10 @@ func TestControllerProfile_ReportsThatProfilingIsOff(t *testing.T) {
 
 func TestControllerProfile_DropsTheIncompleteCPUProfile(t *testing.T) {
 	third := make(chan struct{})
-	served := 0
+	served, requested := 0, ""
 	p := serveProfiles(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if served++; served < 3 {
+			requested = r.URL.String()
 			_, _ = io.WriteString(w, "profile")
 			return
 		}
@@ -81,8 +82,8 @@ func TestControllerProfile_DropsTheIncompleteCPUProfile(t *testing.T) {
 	}
 	content, err := os.ReadFile(files[0])
 	check(t, err)
-	if string(content) != "/debug/pprof/profile?seconds=2" {
-		t.Errorf("got the answer to %s", content)
+	if string(content) != "profile" || requested != "/debug/pprof/profile?seconds=2" {
+		t.Errorf("saved %q, the answer to %s", content, requested)
 	}
 }
 
