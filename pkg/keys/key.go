@@ -106,6 +106,9 @@ func (k *Key) Sign(ctx context.Context, message []byte) ([]byte, error) {
 	if k.signer == nil {
 		return nil, fmt.Errorf("%w: key %s only verifies", ErrSigner, k.ID)
 	}
+	if err := ctx.Err(); err != nil { // signers with a local key ignore the context
+		return nil, fmt.Errorf("%w: key %s: %w", ErrSigner, k.ID, err)
+	}
 	sig, err := k.signer.SignMessage(bytes.NewReader(message), options.WithContext(ctx))
 	if err != nil {
 		return nil, fmt.Errorf("%w: key %s: %w", ErrSigner, k.ID, err)
