@@ -11,7 +11,6 @@ import (
 	"net"
 	"os"
 	"strconv"
-	"strings"
 )
 
 // Controller is one replica of the controller under test. The replica runs with the
@@ -167,25 +166,6 @@ func sizeOf(file string) (int64, error) {
 		return 0, err
 	}
 	return info.Size(), nil
-}
-
-// ResidentMemory returns the resident set size in bytes, as the kernel counts it.
-func (c *Controller) ResidentMemory(ctx context.Context) (uint64, error) {
-	part, err := c.cluster.Part(ctx, c.Name)
-	if err != nil {
-		return 0, err
-	}
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", part.PID))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(status)) {
-		if rest, found := strings.CutPrefix(line, "VmRSS:"); found {
-			kibibytes, err := strconv.ParseUint(strings.Fields(rest)[0], 10, 64)
-			return kibibytes << 10, err
-		}
-	}
-	return 0, fmt.Errorf("/proc/%d/status has no line VmRSS", part.PID)
 }
 
 func freePorts(ctx context.Context, n int) ([]int, error) {

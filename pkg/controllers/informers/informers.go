@@ -14,6 +14,7 @@ import (
 	stepactioninformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1beta1/stepaction"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
+	"knative.dev/pkg/controller"
 
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
@@ -99,16 +100,11 @@ func (s *Summaries) Keys(namespace string) []types.NamespacedName {
 // OnEvent calls handle with the key of each resource that is added, updated or
 // deleted.
 func (s *Summaries) OnEvent(handlers *Handlers, handle func(types.NamespacedName)) error {
-	onEvent := func(item any) {
+	return handlers.Add(s.informer, controller.HandleAll(func(item any) {
 		if key, ok := s.inScope(cache.DeletionHandlingObjectToName(item)); ok {
 			handle(key)
 		}
-	}
-	return handlers.Add(s.informer, cache.ResourceEventHandlerFuncs{
-		AddFunc:    onEvent,
-		UpdateFunc: func(_, item any) { onEvent(item) },
-		DeleteFunc: onEvent,
-	})
+	}))
 }
 
 func (s *Summaries) inScope(name cache.ObjectName, err error) (key types.NamespacedName, ok bool) {

@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
 	"knative.dev/pkg/apis"
+	"knative.dev/pkg/controller"
 
 	"github.com/trusted-resources/chains-extension/pkg/attestation"
 	"github.com/trusted-resources/chains-extension/pkg/config"
@@ -87,20 +88,18 @@ type reporter struct {
 
 func newReporter(ctx context.Context, in Inputs) (*reporter, error) {
 	creations := newRunCreations()
-	onRun := cache.ResourceEventHandlerFuncs{AddFunc: creations.observe, UpdateFunc: func(_, run any) { creations.observe(run) }}
+	onRun := controller.HandleAll(creations.observe)
 	watched := policyinformer.Get(ctx)
 	verifier := policy.New(policies{watched.Lister()}, in.Secrets, clock.RealClock{})
-	onPolicy := func(item any) {
+	onPolicy := controller.HandleAll(func(item any) {
 		if name, err := cache.DeletionHandlingObjectToName(item); err == nil {
 			verifier.PoliciesChanged(name.Namespace)
 		}
-	}
+	})
 	err := errors.Join(
 		in.Handlers.Add(taskruninformer.Get(ctx).Informer(), onRun),
 		in.Handlers.Add(pipelineruninformer.Get(ctx).Informer(), onRun),
-		in.Handlers.Add(watched.Informer(), cache.ResourceEventHandlerFuncs{
-			AddFunc: onPolicy, UpdateFunc: func(_, item any) { onPolicy(item) }, DeleteFunc: onPolicy,
-		}),
+		in.Handlers.Add(watched.Informer(), onPolicy),
 	)
 	return &reporter{
 		config: in.Config,

@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	"knative.dev/pkg/configmap"
+	"knative.dev/pkg/controller"
 
 	"github.com/trusted-resources/chains-extension/pkg/observe"
 	"github.com/trusted-resources/chains-extension/pkg/tekton"
@@ -32,14 +33,11 @@ func (s *State) WatchConfig(ctx context.Context, cmw configmap.Watcher) {
 
 // WatchPolicies calls the listeners when a VerificationPolicy changes.
 func (s *State) WatchPolicies(handlers Handlers, policies cache.SharedIndexInformer) error {
-	changed := func(item any) {
+	return handlers.Add(policies, controller.HandleAll(func(item any) {
 		if name, err := cache.DeletionHandlingObjectToName(item); err == nil {
 			s.Changed(name.Namespace)
 		}
-	}
-	return handlers.Add(policies, cache.ResourceEventHandlerFuncs{
-		AddFunc: changed, UpdateFunc: func(_, item any) { changed(item) }, DeleteFunc: changed,
-	})
+	}))
 }
 
 // WatchNamespaces calls the listeners when a namespace is added, selected or
