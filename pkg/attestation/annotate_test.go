@@ -140,20 +140,22 @@ func TestAnnotate_AddsSummary(t *testing.T) {
 	passed, failed := record(dependency(dependencies.Task, "a"), outcome(policy.Passed, "")), record(dependency(dependencies.Task, "b"), outcome(policy.Failed, policy.Unsigned))
 	skipped := record(dependency(dependencies.Task, "c"), outcome(policy.Skipped, policy.NoPolicy))
 	for name, tc := range map[string]struct {
-		records []Record
-		want    string
-		counts  map[string]any
+		records   []Record
+		agreement Agreement
+		want      string
+		counts    map[string]any
 	}{
-		"all passed":        {[]Record{passed, passed}, "PASSED", map[string]any{"passed": 2.0, "failed": 0.0, "skipped": 0.0}},
-		"one skipped":       {[]Record{passed, skipped}, "SKIPPED", map[string]any{"passed": 1.0, "failed": 0.0, "skipped": 1.0}},
-		"one failed":        {[]Record{passed, skipped, failed}, "FAILED", map[string]any{"passed": 1.0, "failed": 1.0, "skipped": 1.0}},
-		"nothing to verify": {nil, "SKIPPED", map[string]any{"passed": 0.0, "failed": 0.0, "skipped": 0.0}},
+		"all passed":                 {[]Record{passed, passed}, Agrees, "PASSED", map[string]any{"passed": 2.0, "failed": 0.0, "skipped": 0.0}},
+		"all passed, Tekton differs": {[]Record{passed, passed}, Differs, "SKIPPED", map[string]any{"passed": 2.0, "failed": 0.0, "skipped": 0.0}},
+		"one skipped":                {[]Record{passed, skipped}, Differs, "SKIPPED", map[string]any{"passed": 1.0, "failed": 0.0, "skipped": 1.0}},
+		"one failed":                 {[]Record{passed, skipped, failed}, Differs, "FAILED", map[string]any{"passed": 1.0, "failed": 1.0, "skipped": 1.0}},
+		"nothing to verify":          {nil, NotComparable, "SKIPPED", map[string]any{"passed": 0.0, "failed": 0.0, "skipped": 0.0}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			report := reportOf(tc.records...)
-			report.TektonStatus, report.TektonMessage, report.Agreement = "False", "why", Differs
+			report.TektonStatus, report.TektonMessage, report.Agreement = "False", "why", tc.agreement
 			want := map[string]any{
-				"result": tc.want, "counts": tc.counts, "agreement": "DIFFERS", "checkedAt": "2026-07-01T10:00:00Z",
+				"result": tc.want, "counts": tc.counts, "agreement": string(tc.agreement), "checkedAt": "2026-07-01T10:00:00Z",
 				"tekton": map[string]any{"status": "False", "message": "why"},
 			}
 			if got := summaryOf(t, annotate(t, statement(t), report)); !reflect.DeepEqual(got, want) {

@@ -57,14 +57,14 @@ func NewReport(records []Record, condition *apis.Condition, checkedAt time.Time)
 	return report
 }
 
-// Result returns Failed if a resource failed, Passed if all resources passed, and
-// Skipped otherwise.
+// Result returns Failed if a resource failed, Passed if all resources passed and
+// Tekton agrees, and Skipped otherwise.
 func (r Report) Result() policy.Result {
 	counts := r.counts()
 	switch {
 	case counts[policy.Failed] > 0:
 		return policy.Failed
-	case counts[policy.Skipped] > 0 || len(r.Records) == 0:
+	case counts[policy.Skipped] > 0 || len(r.Records) == 0 || r.Agreement == Differs:
 		return policy.Skipped
 	default:
 		return policy.Passed

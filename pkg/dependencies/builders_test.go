@@ -74,6 +74,7 @@ type testCluster struct {
 	objects     objectStore
 	requests    requestStore
 	written     map[string]bool   // names of objects that were written to after the creation of the run
+	replaced    map[string]bool   // names of TaskRuns that took the place of others
 	stored      map[string]string // signatures in a registry by checksum
 	registryErr error             // of the registry
 }
@@ -85,6 +86,9 @@ func (w *testCluster) Signature(_ context.Context, _ resource.Kind, _, _ string,
 
 // CreatedAfter implements RunCreations.
 func (w *testCluster) CreatedAfter(_, object metav1.Object) bool { return !w.written[object.GetName()] }
+
+// IsFirstChild implements RunCreations.
+func (w *testCluster) IsFirstChild(_, child metav1.Object) bool { return !w.replaced[child.GetName()] }
 
 func newTestCluster(t *testing.T) *testCluster {
 	t.Helper()

@@ -29,6 +29,9 @@ type RunCreations interface {
 	// CreatedAfter reports whether the run was created after the last write to the
 	// object. It is false if that is not certain.
 	CreatedAfter(run, object metav1.Object) bool
+	// IsFirstChild reports whether child was created after parent, and is the first
+	// object of its name that parent controls. It is false if that is not certain.
+	IsFirstChild(parent, child metav1.Object) bool
 }
 
 // StoredSignatures reads signatures that are kept outside of the cluster.

@@ -101,13 +101,15 @@ func TestCollectTaskRun_ReportsErrorOfReadBehindRecordedChecksum(t *testing.T) {
 func TestCollect_ReadsEachObjectOnce(t *testing.T) {
 	w := newTestCluster(t)
 	build := task("build", "", referring(v1.Step{Name: "a", Ref: &v1.Ref{Name: "compile"}}, v1.Step{Name: "b", Ref: &v1.Ref{Name: "compile"}}))
-	p := pipeline("p", v1.PipelineTask{Name: "a"})
+	p := pipeline("p", v1.PipelineTask{Name: "a", TaskRef: &v1.TaskRef{Name: "build"}}, v1.PipelineTask{Name: "b", TaskRef: &v1.TaskRef{Name: "build"}})
 	w.objects.put(stepAction("compile", "cc"), p)
-	first := w.ran(localRun(), build)
-	second := w.ran(localRun(func(tr *v1.TaskRun) { tr.Name = "second" }), build)
+	pr := recorded(t, p, nil)
+	withChildren("a", "b")(pr)
+	first := w.ran(localRun(named("run-a"), controlledBy(pr)), build)
+	second := w.ran(localRun(named("run-b"), controlledBy(pr)), build)
 	counted := countedObjects{w.objects, map[objectKey]int{}}
 	w.Objects = counted
-	for _, d := range w.CollectPipelineRun(t.Context(), recorded(t, p, nil), []*v1.TaskRun{first, second}) {
+	for _, d := range w.CollectPipelineRun(t.Context(), pr, []*v1.TaskRun{first, second}) {
 		if d.Content == nil {
 			t.Errorf("%s %s: %s", d.Kind, d.Name, d.Unavailable)
 		}

@@ -21,15 +21,34 @@ import (
 func (c *Collector) CollectPipelineRun(ctx context.Context, pr *v1.PipelineRun, taskRuns []*v1.TaskRun) []Dependency {
 	objects := c.objectsOnce()
 	dependencies := append([]Dependency{c.pipeline(ctx, objects, pr)}, refusedTask(pr)...)
+	children := newChildren(pr, taskRuns, c.Creations)
 	collected := map[string]bool{}
 	for _, tr := range taskRuns {
 		collected[tr.Name] = true
-		dependencies = append(dependencies, c.taskRun(ctx, objects, tr, PipelineTask)...)
+		ofChild := c.taskRun(ctx, objects, tr, PipelineTask)
+		if err := children.check(ctx, tr); err != nil {
+			ofChild = notCounted(pr, tr, ofChild, err)
+		}
+		dependencies = append(dependencies, ofChild...)
 	}
+	dependencies = append(dependencies, children.incomplete()...)
 	for _, child := range pr.Status.ChildReferences {
 		if !collected[child.Name] {
 			dependencies = append(dependencies, unavailable(taskOf(pr, child.Name), fmt.Errorf("%s %s cannot be read", child.Kind, child.Name)))
 		}
+	}
+	return dependencies
+}
+
+// notCounted returns the dependencies of a TaskRun that does not count as the run of
+// its task. The content of each is not that of a dependency of the PipelineRun.
+func notCounted(pr *v1.PipelineRun, tr *v1.TaskRun, dependencies []Dependency, err error) []Dependency {
+	reason := unavailable(taskOf(pr, tr.Name), err)
+	if len(dependencies) == 0 { // the TaskRun has its own spec
+		return []Dependency{reason}
+	}
+	for i := range dependencies {
+		dependencies[i].Content, dependencies[i].Unavailable = nil, reason.Unavailable
 	}
 	return dependencies
 }

@@ -21,7 +21,9 @@ func withResolver(name string) v1.PipelineTask {
 	return v1.PipelineTask{Name: name, TaskRef: &v1.TaskRef{ResolverRef: resolverRef("git", param("path", text(name)))}}
 }
 
-func children(names ...string) func(*v1.PipelineRun) {
+// withChildren returns a modifier that adds a TaskRun to the status of a PipelineRun
+// for each task.
+func withChildren(names ...string) func(*v1.PipelineRun) {
 	return func(pr *v1.PipelineRun) {
 		for _, name := range names {
 			child := v1.ChildStatusReference{Name: "run-" + name, PipelineTaskName: name}
@@ -82,10 +84,13 @@ func TestPipelineRequestName_IsThatOfTekton(t *testing.T) {
 
 func TestCollectPipelineRun_ReturnsPipelineAndEachTask(t *testing.T) {
 	build := sign(task("build", "make"), "own")
-	w, pr := newTestCluster(t), resolvedPipelineRun("git", gitSource, children("a", "b", "c"))
-	a := resolvedRun("git", gitSource, func(tr *v1.TaskRun) { tr.Name = "run-a" })
+	w, pr := newTestCluster(t), resolvedPipelineRun("git", gitSource, withChildren("a", "b", "c"))
+	a := resolvedRun("git", gitSource, named("run-a"), controlledBy(pr))
 	w.answered(a, build)
-	b := taskRun("run-b", func(tr *v1.TaskRun) { tr.Spec.TaskSpec = &build.Spec })
+	b := taskRun("run-b", controlledBy(pr), func(tr *v1.TaskRun) { tr.Spec.TaskSpec = &build.Spec })
+	pr.Status.PipelineSpec = &v1.PipelineSpec{Tasks: []v1.PipelineTask{
+		{Name: "a", TaskRef: a.Spec.TaskRef}, {Name: "b", TaskSpec: &v1.EmbeddedTask{TaskSpec: build.Spec}}, {Name: "c", TaskRef: a.Spec.TaskRef},
+	}}
 	got := ""
 	for _, item := range w.CollectPipelineRun(t.Context(), pr, []*v1.TaskRun{a, b}) {
 		got += fmt.Sprintf("%s %s %v, ", item.Role, item.Name, item.Content != nil)
@@ -98,7 +103,7 @@ func TestCollectPipelineRun_ReturnsPipelineAndEachTask(t *testing.T) {
 
 func TestCollectPipelineRun_NamesTasksThatDidNotRun(t *testing.T) {
 	child := v1.PipelineTask{Name: "nested", PipelineRef: &v1.PipelineRef{ResolverRef: resolverRef("git")}}
-	pr := pipelineRun(children("ran"))
+	pr := pipelineRun(withChildren("ran"))
 	pr.Status.PipelineSpec = &v1.PipelineSpec{
 		Tasks:   []v1.PipelineTask{withResolver("ran"), withResolver("skipped"), child, {Name: "local", TaskRef: &v1.TaskRef{Name: "x"}}, {Name: "inline", TaskSpec: embedded("x")}},
 		Finally: []v1.PipelineTask{withResolver("finally")},

@@ -72,10 +72,11 @@ func Evaluate(ctx context.Context, verifier InputVerifier, keys OwnKeys, namespa
 }
 
 // notEvaluated is the verdict on a resource that could not be evaluated. Content
-// with another checksum than the run recorded fails. Everything else is skipped.
+// that is certainly not what the run or the Pipeline asked for fails. Everything
+// else is skipped.
 func notEvaluated(u Unavailable) Verdict {
 	result := Skipped
-	if u.Reason == DigestMismatch {
+	if u.Reason == DigestMismatch || u.Reason == ReferenceMismatch {
 		result = Failed
 	}
 	return Verdict{Outcome: Outcome{Result: result, Reason: u.Reason, Message: u.Message}}

@@ -48,6 +48,9 @@ const (
 	// DigestMismatch: the checksum of the content differs from the checksum that
 	// the run recorded.
 	DigestMismatch Reason = "DigestMismatch"
+	// ReferenceMismatch: a TaskRun of a PipelineRun is not the run that a task of the
+	// Pipeline asks for.
+	ReferenceMismatch Reason = "ReferenceMismatch"
 	// ContentUnavailable: the content that ran cannot be established.
 	ContentUnavailable Reason = "ContentUnavailable"
 	// Inline: the run contains the spec itself, so there is no resource to verify.

@@ -30,9 +30,8 @@ func startWithStatus(t *testing.T) *matrix {
 	return newMatrix(e)
 }
 
-// createTaskRun creates a TaskRun with the results of a build.
-func (m *matrix) createTaskRun(namespace, name string, ref *v1.TaskRef, modifiers ...func(*v1.TaskRun)) {
-	m.t.Helper()
+// newTaskRun returns a TaskRun with the results of a build.
+func newTaskRun(namespace, name string, ref *v1.TaskRef, modifiers ...func(*v1.TaskRun)) *v1.TaskRun {
 	run := &v1.TaskRun{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Annotations: harness.BuildsImage()},
 		Spec:       v1.TaskRunSpec{TaskRef: ref},
@@ -40,7 +39,17 @@ func (m *matrix) createTaskRun(namespace, name string, ref *v1.TaskRef, modifier
 	for _, modify := range modifiers {
 		modify(run)
 	}
-	_, err := cluster.Tekton.TektonV1().TaskRuns(namespace).Create(m.t.Context(), run, metav1.CreateOptions{})
+	return run
+}
+
+func (m *matrix) createTaskRun(namespace, name string, ref *v1.TaskRef, modifiers ...func(*v1.TaskRun)) {
+	m.t.Helper()
+	m.createTaskRunAs(cluster, newTaskRun(namespace, name, ref, modifiers...))
+}
+
+func (m *matrix) createTaskRunAs(user *harness.Cluster, run *v1.TaskRun) {
+	m.t.Helper()
+	_, err := user.Tekton.TektonV1().TaskRuns(run.Namespace).Create(m.t.Context(), run, metav1.CreateOptions{})
 	m.check(err)
 }
 

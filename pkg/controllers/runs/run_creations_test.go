@@ -3,10 +3,12 @@
 package runs
 
 import (
+	"strconv"
 	"testing"
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 func taskRun(version string, modifiers ...func(*v1.TaskRun)) *v1.TaskRun {
@@ -56,5 +58,66 @@ func TestCreatedAfter_KnowsPipelineRuns(t *testing.T) {
 	c.observe(run)
 	if !c.CreatedAfter(run, &v1.Task{ObjectMeta: metav1.ObjectMeta{ResourceVersion: "99"}}) {
 		t.Error("the creation was not recorded")
+	}
+}
+
+func TestIsFirstChild_KnowsTheFirstTaskRunOfEachName(t *testing.T) {
+	parent := &v1.PipelineRun{ObjectMeta: metav1.ObjectMeta{Name: "pr", UID: "parent", ResourceVersion: "100"}}
+	parentLater := parent.DeepCopy()
+	parentLater.Finalizers, parentLater.ResourceVersion = []string{pipelineRunFinalizer}, "150"
+	owned := func(run *v1.TaskRun) {
+		controls := true
+		run.OwnerReferences = []metav1.OwnerReference{{Kind: "PipelineRun", Name: "pr", UID: "parent", Controller: &controls}}
+	}
+	uid := func(value types.UID) func(*v1.TaskRun) { return func(run *v1.TaskRun) { run.UID = value } }
+	started := func(run *v1.TaskRun) { run.Status.StartTime = &metav1.Time{} }
+	child := taskRun("110", owned)
+	for name, tc := range map[string]struct {
+		seen []any
+		want bool
+	}{
+		"first":                              {[]any{parent, child, taskRun("120", owned, started)}, true},
+		"arrives before its parent":          {[]any{child, parent}, true},
+		"beside another name":                {[]any{parent, child, taskRun("111", owned, uid("other"), func(run *v1.TaskRun) { run.Name = "other" })}, true},
+		"in the place of another":            {[]any{parent, taskRun("105", owned, uid("first")), child}, false},
+		"seen without its creation":          {[]any{parent, taskRun("110", owned, started)}, false},
+		"created before its parent":          {[]any{parent, taskRun("90"), taskRun("120", owned, started)}, false},
+		"parent seen without its creation":   {[]any{parentLater, child}, false},
+		"parent was not seen":                {[]any{child}, false},
+		"never controlled by the parent":     {[]any{parent, taskRun("110")}, false},
+		"controlled by another PipelineRun":  {[]any{parent, taskRun("110", owned, func(run *v1.TaskRun) { run.OwnerReferences[0].UID = "another" })}, false},
+		"owned by the parent, no controller": {[]any{parent, taskRun("110", owned, func(run *v1.TaskRun) { run.OwnerReferences[0].Controller = nil })}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newRunCreations()
+			for _, item := range tc.seen {
+				c.observe(item)
+			}
+			if got := c.IsFirstChild(parent, child); got != tc.want {
+				t.Errorf("got %v, want %v", got, tc.want)
+			}
+		})
+	}
+}
+
+// Whoever creates many runs must not make the controller forget a TaskRun, and take
+// a second one of its name for the first.
+func TestIsFirstChild_IsFalseAfterTheParentWasForgotten(t *testing.T) {
+	c := newRunCreations()
+	parent := &v1.PipelineRun{ObjectMeta: metav1.ObjectMeta{Name: "pr", UID: "parent", ResourceVersion: "100"}}
+	controls := true
+	child := taskRun("110", func(run *v1.TaskRun) {
+		run.OwnerReferences = []metav1.OwnerReference{{Kind: "PipelineRun", Name: "pr", UID: "parent", Controller: &controls}}
+	})
+	c.observe(parent)
+	c.observe(child)
+	for i := range maxCreationBytes/creationBytes + 1 {
+		c.observe(taskRun("200", func(run *v1.TaskRun) { run.UID = types.UID(strconv.Itoa(i)) }))
+	}
+	second := child.DeepCopy()
+	second.UID, second.ResourceVersion = "second", "300"
+	c.observe(second)
+	if c.IsFirstChild(parent, child) || c.IsFirstChild(parent, second) {
+		t.Error("a TaskRun of a forgotten PipelineRun counts")
 	}
 }

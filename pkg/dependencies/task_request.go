@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dependencies
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	taskresources "github.com/tektoncd/pipeline/pkg/reconciler/taskrun/resources"
+	"github.com/tektoncd/pipeline/pkg/substitution"
+	"k8s.io/apimachinery/pkg/api/equality"
+
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+)
+
+// maxCombinations is the largest number of combinations of a matrix that is
+// compared with TaskRuns. Tekton's default limit is 256.
+const maxCombinations = 1024
+
+// taskRequest is what a task of a Pipeline asks of its TaskRuns.
+type taskRequest struct {
+	taskRef  *v1.TaskRef
+	taskSpec *v1.TaskSpec
+	params   v1.Params
+	// combinations are the parameters of each TaskRun that the matrix adds. A task
+	// without a matrix has one TaskRun, with no more parameters.
+	combinations []v1.Params
+	// dynamic reports that the task refers to values that Tekton fills in when it
+	// creates the TaskRun.
+	dynamic bool
+}
+
+// request returns what a task asks of its TaskRuns. It fills in values in the same
+// order as Tekton, with Tekton's own functions, see createTaskRun in
+// pkg/reconciler/pipelinerun in tektoncd/pipeline.
+func (v runValues) request(ctx context.Context, from pipelineTask) (taskRequest, error) {
+	task := from.PipelineTask.DeepCopy()
+	dynamic, err := isDynamic(task)
+	if err != nil {
+		return taskRequest{}, err
+	}
+	if from.finally {
+		replaceIn(task, replacements{texts: v.states})
+	}
+	results := v.resultsFor(task)
+	replaceIn(task, results)
+	replaceInMatrix(task, results)
+	contexts := replacements{texts: map[string]string{"context.pipelineTask.retries": strconv.Itoa(task.Retries)}}
+	task.Params = task.Params.ReplaceVariables(v.lengths, nil, nil).ReplaceVariables(contexts.texts, nil, nil)
+	replaceInMatrix(task, contexts)
+
+	spec := v1.TaskRunSpec{TaskRef: task.TaskRef}
+	if task.TaskSpec != nil {
+		embedded := task.TaskSpec.TaskSpec.DeepCopy()
+		embedded.SetDefaults(ctx)
+		spec.TaskSpec = taskresources.ApplyReplacements(embedded, v.propagated.texts, v.propagated.lists, nil)
+	}
+	spec.SetDefaults(ctx)
+	request := taskRequest{taskRef: spec.TaskRef, taskSpec: spec.TaskSpec, params: task.Params, dynamic: dynamic}
+	request.combinations, err = combinations(task)
+	return request, err
+}
+
+// isDynamic reports whether the task as the PipelineRun recorded it, with the
+// parameters of the run filled in, still refers to a variable.
+func isDynamic(task *v1.PipelineTask) (bool, error) {
+	data, err := json.Marshal([]any{task.TaskRef, task.TaskSpec, task.Params, task.Matrix})
+	return bytes.Contains(data, []byte("$(tasks.")) || bytes.Contains(data, []byte("$(context.")), err
+}
+
+// replaceIn fills in values in the parameters and the reference of a task.
+func replaceIn(task *v1.PipelineTask, r replacements) {
+	task.Params = task.Params.ReplaceVariables(r.texts, r.lists, r.objects)
+	if task.TaskRef != nil {
+		task.TaskRef.Params = task.TaskRef.Params.ReplaceVariables(r.texts, r.lists, r.objects)
+		task.TaskRef.Name = substitution.ApplyReplacements(task.TaskRef.Name, r.texts)
+	}
+}
+
+// replaceInMatrix fills in values in the matrix of a task. Tekton fills in no
+// objects there, and no lists in combinations that the matrix names.
+func replaceInMatrix(task *v1.PipelineTask, r replacements) {
+	if !task.IsMatrixed() {
+		return
+	}
+	task.Matrix.Params = task.Matrix.Params.ReplaceVariables(r.texts, r.lists, nil)
+	for i := range task.Matrix.Include {
+		task.Matrix.Include[i].Params = task.Matrix.Include[i].Params.ReplaceVariables(r.texts, nil, nil)
+	}
+}
+
+func combinations(task *v1.PipelineTask) ([]v1.Params, error) {
+	if !task.IsMatrixed() {
+		return []v1.Params{nil}, nil
+	}
+	if len(task.Matrix.Include) > maxCombinations || task.Matrix.CountCombinations() > maxCombinations {
+		return nil, fmt.Errorf("task %s has a matrix with more than %d combinations", task.Name, maxCombinations)
+	}
+	return task.Matrix.FanOut(), nil
+}
+
+// sameReference reports whether a TaskRun refers to the Task that its task asks
+// for. The admission policies of this project replace a name by a reference to the
+// cluster resolver (config/admission).
+func sameReference(want, got *v1.TaskRef, namespace string) bool {
+	if equality.Semantic.DeepEqual(want, got) {
+		return true
+	}
+	if want == nil || got == nil || want.Resolver != "" || got.Resolver != resolverCluster || got.Name != "" {
+		return false
+	}
+	return sameParams(got.Params, v1.Params{
+		{Name: "kind", Value: *v1.NewStructuredValues(strings.ToLower(string(resource.Task)))},
+		{Name: "name", Value: *v1.NewStructuredValues(want.Name)},
+		{Name: "namespace", Value: *v1.NewStructuredValues(namespace)},
+	})
+}
+
+// sameParams compares parameters in any order.
+func sameParams(a, b v1.Params) bool {
+	byName := func(a, b v1.Param) int { return cmp.Compare(a.Name, b.Name) }
+	return equality.Semantic.DeepEqual(slices.SortedStableFunc(slices.Values(a), byName), slices.SortedStableFunc(slices.Values(b), byName))
+}
+
+// sameSpec compares specs as they are stored.
+func sameSpec(want, got *v1.TaskSpec) bool {
+	if want == nil || got == nil {
+		return want == got
+	}
+	wanted, err := asStored(want)
+	if err != nil {
+		return false
+	}
+	found, err := asStored(got)
+	return err == nil && bytes.Equal(wanted, found)
+}
