@@ -176,8 +176,8 @@ is 1.`,
 			if checksum == "" {
 				state = nil
 			}
-			store := &oci.Store{Registry: access.client(), Prefix: prefix}
-			found, err := store.Find(cmd.Context(), oci.ID{Kind: kind, Namespace: namespace, Name: args[1]}, state, trusted)
+			store, id := &oci.Store{Registry: access.client(), Prefix: prefix}, oci.ID{Kind: kind, Namespace: namespace, Name: args[1]}
+			found, err := store.Find(cmd.Context(), id, state, trusted)
 			if errors.Is(err, oci.ErrNotTrusted) {
 				return errors.Join(errFindings, err)
 			}
@@ -185,7 +185,7 @@ is 1.`,
 				return err
 			}
 			_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "%s, signed with key %s\n", found.Reference, strings.Join(found.Signers, " and "))
-			return format.write(cmd.OutOrStdout(), found.Resources[0].Object, nil)
+			return format.write(cmd.OutOrStdout(), found.Resource(id, state).Object, nil)
 		},
 	}
 	addKeys(command, &keys)

@@ -3,9 +3,11 @@
 package oci
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -53,6 +55,18 @@ func (i *Image) CheckTrust() error {
 		}
 	}
 	return nil
+}
+
+// Resource returns the resource with this ID and checksum, nil if there is none.
+// nil as checksum means any.
+func (i *Image) Resource(id ID, checksum []byte) *Resource {
+	at := slices.IndexFunc(i.Resources, func(r Resource) bool {
+		return IDOf(r.Object) == id && (checksum == nil || bytes.Equal(r.Checksum, checksum))
+	})
+	if at < 0 {
+		return nil
+	}
+	return &i.Resources[at]
 }
 
 // Inspect reads and verifies any bundle by its reference (repository:tag or
