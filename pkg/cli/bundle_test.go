@@ -125,6 +125,56 @@ func TestBundleVerify_ReportsSignaturesOfBundleSign(t *testing.T) {
 	}
 }
 
+// A valid signature does not say where a bundle belongs.
+func TestBundleVerify_RefusesResourcesOfAnotherNamespace(t *testing.T) {
+	f := newFixture(t)
+	key, err := activeKey(t.Context(), f.signingSecrets, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	prod, err := f.store.Put(t.Context(), newTask("a"), nil, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mixed := f.pushSigned(key, "prod:mixed", newTask("b"), newTaskOf("sandbox", "build"))
+	none := f.pushSigned(key, "prod:none", newTaskOf("", "build"))
+	verify := func(reference string, flags ...string) []string {
+		return append([]string{"bundle", "verify", "--key", f.publicKey, "-o", "json", reference}, flags...)
+	}
+	for _, args := range [][]string{
+		verify(prod.Reference), verify(mixed), verify(none), // without the flag, the namespace does not matter
+		verify(prod.Reference, "--namespace", "prod"), verify(prod.Reference, "-n", "prod"),
+	} {
+		var got verification
+		if stdout, _ := f.run(OK, args...); json.Unmarshal([]byte(stdout), &got) != nil || !got.Verified {
+			t.Errorf("%v: got %s", args, stdout)
+		}
+	}
+	for _, tc := range []struct{ reference, namespace, names string }{
+		{prod.Reference, "sandbox", "Task prod/build"},
+		{mixed, "prod", "Task sandbox/build"},
+		{none, "prod", "Task /build"},
+	} {
+		var got verification
+		stdout, stderr := f.run(Findings, verify(tc.reference, "--namespace", tc.namespace)...)
+		if json.Unmarshal([]byte(stdout), &got) != nil || got.Verified || len(got.Signers) != 1 {
+			t.Errorf("%s in %s: got %s", tc.names, tc.namespace, stdout)
+		}
+		if !strings.Contains(stderr, tc.names) || !strings.Contains(stderr, "namespace "+tc.namespace) || strings.Contains(stderr, "not everything is signed") {
+			t.Errorf("%s in %s: got error %s", tc.names, tc.namespace, stderr)
+		}
+	}
+	for _, invalid := range []string{"", "a/b", "Prod"} {
+		if stdout, stderr := f.run(Failed, verify(prod.Reference, "--namespace", invalid)...); stdout != "" || !strings.Contains(stderr, "--namespace") {
+			t.Errorf("namespace %q: got %s%s", invalid, stdout, stderr)
+		}
+	}
+	_, stderr := f.run(Findings, "bundle", "verify", "--key", f.otherPublicKey, "--namespace", "sandbox", prod.Reference)
+	if !strings.Contains(stderr, "not everything is signed") || !strings.Contains(stderr, "Task prod/build") {
+		t.Errorf("another key and another namespace: got error %s", stderr)
+	}
+}
+
 func newTaskOf(namespace, name string) *v1.Task {
 	task := newTask("description")
 	task.Namespace, task.Name = namespace, name

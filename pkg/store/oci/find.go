@@ -17,6 +17,8 @@ var (
 	// ErrNotTrusted means that no trusted key signed the bundle or a resource in
 	// the bundle, or that the bundle holds another resource than its tag says.
 	ErrNotTrusted = errors.New("not trusted")
+	// ErrNamespace means that a bundle holds resources of another namespace.
+	ErrNamespace = errors.New("a resource of another namespace")
 )
 
 // Find returns the bundle of one state of a resource; nil as checksum means the

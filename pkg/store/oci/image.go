@@ -57,6 +57,19 @@ func (i *Image) CheckTrust() error {
 	return nil
 }
 
+// CheckNamespace returns nil if every resource in the image belongs to the
+// namespace. Otherwise the error wraps ErrNamespace. A signature does not say where
+// an image belongs: a resource that was signed in one namespace can be copied to the
+// repository of another.
+func (i *Image) CheckNamespace(namespace string) error {
+	for _, r := range i.Resources {
+		if id := IDOf(r.Object); id.Namespace != namespace {
+			return fmt.Errorf("%s holds %w: found %s, expected only resources of namespace %s", i.Reference, ErrNamespace, id, namespace)
+		}
+	}
+	return nil
+}
+
 // Resource returns the resource with this ID and checksum, nil if there is none.
 // nil as checksum means any.
 func (i *Image) Resource(id ID, checksum []byte) *Resource {
