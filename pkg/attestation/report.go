@@ -25,6 +25,9 @@ const (
 	VerificationAnnotation = "tekton_verification"
 	// SummaryName is the name of the byproduct whose annotations summarize the run.
 	SummaryName = "tekton_verificationSummary"
+	// SchemaVersion is the version of docs/verification.schema.json that the
+	// annotations follow. Version 1 does not name its version.
+	SchemaVersion = 2
 )
 
 // Record is a resource that a run depends on, with the verdict on it.

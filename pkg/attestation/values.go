@@ -36,7 +36,18 @@ func outcomeValues(o policy.Outcome) map[string]any {
 	put(values, "reason", string(o.Reason))
 	put(values, "mode", string(o.Mode))
 	put(values, "policy", o.Policy)
+	if revision := revisionValues(o.Revision); len(revision) > 0 {
+		values["policyRevision"] = revision
+	}
 	put(values, "keyId", o.KeyID)
+	return values
+}
+
+func revisionValues(r policy.Revision) map[string]any {
+	values := map[string]any{}
+	put(values, "uid", r.UID)
+	put(values, "resourceVersion", r.ResourceVersion)
+	put(values, "specSha256", r.SpecSHA256)
 	return values
 }
 
@@ -47,7 +58,8 @@ func (r Report) summary(others []Record) map[string]any {
 	tekton := map[string]any{"status": r.TektonStatus}
 	put(tekton, "message", r.TektonMessage)
 	values := map[string]any{
-		"result": string(r.Result()),
+		"schemaVersion": SchemaVersion,
+		"result":        string(r.Result()),
 		"counts": map[string]any{
 			"passed": counts[policy.Passed], "failed": counts[policy.Failed], "skipped": counts[policy.Skipped],
 		},

@@ -71,9 +71,11 @@ const (
 type Outcome struct {
 	// Policy is the name of the policy. It is empty when no policy matches.
 	Policy string
-	Mode   Mode
-	Result Result
-	Reason Reason
+	// Revision is the state of that policy.
+	Revision Revision
+	Mode     Mode
+	Result   Result
+	Reason   Reason
 	// KeyID is the ID (see keys.KeyID) of the key that verifies the signature.
 	KeyID string
 	// Message has details for an operator. It can name Secrets and KMS.

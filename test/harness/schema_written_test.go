@@ -3,6 +3,7 @@
 package harness
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -44,13 +45,14 @@ func written(t *testing.T, report attestation.Report) *Provenance {
 }
 
 func TestValidateVerification_AcceptsControllerOutput(t *testing.T) {
+	revision := verdicts.Revision{UID: "u", ResourceVersion: "1", SpecSHA256: strings.Repeat("0f", 32)}
 	verdict := func(o verdicts.Outcome, others ...verdicts.Outcome) verdicts.Verdict {
 		return verdicts.Verdict{Outcome: o, Policies: append([]verdicts.Outcome{o}, others...)}
 	}
 	fails := func(reason verdicts.Reason, mode verdicts.Mode) verdicts.Outcome {
-		return verdicts.Outcome{Policy: "p", Mode: mode, Result: verdicts.Failed, Reason: reason, Message: "why"}
+		return verdicts.Outcome{Policy: "p", Revision: revision, Mode: mode, Result: verdicts.Failed, Reason: reason, Message: "why"}
 	}
-	passes := verdicts.Outcome{Policy: "p", Mode: verdicts.Enforce, Result: verdicts.Passed, KeyID: keyID}
+	passes := verdicts.Outcome{Policy: "p", Revision: revision, Mode: verdicts.Enforce, Result: verdicts.Passed, KeyID: keyID}
 	ours := fails(verdicts.KeyUnknown, verdicts.Enforce)
 	ours.KeyID = keyID
 	skips := func(reason verdicts.Reason, mode verdicts.Mode) verdicts.Verdict {
