@@ -51,6 +51,9 @@ const (
 	// ReferenceMismatch: a TaskRun of a PipelineRun is not the run that a task of the
 	// Pipeline asks for.
 	ReferenceMismatch Reason = "ReferenceMismatch"
+	// NamespaceMismatch: the content belongs to another namespace than its source
+	// says, or to none.
+	NamespaceMismatch Reason = "NamespaceMismatch"
 	// ContentUnavailable: the content that ran cannot be established.
 	ContentUnavailable Reason = "ContentUnavailable"
 	// Inline: the run contains the spec itself, so there is no resource to verify.

@@ -95,6 +95,7 @@ func TestValidateVerification_AcceptsValidEntries(t *testing.T) {
 		"no policy":              with(skipped(), object{"reason": "NoPolicy", "mode": "skip"}),
 		"our key is not trusted": with(failed(), object{"reason": "KeyUnknown", "keyId": keyID}),
 		"content differs":        with(failed(), object{"reason": "DigestMismatch", "mode": nil, "policy": nil, "policyRevision": nil}),
+		"namespace differs":      with(failed(), object{"reason": "NamespaceMismatch", "mode": nil, "policy": nil, "policyRevision": nil}),
 		"several policies":       with(passed(), object{"policies": several}),
 	} {
 		if err := ValidateVerification(statement(t, []any{entry, entry}, with(summary(), object{"tekton_verification": []any{entry}}))); err != nil {
@@ -132,6 +133,7 @@ func TestValidateVerification_RejectsInvalidEntries(t *testing.T) {
 		"skipped without a reason":           with(skipped(), object{"reason": nil}),
 		"skipped with reason Unsigned":       with(skipped(), object{"reason": "Unsigned"}),
 		"skipped with reason DigestMismatch": with(skipped(), object{"reason": "DigestMismatch"}),
+		"skipped, NamespaceMismatch":         with(skipped(), object{"reason": "NamespaceMismatch"}),
 		"an empty name":                      with(passed(), object{"name": ""}),
 		"a long name":                        with(passed(), object{"name": strings.Repeat("x", 1025)}),
 		"one policy of several":              with(passed(), object{"policies": []any{ofPolicy("a", nil)}}),

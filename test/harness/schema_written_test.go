@@ -68,6 +68,7 @@ func TestValidateVerification_AcceptsControllerOutput(t *testing.T) {
 		"PolicyInvalid":        verdict(fails(verdicts.PolicyInvalid, verdicts.Enforce)),
 		"unreadable policies":  skips(verdicts.PolicyInvalid, ""),
 		"DigestMismatch":       {Outcome: verdicts.Outcome{Result: verdicts.Failed, Reason: verdicts.DigestMismatch}},
+		"NamespaceMismatch":    {Outcome: verdicts.Outcome{Result: verdicts.Failed, Reason: verdicts.NamespaceMismatch}},
 		"NoPolicy":             skips(verdicts.NoPolicy, verdicts.Skip),
 		"NoPolicy, warn":       skips(verdicts.NoPolicy, verdicts.Warn),
 		"NoPolicy, enforce":    skips(verdicts.NoPolicy, verdicts.Enforce),

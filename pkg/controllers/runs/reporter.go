@@ -104,10 +104,11 @@ func newReporter(ctx context.Context, in Inputs) (*reporter, error) {
 	return &reporter{
 		config: in.Config,
 		collector: dependencies.Collector{
-			Objects:   in.Objects,
-			Requests:  requests{resolutionclient.Get(ctx).ResolutionV1beta1()},
-			Creations: creations,
-			Stored:    registry(in.Store),
+			Objects:      in.Objects,
+			Requests:     requests{resolutionclient.Get(ctx).ResolutionV1beta1()},
+			Creations:    creations,
+			Stored:       registry(in.Store),
+			Repositories: repositories(in.Config),
 		},
 		verifier: verifier,
 		keys:     in.Keys,
