@@ -154,9 +154,10 @@ func TestAnnotate_AddsSummary(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			report := reportOf(tc.records...)
 			report.TektonStatus, report.TektonMessage, report.Agreement = "False", "why", tc.agreement
+			report.Overrides = []string{"params", "podTemplate.env"}
 			want := map[string]any{
-				"schemaVersion": 2.0,
-				"result":        tc.want, "counts": tc.counts, "agreement": string(tc.agreement), "checkedAt": "2026-07-01T10:00:00Z",
+				"schemaVersion": 2.0, "overrides": []any{"params", "podTemplate.env"},
+				"result": tc.want, "counts": tc.counts, "agreement": string(tc.agreement), "checkedAt": "2026-07-01T10:00:00Z",
 				"tekton": map[string]any{"status": "False", "message": "why"},
 			}
 			if got := summaryOf(t, annotate(t, statement(t), report)); !reflect.DeepEqual(got, want) {

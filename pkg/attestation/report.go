@@ -47,6 +47,9 @@ type Report struct {
 	Agreement                   Agreement
 	// Differences describes each difference from Tekton's conditions.
 	Differences []string
+	// Overrides are the fields of the run that no signature covers, as
+	// TaskRunOverrides and PipelineRunOverrides return them.
+	Overrides []string
 }
 
 // NewReport returns the report on a run. condition is the run's condition

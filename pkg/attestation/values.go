@@ -65,6 +65,7 @@ func (r Report) summary(others []Record) map[string]any {
 		},
 		"tekton":    tekton,
 		"agreement": string(r.Agreement),
+		"overrides": texts(r.Overrides),
 		"checkedAt": timestamp(r.CheckedAt),
 	}
 	if len(others) > 0 {
@@ -77,6 +78,14 @@ func list(records []Record, checkedAt time.Time) []any {
 	values := make([]any, 0, len(records))
 	for _, record := range records {
 		values = append(values, record.values(checkedAt))
+	}
+	return values
+}
+
+func texts(all []string) []any {
+	values := make([]any, 0, len(all))
+	for _, text := range all {
+		values = append(values, text)
 	}
 	return values
 }

@@ -48,7 +48,7 @@ func ofPolicy(name string, values object) object {
 func summary() object {
 	return object{
 		"schemaVersion": 2.0, "result": "PASSED", "counts": object{"passed": 1.0, "failed": 0.0, "skipped": 0.0}, "tekton": object{"status": "True"},
-		"agreement": "AGREES", "checkedAt": "2026-07-01T10:00:00Z",
+		"agreement": "AGREES", "overrides": []any{"podTemplate.env", "taskRunSpecs[].podTemplate.env"}, "checkedAt": "2026-07-01T10:00:00Z",
 	}
 }
 
@@ -166,6 +166,9 @@ func TestValidateVerification_RejectsInvalidEntries(t *testing.T) {
 		"skipped with a failure":        with(with(summary(), object{"result": "SKIPPED"}), counts(1, 1, 1)),
 		"no version":                    with(summary(), object{"schemaVersion": nil}),
 		"another version":               with(summary(), object{"schemaVersion": 1.0}),
+		"no overrides":                  with(summary(), object{"overrides": nil}),
+		"a value among the overrides":   with(summary(), object{"overrides": []any{"podTemplate.env=secret"}}),
+		"an override twice":             with(summary(), object{"overrides": []any{"params", "params"}}),
 		"empty list of other resources": with(summary(), object{"tekton_verification": []any{}}),
 	} {
 		if ValidateVerification(statement(t, []any{passed()}, s)) == nil {

@@ -82,6 +82,7 @@ func TestValidateVerification_AcceptsControllerOutput(t *testing.T) {
 					p := written(t, attestation.Report{
 						Records:   []attestation.Record{{Dependency: dependencies.Dependency{Kind: kind, Source: v1.RefSource{URI: source}}, Verdict: v}},
 						CheckedAt: time.Unix(0, 1), TektonStatus: "Absent", Agreement: agreement,
+						Overrides: []string{"params", "taskRunTemplate.podTemplate.env"},
 					})
 					if err := ValidateVerification(p); err != nil {
 						t.Errorf("%s: %v", name, err)

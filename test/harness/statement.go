@@ -67,6 +67,7 @@ type Summary struct {
 	Counts        struct{ Passed, Failed, Skipped int }
 	Tekton        struct{ Status, Message string }
 	Agreement     string
+	Overrides     []string
 	// Others are the entries of resources without a dependency.
 	Others []Verification `json:"tekton_verification"`
 }

@@ -124,15 +124,18 @@ func (r *reporter) report(ctx context.Context, run any) (attestation.Report, boo
 	var collected []dependencies.Dependency
 	var condition *apis.Condition
 	var about *corev1.ObjectReference
+	var overrides []string
 	switch run := run.(type) {
 	case *objects.TaskRunObjectV1:
 		collected = r.collector.CollectTaskRun(ctx, run.TaskRun)
 		condition = run.Status.GetCondition(trustedresources.ConditionTrustedResourcesVerified)
 		about = reference(run.TaskRun, run.GetGroupVersionKind())
+		overrides = attestation.TaskRunOverrides(run.Spec)
 	case *objects.PipelineRunObjectV1:
 		collected = r.collector.CollectPipelineRun(ctx, run.PipelineRun, run.GetTaskRuns())
 		condition = run.Status.GetCondition(trustedresources.ConditionTrustedResourcesVerified)
 		about = reference(run.PipelineRun, run.GetGroupVersionKind())
+		overrides = attestation.PipelineRunOverrides(run.PipelineRun, run.GetTaskRuns())
 	default:
 		return attestation.Report{}, false
 	}
@@ -142,6 +145,7 @@ func (r *reporter) report(ctx context.Context, run any) (attestation.Report, boo
 		records = append(records, attestation.Record{Dependency: d, Verdict: verdict})
 	}
 	report := attestation.NewReport(records, condition, r.clock.Now())
+	report.Overrides = overrides
 	r.emit(ctx, about, report)
 	return report, true
 }
