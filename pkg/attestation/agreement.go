@@ -32,7 +32,8 @@ const (
 func compare(records []Record, condition *apis.Condition) (Agreement, []string) {
 	var comparable []Record
 	for _, record := range records {
-		if record.Resolved && record.Kind != resource.StepAction && record.Content != nil {
+		known := record.Content != nil || record.Result == policy.Failed // without a policy, because of its record or source
+		if record.Resolved && record.Kind != resource.StepAction && known {
 			comparable = append(comparable, record)
 		}
 	}

@@ -126,6 +126,24 @@ func TestNewReport_IsNotComparableWhereTektonVerifiesNothing(t *testing.T) {
 	}
 }
 
+// Tekton does not compare the namespace of the content with that of its source.
+func TestNewReport_DiffersIfTektonPassedContentThatFailsUnseen(t *testing.T) {
+	for _, reason := range []policy.Reason{policy.NamespaceMismatch, policy.DigestMismatch} {
+		copied := dependency(dependencies.Task, "build", without(reason), verified(condition(corev1.ConditionTrue)))
+		if got := reported(t, verdicts{}, condition(corev1.ConditionTrue), copied); got.Agreement != Differs {
+			t.Errorf("Task, %s: got %s", reason, got.Agreement)
+		}
+		pipeline := dependency(dependencies.Pipeline, "p", without(reason))
+		if got := reported(t, verdicts{}, condition(corev1.ConditionTrue), pipeline); got.Agreement != Differs {
+			t.Errorf("Pipeline, %s: got %s", reason, got.Agreement)
+		}
+		refused := dependency(dependencies.Task, "build", without(reason), verified(condition(corev1.ConditionFalse)))
+		if got := reported(t, verdicts{}, condition(corev1.ConditionFalse), refused); got.Agreement != Agrees {
+			t.Errorf("Task that Tekton refused, %s: got %s", reason, got.Agreement)
+		}
+	}
+}
+
 func TestNewReport_QuotesCondition(t *testing.T) {
 	for want, given := range map[string]*apis.Condition{
 		"True": condition(corev1.ConditionTrue), "False": condition(corev1.ConditionFalse), "Absent": nil,

@@ -43,7 +43,7 @@ func TestAnnotate_AddsVerificationToDependencyOfChains(t *testing.T) {
 	}
 	want := []any{map[string]any{
 		"kind": "Task", "namespace": "ns", "name": "build", "result": "PASSED",
-		"mode": "enforce", "policy": "policy", "keyId": key, "checkedAt": "2026-07-01T10:00:00Z",
+		"mode": "enforce", "policy": "policy", "policyRevision": revision, "keyId": key, "checkedAt": "2026-07-01T10:00:00Z",
 	}}
 	if got := annotation(t, dependencies[0]); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
@@ -154,7 +154,9 @@ func TestAnnotate_AddsSummary(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			report := reportOf(tc.records...)
 			report.TektonStatus, report.TektonMessage, report.Agreement = "False", "why", tc.agreement
+			report.Overrides = []string{"params", "podTemplate.env"}
 			want := map[string]any{
+				"schemaVersion": 2.0, "overrides": []any{"params", "podTemplate.env"},
 				"result": tc.want, "counts": tc.counts, "agreement": string(tc.agreement), "checkedAt": "2026-07-01T10:00:00Z",
 				"tekton": map[string]any{"status": "False", "message": "why"},
 			}
@@ -171,8 +173,8 @@ func TestAnnotate_ListsEachPolicyIfSeveralMatch(t *testing.T) {
 	p := annotate(t, statement(t), reportOf(record(dependency(dependencies.Task, "a"), verdict)))
 	entry := annotation(t, p.GetBuildDefinition().GetResolvedDependencies()[0])[0].(map[string]any)
 	want := []any{
-		map[string]any{"result": "FAILED", "reason": "SignatureInvalid", "mode": "enforce", "policy": "policy"},
-		map[string]any{"result": "PASSED", "mode": "enforce", "policy": "policy", "keyId": key},
+		map[string]any{"result": "FAILED", "reason": "SignatureInvalid", "mode": "enforce", "policy": "policy", "policyRevision": revision},
+		map[string]any{"result": "PASSED", "mode": "enforce", "policy": "policy", "policyRevision": revision, "keyId": key},
 	}
 	if !reflect.DeepEqual(entry["policies"], want) {
 		t.Errorf("got %v, want %v", entry["policies"], want)

@@ -37,6 +37,9 @@ func must[T any](value T, err error) T {
 	return value
 }
 
+// revision is that of the policy of outcome, in the attestation.
+var revision = map[string]any{"uid": "uid", "resourceVersion": "7", "specSha256": strings.Repeat("5a", 32)}
+
 var catalog = v1.RefSource{URI: "git+https://git.example/catalog", Digest: map[string]string{"sha1": strings.Repeat("c0", 20)}, EntryPoint: "task.yaml"}
 
 var localSource = v1.RefSource{
@@ -87,6 +90,7 @@ func condition(status corev1.ConditionStatus) *apis.Condition {
 
 func outcome(result policy.Result, reason policy.Reason) policy.Verdict {
 	o := policy.Outcome{Policy: "policy", Mode: policy.Enforce, Result: result, Reason: reason}
+	o.Revision = policy.Revision{UID: "uid", ResourceVersion: "7", SpecSHA256: strings.Repeat("5a", 32)}
 	if result == policy.Passed {
 		o.KeyID = key
 	}

@@ -25,6 +25,9 @@ const (
 	VerificationAnnotation = "tekton_verification"
 	// SummaryName is the name of the byproduct whose annotations summarize the run.
 	SummaryName = "tekton_verificationSummary"
+	// SchemaVersion is the version of docs/verification.schema.json that the
+	// annotations follow. Version 1 does not name its version.
+	SchemaVersion = 2
 )
 
 // Record is a resource that a run depends on, with the verdict on it.
@@ -44,6 +47,9 @@ type Report struct {
 	Agreement                   Agreement
 	// Differences describes each difference from Tekton's conditions.
 	Differences []string
+	// Overrides are the fields of the run that no signature covers, as
+	// TaskRunOverrides and PipelineRunOverrides return them.
+	Overrides []string
 }
 
 // NewReport returns the report on a run. condition is the run's condition

@@ -15,6 +15,7 @@ func TestReport_UnavailableContentDoesNotPass(t *testing.T) {
 		policy.SignatureUnavailable: policy.Skipped,
 		policy.Inline:               policy.Skipped,
 		policy.DigestMismatch:       policy.Failed,
+		policy.NamespaceMismatch:    policy.Failed,
 	} {
 		report := reported(t, verdicts{"": outcome(policy.Passed, "")}, nil, dependency(dependencies.Task, "a", without(reason)))
 		if got := report.Records[0]; got.Result != want || got.Reason != reason || got.KeyID != "" || report.Result() != want {

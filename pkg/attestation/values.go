@@ -36,7 +36,18 @@ func outcomeValues(o policy.Outcome) map[string]any {
 	put(values, "reason", string(o.Reason))
 	put(values, "mode", string(o.Mode))
 	put(values, "policy", o.Policy)
+	if revision := revisionValues(o.Revision); len(revision) > 0 {
+		values["policyRevision"] = revision
+	}
 	put(values, "keyId", o.KeyID)
+	return values
+}
+
+func revisionValues(r policy.Revision) map[string]any {
+	values := map[string]any{}
+	put(values, "uid", r.UID)
+	put(values, "resourceVersion", r.ResourceVersion)
+	put(values, "specSha256", r.SpecSHA256)
 	return values
 }
 
@@ -47,12 +58,14 @@ func (r Report) summary(others []Record) map[string]any {
 	tekton := map[string]any{"status": r.TektonStatus}
 	put(tekton, "message", r.TektonMessage)
 	values := map[string]any{
-		"result": string(r.Result()),
+		"schemaVersion": SchemaVersion,
+		"result":        string(r.Result()),
 		"counts": map[string]any{
 			"passed": counts[policy.Passed], "failed": counts[policy.Failed], "skipped": counts[policy.Skipped],
 		},
 		"tekton":    tekton,
 		"agreement": string(r.Agreement),
+		"overrides": texts(r.Overrides),
 		"checkedAt": timestamp(r.CheckedAt),
 	}
 	if len(others) > 0 {
@@ -65,6 +78,14 @@ func list(records []Record, checkedAt time.Time) []any {
 	values := make([]any, 0, len(records))
 	for _, record := range records {
 		values = append(values, record.values(checkedAt))
+	}
+	return values
+}
+
+func texts(all []string) []any {
+	values := make([]any, 0, len(all))
+	for _, text := range all {
+		values = append(values, text)
 	}
 	return values
 }

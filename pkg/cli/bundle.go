@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/tektoncd/chains/pkg/chains/signing"
 	chainsconfig "github.com/tektoncd/chains/pkg/config"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/trusted-resources/chains-extension/pkg/keys"
 	"github.com/trusted-resources/chains-extension/pkg/oci/imagesignature"
@@ -104,17 +105,24 @@ func activeKey(ctx context.Context, secrets, kms string) (*keys.Key, error) {
 
 func newVerify(access *registryAccess) *cobra.Command {
 	var keys []string
+	var namespace string
 	var format output
 	command := &cobra.Command{
 		Use:   "verify REFERENCE",
 		Short: "Verify the signatures of a bundle and of its resources",
 		Long: `Verify the signatures of a bundle and of its resources.
 
+A signature does not say where a bundle belongs: a resource that was signed in
+one namespace can be copied to the repository of another. With --namespace, each
+resource must also belong to that namespace.
+
 The exit code is
   0  if the keys signed the bundle and every resource in the bundle,
-  1  if they did not,
+     and every resource belongs to the namespace,
+  1  if not,
   2  if the command could not verify the bundle.`,
 		Example: `  tkn-trust bundle verify --key cosign.pub registry.example/tekton/prod:v1
+  tkn-trust bundle verify --key cosign.pub --namespace prod registry.example/tekton/prod:v1
   tkn-trust bundle verify --key cosign.pub -o json registry.example/tekton/prod@sha256:…`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -122,23 +130,45 @@ The exit code is
 			if err != nil {
 				return err
 			}
+			check, err := namespaceCheck(cmd, namespace)
+			if err != nil {
+				return err
+			}
 			found, err := oci.Inspect(cmd.Context(), access.client(), args[0], trusted)
 			if err != nil {
 				return err
 			}
-			result := newVerification(found)
+			findings := errors.Join(signatureFindings(found), check(found))
+			result := newVerification(found, findings == nil)
 			if err := format.write(cmd.OutOrStdout(), result, result.table); err != nil {
 				return err
 			}
-			if !result.Verified {
-				return fmt.Errorf("%s: %w", found.Reference, errFindings)
-			}
-			return nil
+			return findings
 		},
 	}
 	addKeys(command, &keys)
+	command.Flags().StringVarP(&namespace, "namespace", "n", "", "namespace to which every resource must belong (default: not checked)")
 	format.add(command, "table", "json", "yaml")
 	return command
+}
+
+func signatureFindings(found *oci.Image) error {
+	if found.CheckTrust() != nil {
+		return fmt.Errorf("%s: %w", found.Reference, errFindings)
+	}
+	return nil
+}
+
+// namespaceCheck returns the check that the flag --namespace asks for. An empty
+// value is an error, and not "no check": a script may have an unset variable there.
+func namespaceCheck(cmd *cobra.Command, namespace string) (func(*oci.Image) error, error) {
+	if !cmd.Flags().Changed("namespace") {
+		return func(*oci.Image) error { return nil }, nil
+	}
+	if problems := validation.IsDNS1123Label(namespace); len(problems) > 0 {
+		return nil, fmt.Errorf("--namespace %q: %s", namespace, strings.Join(problems, "; "))
+	}
+	return func(found *oci.Image) error { return found.CheckNamespace(namespace) }, nil
 }
 
 func newGet(access *registryAccess) *cobra.Command {
@@ -176,8 +206,8 @@ is 1.`,
 			if checksum == "" {
 				state = nil
 			}
-			store := &oci.Store{Registry: access.client(), Prefix: prefix}
-			found, err := store.Find(cmd.Context(), oci.ID{Kind: kind, Namespace: namespace, Name: args[1]}, state, trusted)
+			store, id := &oci.Store{Registry: access.client(), Prefix: prefix}, oci.ID{Kind: kind, Namespace: namespace, Name: args[1]}
+			found, err := store.Find(cmd.Context(), id, state, trusted)
 			if errors.Is(err, oci.ErrNotTrusted) {
 				return errors.Join(errFindings, err)
 			}
@@ -185,7 +215,7 @@ is 1.`,
 				return err
 			}
 			_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "%s, signed with key %s\n", found.Reference, strings.Join(found.Signers, " and "))
-			return format.write(cmd.OutOrStdout(), found.Resources[0].Object, nil)
+			return format.write(cmd.OutOrStdout(), found.Resource(id, state).Object, nil)
 		},
 	}
 	addKeys(command, &keys)

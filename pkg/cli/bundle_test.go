@@ -14,9 +14,11 @@ import (
 
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	"github.com/tektoncd/pipeline/pkg/trustedresources"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/trusted-resources/chains-extension/pkg/keys"
 	"github.com/trusted-resources/chains-extension/pkg/oci/registry"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/pkg/store/oci"
@@ -121,6 +123,117 @@ func TestBundleVerify_ReportsSignaturesOfBundleSign(t *testing.T) {
 	if lines := strings.Split(strings.TrimSpace(stdout), "\n"); len(lines) != 5 || lines[0] != reference || !strings.HasPrefix(lines[4], "Task  prod       build ") {
 		t.Errorf("the table is\n%s", stdout)
 	}
+}
+
+// A valid signature does not say where a bundle belongs.
+func TestBundleVerify_RefusesResourcesOfAnotherNamespace(t *testing.T) {
+	f := newFixture(t)
+	key, err := activeKey(t.Context(), f.signingSecrets, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	prod, err := f.store.Put(t.Context(), newTask("a"), nil, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mixed := f.pushSigned(key, "prod:mixed", newTask("b"), newTaskOf("sandbox", "build"))
+	none := f.pushSigned(key, "prod:none", newTaskOf("", "build"))
+	verify := func(reference string, flags ...string) []string {
+		return append([]string{"bundle", "verify", "--key", f.publicKey, "-o", "json", reference}, flags...)
+	}
+	for _, args := range [][]string{
+		verify(prod.Reference), verify(mixed), verify(none), // without the flag, the namespace does not matter
+		verify(prod.Reference, "--namespace", "prod"), verify(prod.Reference, "-n", "prod"),
+	} {
+		var got verification
+		if stdout, _ := f.run(OK, args...); json.Unmarshal([]byte(stdout), &got) != nil || !got.Verified {
+			t.Errorf("%v: got %s", args, stdout)
+		}
+	}
+	for _, tc := range []struct{ reference, namespace, names string }{
+		{prod.Reference, "sandbox", "Task prod/build"},
+		{mixed, "prod", "Task sandbox/build"},
+		{none, "prod", "Task /build"},
+	} {
+		var got verification
+		stdout, stderr := f.run(Findings, verify(tc.reference, "--namespace", tc.namespace)...)
+		if json.Unmarshal([]byte(stdout), &got) != nil || got.Verified || len(got.Signers) != 1 {
+			t.Errorf("%s in %s: got %s", tc.names, tc.namespace, stdout)
+		}
+		if !strings.Contains(stderr, tc.names) || !strings.Contains(stderr, "namespace "+tc.namespace) || strings.Contains(stderr, "not everything is signed") {
+			t.Errorf("%s in %s: got error %s", tc.names, tc.namespace, stderr)
+		}
+	}
+	for _, invalid := range []string{"", "a/b", "Prod"} {
+		if stdout, stderr := f.run(Failed, verify(prod.Reference, "--namespace", invalid)...); stdout != "" || !strings.Contains(stderr, "--namespace") {
+			t.Errorf("namespace %q: got %s%s", invalid, stdout, stderr)
+		}
+	}
+	_, stderr := f.run(Findings, "bundle", "verify", "--key", f.otherPublicKey, "--namespace", "sandbox", prod.Reference)
+	if !strings.Contains(stderr, "not everything is signed") || !strings.Contains(stderr, "Task prod/build") {
+		t.Errorf("another key and another namespace: got error %s", stderr)
+	}
+}
+
+func newTaskOf(namespace, name string) *v1.Task {
+	task := newTask("description")
+	task.Namespace, task.Name = namespace, name
+	return task
+}
+
+// pushSigned writes a bundle of resources into a repository below the prefix, signs the
+// resources and the bundle, and returns the reference.
+func (f *fixture) pushSigned(key *keys.Key, reference string, objects ...resource.Object) string {
+	f.t.Helper()
+	for _, object := range objects {
+		checksum, err := resource.Checksum(f.t.Context(), object)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		signature, err := key.Sign(f.t.Context(), checksum)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		object.SetAnnotations(map[string]string{trustedresources.SignatureAnnotation: resource.EncodeSignature(signature)})
+		object.SetDefaults(f.t.Context())
+	}
+	pushed, err := f.registry.PushBundle(f.t.Context(), objects...)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	reference = f.store.Prefix + "/" + reference
+	if err := harness.CopyImage(f.t.Context(), pushed, reference); err != nil {
+		f.t.Fatal(err)
+	}
+	f.run(OK, "bundle", "sign", "--signing-secrets", f.signingSecrets, reference)
+	return reference
+}
+
+// The bundle that a tag refers to may hold more resources than the one that is asked for.
+func TestBundleGet_PrintsTheResourceThatWasAskedFor(t *testing.T) {
+	f := newFixture(t)
+	key, err := activeKey(t.Context(), f.signingSecrets, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wanted := newTaskOf("prod", "build")
+	newest := f.pushSigned(key, "prod:task.build", newTaskOf("prod", "other"), wanted)
+	checksum, err := resource.Checksum(t.Context(), wanted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := harness.CopyImage(t.Context(), newest, f.store.Prefix+"/prod:"+oci.StateTag(checksum)); err != nil {
+		t.Fatal(err)
+	}
+	for name, flags := range map[string][]string{"newest state": nil, "one state": {"--checksum", hex.EncodeToString(checksum)}} {
+		args := append([]string{"bundle", "get", "task", "build", "-n", "prod", "--repository", f.store.Prefix, "--key", f.publicKey}, flags...)
+		stdout, _ := f.run(OK, args...)
+		var got v1.Task
+		if err := yaml.Unmarshal([]byte(stdout), &got); err != nil || got.Name != "build" {
+			t.Errorf("%s: %v: got %s", name, err, stdout)
+		}
+	}
+	f.run(Failed, "bundle", "get", "task", "other", "-n", "prod", "--repository", f.store.Prefix, "--key", f.publicKey)
 }
 
 func TestBundleGet_PrintsOnlyTrustedStates(t *testing.T) {

@@ -11,13 +11,16 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 	"knative.dev/pkg/logging"
+
+	"github.com/trusted-resources/chains-extension/pkg/store/oci"
 )
 
 // Exit codes.
 const (
 	// OK means that the command succeeded and found nothing wrong.
 	OK = 0
-	// Findings means that something is not signed with a trusted key.
+	// Findings means that something is not signed with a trusted key, or belongs to
+	// another namespace.
 	Findings = 1
 	// Failed means a usage error, or that the command could not do its work.
 	Failed = 2
@@ -53,7 +56,7 @@ func (c *Command) Run(ctx context.Context, args []string) int {
 	switch {
 	case err == nil:
 		return OK
-	case errors.Is(err, errFindings):
+	case errors.Is(err, errFindings), errors.Is(err, oci.ErrNamespace):
 		return Findings
 	default:
 		return Failed

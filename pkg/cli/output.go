@@ -58,7 +58,8 @@ func (o *output) write(w io.Writer, value any, table func(io.Writer) error) erro
 // verification is the output of tkn-trust bundle verify.
 type verification struct {
 	Reference string `json:"reference"`
-	// Verified is true if trusted keys signed the bundle and all its resources.
+	// Verified is true if trusted keys signed the bundle and all its resources, and
+	// all resources belong to the namespace that was asked for.
 	Verified bool `json:"verified"`
 	// Signers are the IDs of the trusted keys that signed the bundle.
 	Signers []string `json:"signers"`
@@ -78,8 +79,8 @@ type verifiedResource struct {
 	Signer string `json:"signer"`
 }
 
-func newVerification(found *oci.Image) *verification {
-	v := &verification{Reference: found.Reference, Verified: found.CheckTrust() == nil, Signers: slices.Concat([]string{}, found.Signers)}
+func newVerification(found *oci.Image, verified bool) *verification {
+	v := &verification{Reference: found.Reference, Verified: verified, Signers: slices.Concat([]string{}, found.Signers)}
 	for _, err := range found.Unverified {
 		v.Unverified = append(v.Unverified, strings.ReplaceAll(err.Error(), "\n", ": "))
 	}

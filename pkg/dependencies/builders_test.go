@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/tektoncd/pipeline/pkg/apis/config"
@@ -90,10 +91,18 @@ func (w *testCluster) CreatedAfter(_, object metav1.Object) bool { return !w.wri
 // IsFirstChild implements RunCreations.
 func (w *testCluster) IsFirstChild(_, child metav1.Object) bool { return !w.replaced[child.GetName()] }
 
+// repositories is the prefix of the repositories in which the cluster stores bundles.
+const repositories = "registry.example/tekton/"
+
+// Namespace implements Repositories.
+func (w *testCluster) Namespace(repository string) (string, bool) {
+	return strings.CutPrefix(repository, repositories)
+}
+
 func newTestCluster(t *testing.T) *testCluster {
 	t.Helper()
 	w := &testCluster{t: t, objects: objectStore{}, requests: requestStore{}}
-	w.Collector = &Collector{Objects: w.objects, Requests: w.requests, Creations: w, Stored: w}
+	w.Collector = &Collector{Objects: w.objects, Requests: w.requests, Creations: w, Stored: w, Repositories: w}
 	return w
 }
 

@@ -44,10 +44,11 @@ type StoredSignatures interface {
 
 // Collector collects the dependencies of runs.
 type Collector struct {
-	Objects   Objects
-	Requests  Requests
-	Creations RunCreations
-	Stored    StoredSignatures
+	Objects      Objects
+	Requests     Requests
+	Creations    RunCreations
+	Stored       StoredSignatures
+	Repositories Repositories
 }
 
 // collection collects the dependencies of one run. It reads each object and each
@@ -66,6 +67,7 @@ func (c *Collector) collection(objects *objectsOnce, run metav1.Object, owners .
 	return &collection{
 		Collector: Collector{
 			Objects: objects, Requests: &requestsOnce{from: c.Requests}, Creations: c.Creations, Stored: c.Stored,
+			Repositories: c.Repositories,
 		},
 		run: run, owners: owners,
 	}

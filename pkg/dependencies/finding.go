@@ -95,7 +95,7 @@ func (c *collection) resolve(ctx context.Context, f finding, request string, res
 	found, err := c.request(ctx, request, f.kind, recorded)
 	switch {
 	case err == nil:
-		return resolvedContent(ctx, f, found, resolver)
+		return c.inClaimedNamespace(resolvedContent(ctx, f, found, resolver))
 	case resolver == resolverCluster && recorded != nil:
 		return c.recordedChecksum(ctx, f, err)
 	default:

@@ -12,7 +12,7 @@ import (
 // MaxVerdicts is the maximum number of verdicts that a Verifier caches.
 const MaxVerdicts = 20_000
 
-// The other bounds of the verdict cache. A typical entry takes 850 bytes, and more
+// The other bounds of the verdict cache. A typical entry takes 950 bytes, and more
 // when many policies match.
 const (
 	maxVerdictBytes = 16 << 20
@@ -52,7 +52,7 @@ func newVerdictCache() *ttlcache.Cache[verdictKey, Verdict] {
 
 // sizeOf estimates the bytes that an entry takes.
 func sizeOf(key verdictKey, v Verdict) uint64 {
-	const entry, outcome = 500, 120
+	const entry, outcome = 550, 170
 	bytes := entry + len(key.signature) + len(key.source)
 	for _, o := range v.Policies {
 		bytes += outcome + len(o.Message)

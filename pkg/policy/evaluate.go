@@ -72,11 +72,11 @@ func Evaluate(ctx context.Context, verifier InputVerifier, keys OwnKeys, namespa
 }
 
 // notEvaluated is the verdict on a resource that could not be evaluated. Content
-// that is certainly not what the run or the Pipeline asked for fails. Everything
-// else is skipped.
+// that is certainly not what the run or the Pipeline asked for, or what its source
+// names, fails. Everything else is skipped.
 func notEvaluated(u Unavailable) Verdict {
 	result := Skipped
-	if u.Reason == DigestMismatch || u.Reason == ReferenceMismatch {
+	if u.Reason == DigestMismatch || u.Reason == ReferenceMismatch || u.Reason == NamespaceMismatch {
 		result = Failed
 	}
 	return Verdict{Outcome: Outcome{Result: result, Reason: u.Reason, Message: u.Message}}

@@ -135,13 +135,14 @@ func loadMatchKeys(ctx context.Context, m *match, keys *Keys) *matchKeys {
 	facts := make([]byte, 0, len(m.policies)*sha256.Size)
 	for _, p := range m.policies {
 		if m.invalid != nil { // the verdict needs no keys
-			facts = appendStrings(facts, "invalid", string(p.object.UID), p.object.Name, p.object.ResourceVersion)
+			facts = appendStrings(facts, "invalid", string(p.object.UID), p.object.Name, p.object.ResourceVersion, p.revision().SpecSHA256)
 			break
 		}
 		ofPolicy := p.currentKeys(ctx, keys)
 		loaded.byPolicy = append(loaded.byPolicy, ofPolicy)
 		loaded.add(ofPolicy.lifetime)
 		facts = append(facts, ofPolicy.digest[:]...)
+		facts = appendStrings(facts, p.revision().SpecSHA256) // a resourceVersion may come again after etcd was restored
 	}
 	loaded.digest = sha256.Sum256(facts)
 	return loaded

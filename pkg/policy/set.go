@@ -26,6 +26,7 @@ type policy struct {
 	object   *v1alpha1.VerificationPolicy
 	mode     Mode
 	patterns []pattern
+	revision func() Revision // computed once
 
 	keys    atomic.Pointer[policyKeys] // nil before the first match
 	loading chan struct{}              // full while a caller loads the keys
@@ -38,6 +39,7 @@ func NewSet(policies []*v1alpha1.VerificationPolicy, keys *Keys) *Set {
 		p := &policy{
 			object: object, mode: modeOf(object), loading: make(chan struct{}, 1),
 			patterns: make([]pattern, len(object.Spec.Resources)),
+			revision: sync.OnceValue(func() Revision { return revisionOf(object) }),
 		}
 		for i, resource := range object.Spec.Resources {
 			p.patterns[i].source = resource.Pattern

@@ -51,6 +51,9 @@ const (
 	// ReferenceMismatch: a TaskRun of a PipelineRun is not the run that a task of the
 	// Pipeline asks for.
 	ReferenceMismatch Reason = "ReferenceMismatch"
+	// NamespaceMismatch: the content belongs to another namespace than its source
+	// says, or to none.
+	NamespaceMismatch Reason = "NamespaceMismatch"
 	// ContentUnavailable: the content that ran cannot be established.
 	ContentUnavailable Reason = "ContentUnavailable"
 	// Inline: the run contains the spec itself, so there is no resource to verify.
@@ -71,9 +74,11 @@ const (
 type Outcome struct {
 	// Policy is the name of the policy. It is empty when no policy matches.
 	Policy string
-	Mode   Mode
-	Result Result
-	Reason Reason
+	// Revision is the state of that policy.
+	Revision Revision
+	Mode     Mode
+	Result   Result
+	Reason   Reason
 	// KeyID is the ID (see keys.KeyID) of the key that verifies the signature.
 	KeyID string
 	// Message has details for an operator. It can name Secrets and KMS.

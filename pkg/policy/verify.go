@@ -72,7 +72,13 @@ func (m *match) verify(ctx context.Context, in Input, keys *matchKeys) Verdict {
 }
 
 func (p *policy) failed(reason Reason, message string) Outcome {
-	return Outcome{Policy: p.object.Name, Mode: p.mode, Result: Failed, Reason: reason, Message: message}
+	o := p.outcome(Failed)
+	o.Reason, o.Message = reason, message
+	return o
+}
+
+func (p *policy) outcome(result Result) Outcome {
+	return Outcome{Policy: p.object.Name, Revision: p.revision(), Mode: p.mode, Result: result}
 }
 
 // verify returns Passed when one authority verifies the signature.
@@ -92,7 +98,9 @@ func (p *policy) verify(ctx context.Context, in Input, keys *policyKeys, check *
 		err := check.verify(ctx, a)
 		switch {
 		case err == nil:
-			return Outcome{Policy: p.object.Name, Mode: p.mode, Result: Passed, KeyID: a.id.keyID}
+			passed := p.outcome(Passed)
+			passed.KeyID = a.id.keyID
+			return passed
 		case isTimeout(err):
 			reason, message = KeyUnavailable, "the KMS does not answer: "+err.Error()
 		case a.id.kms != "" && reason == SignatureInvalid:

@@ -78,6 +78,24 @@ func (r *Registry) PushBundle(ctx context.Context, objects ...resource.Object) (
 	return ref.String(), remote.Write(ref, image, remote.WithContext(ctx))
 }
 
+// CopyImage copies an image to another reference of any repository, without the
+// signatures that are attached to the image.
+func CopyImage(ctx context.Context, from, to string) error {
+	source, err := name.ParseReference(from)
+	if err != nil {
+		return err
+	}
+	target, err := name.ParseReference(to)
+	if err != nil {
+		return err
+	}
+	image, err := remote.Image(source, remote.WithContext(ctx))
+	if err != nil {
+		return err
+	}
+	return remote.Write(target, image, remote.WithContext(ctx))
+}
+
 // PushImage pushes a small image with random content and returns its reference by
 // digest.
 func (r *Registry) PushImage(ctx context.Context, repository string) (name.Digest, error) {

@@ -18,25 +18,37 @@ type object = map[string]any
 
 var keyID = "sha256:" + strings.Repeat("0f", 32)
 
+func revision() object {
+	return object{"uid": "u", "resourceVersion": "1", "specSha256": strings.Repeat("0f", 32)}
+}
+
 func passed() object {
 	return object{
 		"kind": "Task", "namespace": "ns", "name": "build", "result": "PASSED", "mode": "enforce", "policy": "trust", "keyId": keyID,
-		"checkedAt": "2026-07-01T10:00:00Z",
+		"policyRevision": revision(), "checkedAt": "2026-07-01T10:00:00Z",
 	}
 }
 
 func failed() object {
-	return object{"kind": "Task", "result": "FAILED", "reason": "Unsigned", "mode": "warn", "policy": "trust", "checkedAt": "2026-07-01T10:00:00Z"}
+	return object{
+		"kind": "Task", "result": "FAILED", "reason": "Unsigned", "mode": "warn", "policy": "trust", "policyRevision": revision(),
+		"checkedAt": "2026-07-01T10:00:00Z",
+	}
 }
 
 func skipped() object {
 	return object{"kind": "StepAction", "result": "SKIPPED", "reason": "ContentUnavailable", "checkedAt": "2026-07-01T10:00:00Z"}
 }
 
+// ofPolicy returns the outcome of a warn policy that fails, with other values.
+func ofPolicy(name string, values object) object {
+	return with(object{"policy": name, "policyRevision": revision(), "mode": "warn", "result": "FAILED", "reason": "Unsigned"}, values)
+}
+
 func summary() object {
 	return object{
-		"result": "PASSED", "counts": object{"passed": 1.0, "failed": 0.0, "skipped": 0.0}, "tekton": object{"status": "True"},
-		"agreement": "AGREES", "checkedAt": "2026-07-01T10:00:00Z",
+		"schemaVersion": 2.0, "result": "PASSED", "counts": object{"passed": 1.0, "failed": 0.0, "skipped": 0.0}, "tekton": object{"status": "True"},
+		"agreement": "AGREES", "overrides": []any{"podTemplate.env", "taskRunSpecs[].podTemplate.env"}, "checkedAt": "2026-07-01T10:00:00Z",
 	}
 }
 
@@ -73,8 +85,8 @@ func statement(t *testing.T, dependency []any, summaries ...object) *Provenance 
 
 func TestValidateVerification_AcceptsValidEntries(t *testing.T) {
 	several := []any{
-		object{"policy": "a", "mode": "enforce", "result": "PASSED", "keyId": keyID},
-		object{"policy": "b", "mode": "warn", "result": "FAILED", "reason": "SignatureInvalid"},
+		ofPolicy("a", object{"mode": "enforce", "result": "PASSED", "reason": nil, "keyId": keyID}),
+		ofPolicy("b", object{"reason": "SignatureInvalid"}),
 	}
 	for name, entry := range map[string]object{
 		"passed":                 passed(),
@@ -82,7 +94,8 @@ func TestValidateVerification_AcceptsValidEntries(t *testing.T) {
 		"skipped":                skipped(),
 		"no policy":              with(skipped(), object{"reason": "NoPolicy", "mode": "skip"}),
 		"our key is not trusted": with(failed(), object{"reason": "KeyUnknown", "keyId": keyID}),
-		"content differs":        with(failed(), object{"reason": "DigestMismatch", "mode": nil, "policy": nil}),
+		"content differs":        with(failed(), object{"reason": "DigestMismatch", "mode": nil, "policy": nil, "policyRevision": nil}),
+		"namespace differs":      with(failed(), object{"reason": "NamespaceMismatch", "mode": nil, "policy": nil, "policyRevision": nil}),
 		"several policies":       with(passed(), object{"policies": several}),
 	} {
 		if err := ValidateVerification(statement(t, []any{entry, entry}, with(summary(), object{"tekton_verification": []any{entry}}))); err != nil {
@@ -107,7 +120,12 @@ func TestValidateVerification_RejectsInvalidEntries(t *testing.T) {
 		"a short key ID":                     with(passed(), object{"keyId": "sha256:0f"}),
 		"passed with a reason":               with(passed(), object{"reason": "Unsigned"}),
 		"passed without a key":               with(passed(), object{"keyId": nil}),
-		"passed without a policy":            with(passed(), object{"policy": nil}),
+		"passed without a policy":            with(passed(), object{"policy": nil, "policyRevision": nil}),
+		"a policy without its revision":      with(failed(), object{"policyRevision": nil}),
+		"a revision without its policy":      with(failed(), object{"policy": nil}),
+		"a revision without a hash":          with(passed(), object{"policyRevision": with(revision(), object{"specSha256": nil})}),
+		"a revision without a UID":           with(passed(), object{"policyRevision": with(revision(), object{"uid": nil})}),
+		"a hash in capitals":                 with(passed(), object{"policyRevision": with(revision(), object{"specSha256": strings.Repeat("0F", 32)})}),
 		"passed without a mode":              with(passed(), object{"mode": nil}),
 		"failed without a reason":            with(failed(), object{"reason": nil}),
 		"failed with a key":                  with(failed(), object{"keyId": keyID}),
@@ -115,11 +133,13 @@ func TestValidateVerification_RejectsInvalidEntries(t *testing.T) {
 		"skipped without a reason":           with(skipped(), object{"reason": nil}),
 		"skipped with reason Unsigned":       with(skipped(), object{"reason": "Unsigned"}),
 		"skipped with reason DigestMismatch": with(skipped(), object{"reason": "DigestMismatch"}),
+		"skipped, NamespaceMismatch":         with(skipped(), object{"reason": "NamespaceMismatch"}),
 		"an empty name":                      with(passed(), object{"name": ""}),
 		"a long name":                        with(passed(), object{"name": strings.Repeat("x", 1025)}),
-		"one policy of several":              with(passed(), object{"policies": []any{object{"policy": "a", "mode": "enforce", "result": "PASSED", "keyId": keyID}}}),
-		"a policy without a name":            with(passed(), object{"policies": []any{object{"mode": "warn", "result": "FAILED", "reason": "Unsigned"}, object{"policy": "b", "mode": "warn", "result": "FAILED", "reason": "Unsigned"}}}),
-		"policy passed without a key":        with(passed(), object{"policies": []any{object{"policy": "a", "mode": "warn", "result": "PASSED"}, object{"policy": "b", "mode": "warn", "result": "FAILED", "reason": "Unsigned"}}}),
+		"one policy of several":              with(passed(), object{"policies": []any{ofPolicy("a", nil)}}),
+		"a policy without a name":            with(passed(), object{"policies": []any{ofPolicy("a", object{"policy": nil, "policyRevision": nil}), ofPolicy("b", nil)}}),
+		"policy without a revision":          with(passed(), object{"policies": []any{ofPolicy("a", object{"policyRevision": nil}), ofPolicy("b", nil)}}),
+		"policy passed without a key":        with(passed(), object{"policies": []any{ofPolicy("a", object{"result": "PASSED", "reason": nil}), ofPolicy("b", nil)}}),
 	} {
 		if ValidateVerification(statement(t, []any{entry}, summary())) == nil {
 			t.Errorf("%s: a dependency with this entry is accepted", name)
@@ -144,6 +164,11 @@ func TestValidateVerification_RejectsInvalidEntries(t *testing.T) {
 		"passed with nothing":           with(summary(), counts(0, 0, 0)),
 		"failed without failure":        with(summary(), object{"result": "FAILED"}),
 		"skipped with a failure":        with(with(summary(), object{"result": "SKIPPED"}), counts(1, 1, 1)),
+		"no version":                    with(summary(), object{"schemaVersion": nil}),
+		"another version":               with(summary(), object{"schemaVersion": 1.0}),
+		"no overrides":                  with(summary(), object{"overrides": nil}),
+		"a value among the overrides":   with(summary(), object{"overrides": []any{"podTemplate.env=secret"}}),
+		"an override twice":             with(summary(), object{"overrides": []any{"params", "params"}}),
 		"empty list of other resources": with(summary(), object{"tekton_verification": []any{}}),
 	} {
 		if ValidateVerification(statement(t, []any{passed()}, s)) == nil {

@@ -3,6 +3,7 @@
 package harness
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -44,13 +45,14 @@ func written(t *testing.T, report attestation.Report) *Provenance {
 }
 
 func TestValidateVerification_AcceptsControllerOutput(t *testing.T) {
+	revision := verdicts.Revision{UID: "u", ResourceVersion: "1", SpecSHA256: strings.Repeat("0f", 32)}
 	verdict := func(o verdicts.Outcome, others ...verdicts.Outcome) verdicts.Verdict {
 		return verdicts.Verdict{Outcome: o, Policies: append([]verdicts.Outcome{o}, others...)}
 	}
 	fails := func(reason verdicts.Reason, mode verdicts.Mode) verdicts.Outcome {
-		return verdicts.Outcome{Policy: "p", Mode: mode, Result: verdicts.Failed, Reason: reason, Message: "why"}
+		return verdicts.Outcome{Policy: "p", Revision: revision, Mode: mode, Result: verdicts.Failed, Reason: reason, Message: "why"}
 	}
-	passes := verdicts.Outcome{Policy: "p", Mode: verdicts.Enforce, Result: verdicts.Passed, KeyID: keyID}
+	passes := verdicts.Outcome{Policy: "p", Revision: revision, Mode: verdicts.Enforce, Result: verdicts.Passed, KeyID: keyID}
 	ours := fails(verdicts.KeyUnknown, verdicts.Enforce)
 	ours.KeyID = keyID
 	skips := func(reason verdicts.Reason, mode verdicts.Mode) verdicts.Verdict {
@@ -66,6 +68,7 @@ func TestValidateVerification_AcceptsControllerOutput(t *testing.T) {
 		"PolicyInvalid":        verdict(fails(verdicts.PolicyInvalid, verdicts.Enforce)),
 		"unreadable policies":  skips(verdicts.PolicyInvalid, ""),
 		"DigestMismatch":       {Outcome: verdicts.Outcome{Result: verdicts.Failed, Reason: verdicts.DigestMismatch}},
+		"NamespaceMismatch":    {Outcome: verdicts.Outcome{Result: verdicts.Failed, Reason: verdicts.NamespaceMismatch}},
 		"NoPolicy":             skips(verdicts.NoPolicy, verdicts.Skip),
 		"NoPolicy, warn":       skips(verdicts.NoPolicy, verdicts.Warn),
 		"NoPolicy, enforce":    skips(verdicts.NoPolicy, verdicts.Enforce),
@@ -79,6 +82,7 @@ func TestValidateVerification_AcceptsControllerOutput(t *testing.T) {
 					p := written(t, attestation.Report{
 						Records:   []attestation.Record{{Dependency: dependencies.Dependency{Kind: kind, Source: v1.RefSource{URI: source}}, Verdict: v}},
 						CheckedAt: time.Unix(0, 1), TektonStatus: "Absent", Agreement: agreement,
+						Overrides: []string{"params", "taskRunTemplate.podTemplate.env"},
 					})
 					if err := ValidateVerification(p); err != nil {
 						t.Errorf("%s: %v", name, err)

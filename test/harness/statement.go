@@ -41,6 +41,7 @@ type Verification struct {
 	Kind, Namespace, Name string
 	Result, Reason, Mode  string
 	Policy, KeyID         string
+	PolicyRevision        struct{ UID, ResourceVersion, SpecSHA256 string }
 	CheckedAt             string
 	Policies              []Verification
 	// Dependency is the dependency with the annotation.
@@ -61,10 +62,12 @@ func (p *Provenance) Verifications() (all []Verification, err error) {
 
 // Summary is the byproduct with the overall result of a run.
 type Summary struct {
-	Result    string
-	Counts    struct{ Passed, Failed, Skipped int }
-	Tekton    struct{ Status, Message string }
-	Agreement string
+	SchemaVersion int
+	Result        string
+	Counts        struct{ Passed, Failed, Skipped int }
+	Tekton        struct{ Status, Message string }
+	Agreement     string
+	Overrides     []string
 	// Others are the entries of resources without a dependency.
 	Others []Verification `json:"tekton_verification"`
 }

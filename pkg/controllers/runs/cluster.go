@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
+	"github.com/trusted-resources/chains-extension/pkg/config"
 	"github.com/trusted-resources/chains-extension/pkg/dependencies"
 	"github.com/trusted-resources/chains-extension/pkg/policy"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
@@ -54,6 +55,16 @@ func (r registry) Signature(ctx context.Context, kind resource.Kind, namespace, 
 		return "", nil
 	}
 	return resource.EncodeSignature(signature), err
+}
+
+// repositories are the repositories below the prefix of the current configuration.
+type repositories func() *config.Config
+
+var _ dependencies.Repositories = repositories(nil)
+
+// Namespace implements dependencies.Repositories.
+func (r repositories) Namespace(repository string) (string, bool) {
+	return oci.NamespaceOf(r().Repository, repository)
 }
 
 // policies reads VerificationPolicies from the informer's cache.

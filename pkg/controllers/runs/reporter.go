@@ -104,10 +104,11 @@ func newReporter(ctx context.Context, in Inputs) (*reporter, error) {
 	return &reporter{
 		config: in.Config,
 		collector: dependencies.Collector{
-			Objects:   in.Objects,
-			Requests:  requests{resolutionclient.Get(ctx).ResolutionV1beta1()},
-			Creations: creations,
-			Stored:    registry(in.Store),
+			Objects:      in.Objects,
+			Requests:     requests{resolutionclient.Get(ctx).ResolutionV1beta1()},
+			Creations:    creations,
+			Stored:       registry(in.Store),
+			Repositories: repositories(in.Config),
 		},
 		verifier: verifier,
 		keys:     in.Keys,
@@ -123,15 +124,18 @@ func (r *reporter) report(ctx context.Context, run any) (attestation.Report, boo
 	var collected []dependencies.Dependency
 	var condition *apis.Condition
 	var about *corev1.ObjectReference
+	var overrides []string
 	switch run := run.(type) {
 	case *objects.TaskRunObjectV1:
 		collected = r.collector.CollectTaskRun(ctx, run.TaskRun)
 		condition = run.Status.GetCondition(trustedresources.ConditionTrustedResourcesVerified)
 		about = reference(run.TaskRun, run.GetGroupVersionKind())
+		overrides = attestation.TaskRunOverrides(run.Spec)
 	case *objects.PipelineRunObjectV1:
 		collected = r.collector.CollectPipelineRun(ctx, run.PipelineRun, run.GetTaskRuns())
 		condition = run.Status.GetCondition(trustedresources.ConditionTrustedResourcesVerified)
 		about = reference(run.PipelineRun, run.GetGroupVersionKind())
+		overrides = attestation.PipelineRunOverrides(run.PipelineRun, run.GetTaskRuns())
 	default:
 		return attestation.Report{}, false
 	}
@@ -141,6 +145,7 @@ func (r *reporter) report(ctx context.Context, run any) (attestation.Report, boo
 		records = append(records, attestation.Record{Dependency: d, Verdict: verdict})
 	}
 	report := attestation.NewReport(records, condition, r.clock.Now())
+	report.Overrides = overrides
 	r.emit(ctx, about, report)
 	return report, true
 }

@@ -3,11 +3,9 @@
 package oci
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/trusted-resources/chains-extension/pkg/keys"
 	"github.com/trusted-resources/chains-extension/pkg/oci/registry"
@@ -19,11 +17,14 @@ var (
 	// ErrNotTrusted means that no trusted key signed the bundle or a resource in
 	// the bundle, or that the bundle holds another resource than its tag says.
 	ErrNotTrusted = errors.New("not trusted")
+	// ErrNamespace means that a bundle holds resources of another namespace.
+	ErrNamespace = errors.New("a resource of another namespace")
 )
 
 // Find returns the bundle of one state of a resource; nil as checksum means the
-// newest state. Trusted keys signed both the bundle and the resource. The error
-// wraps ErrNotFound or ErrNotTrusted.
+// newest state. Trusted keys signed the bundle and every resource in it, and
+// Image.Resource returns the resource. The error wraps ErrNotFound or
+// ErrNotTrusted.
 func (s *Store) Find(ctx context.Context, id ID, checksum []byte, trusted *keys.Ring) (*Image, error) {
 	repository, err := s.repository(ctx, id)
 	if err != nil {
@@ -40,10 +41,7 @@ func (s *Store) Find(ctx context.Context, id ID, checksum []byte, trusted *keys.
 	if err := found.CheckTrust(); err != nil {
 		return nil, err
 	}
-	wanted := func(r Resource) bool {
-		return IDOf(r.Object) == id && (checksum == nil || bytes.Equal(r.Checksum, checksum))
-	}
-	if !slices.ContainsFunc(found.Resources, wanted) {
+	if found.Resource(id, checksum) == nil {
 		return nil, fmt.Errorf("%s is %w: the tag of %s refers to another resource or state", found.Reference, ErrNotTrusted, id)
 	}
 	return found, nil

@@ -3,9 +3,11 @@
 package oci
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -53,6 +55,31 @@ func (i *Image) CheckTrust() error {
 		}
 	}
 	return nil
+}
+
+// CheckNamespace returns nil if every resource in the image belongs to the
+// namespace. Otherwise the error wraps ErrNamespace. A signature does not say where
+// an image belongs: a resource that was signed in one namespace can be copied to the
+// repository of another.
+func (i *Image) CheckNamespace(namespace string) error {
+	for _, r := range i.Resources {
+		if id := IDOf(r.Object); id.Namespace != namespace {
+			return fmt.Errorf("%s holds %w: found %s, expected only resources of namespace %s", i.Reference, ErrNamespace, id, namespace)
+		}
+	}
+	return nil
+}
+
+// Resource returns the resource with this ID and checksum, nil if there is none.
+// nil as checksum means any.
+func (i *Image) Resource(id ID, checksum []byte) *Resource {
+	at := slices.IndexFunc(i.Resources, func(r Resource) bool {
+		return IDOf(r.Object) == id && (checksum == nil || bytes.Equal(r.Checksum, checksum))
+	})
+	if at < 0 {
+		return nil
+	}
+	return &i.Resources[at]
 }
 
 // Inspect reads and verifies any bundle by its reference (repository:tag or

@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -60,6 +61,25 @@ func RepositoryName(prefix string, id ID) (string, error) {
 		return "", err
 	}
 	return repository, nil
+}
+
+// NamespaceOf returns the namespace whose resources a repository holds. It is the
+// reverse of RepositoryName. ok is false if no namespace has the repository, or if
+// there is no prefix. The name may be spelled as Tekton's resolver spells it.
+func NamespaceOf(prefix, repository string) (namespace string, ok bool) {
+	found, err := registry.ParseRepository(repository)
+	if err != nil || prefix == "" {
+		return "", false
+	}
+	namespace = path.Base(found.RepositoryStr())
+	if len(validation.IsDNS1123Label(namespace)) > 0 {
+		return "", false
+	}
+	expected, err := registry.ParseRepository(prefix + "/" + namespace)
+	if err != nil || !strings.EqualFold(expected.Name(), found.Name()) { // the name of a host has no case
+		return "", false
+	}
+	return namespace, true
 }
 
 const (

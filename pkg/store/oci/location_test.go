@@ -75,6 +75,40 @@ func TestRepositoryName_ValidatesPrefix(t *testing.T) {
 	}
 }
 
+func TestNamespaceOf_IsTheReverseOfRepositoryName(t *testing.T) {
+	long := repeated("n", 63)
+	for _, tc := range []struct{ prefix, repository, want string }{
+		{"registry.example/tekton", "registry.example/tekton/prod", "prod"},
+		{"registry.example/tekton", "registry.example/tekton/" + long, long},
+		{"registry.example", "registry.example/prod", "prod"},
+		{"localhost:5000/a/b", "localhost:5000/a/b/prod", "prod"},
+		{"docker.io/me/tekton", "index.docker.io/me/tekton/prod", "prod"}, // as Tekton records it
+		{"registry.example/tekton", "REGISTRY.example/tekton/prod", "prod"},
+
+		{"registry.example/tekton", "registry.example/tekton", ""},
+		{"registry.example/tekton", "registry.example/tekton-dev/prod", ""},
+		{"registry.example/tekton", "registry.example/tektonprod", ""},
+		{"registry.example/tekton", "registry.example/tekton/prod/build", ""},
+		{"registry.example/tekton", "registry.example/tekton/a_b", ""},
+		{"registry.example/tekton", "registry.example/tekton/" + long + "n", ""},
+		{"registry.example/tekton", "registry.example/other/prod", ""},
+		{"registry.example/tekton", "registry.example/x/tekton/prod", ""},
+		{"registry.example/tekton", "other.example/tekton/prod", ""},
+		{"registry.example/tekton", "registry.example:444/tekton/prod", ""},
+		{"registry.example/tekton", "registry.example/tekton/../prod", ""},
+		{"registry.example/tekton", "https://registry.example/tekton/prod", ""},
+		{"registry.example/tekton", "git+https://registry.example/tekton/prod", ""},
+		{"registry.example/tekton", "/apis/tekton.dev/v1/namespaces/prod/task/build@uid", ""},
+		{"registry.example/tekton", "", ""},
+		{"", "registry.example/tekton/prod", ""},
+		{"", "prod", ""},
+	} {
+		if got, ok := NamespaceOf(tc.prefix, tc.repository); got != tc.want || ok != (tc.want != "") {
+			t.Errorf("%s below %s: got %q %v, want %q", tc.repository, tc.prefix, got, ok, tc.want)
+		}
+	}
+}
+
 func TestTags_HaveDocumentedForm(t *testing.T) {
 	sum := make([]byte, 32)
 	if got := StateTag(sum); got != repeated("0", 64) {
@@ -126,8 +160,8 @@ func TestNewestTag_IsUnique(t *testing.T) {
 	}
 }
 
-// For all names that pass validation: the repository is the one of the namespace,
-// the tag is valid, and no other resource has the same tag.
+// For all names that pass validation: the repository is the one of the namespace, and
+// of no other, the tag is valid, and no other resource has the same tag.
 func FuzzLocation(f *testing.F) {
 	f.Add("Task", "prod", "build", "Pipeline", "build")
 	f.Add("Task", "..", "../x", "task", "x@y:z/")
@@ -138,6 +172,9 @@ func FuzzLocation(f *testing.F) {
 		repository, err := RepositoryName("registry.example/tekton", a)
 		if err != nil {
 			return
+		}
+		if got, ok := NamespaceOf("registry.example/tekton", repository); got != namespace || !ok {
+			t.Fatalf("%s is the repository of namespace %q (%v), want %q", repository, got, ok, namespace)
 		}
 		tag, err := name.NewTag(repository+":"+NewestTag(a), name.StrictValidation)
 		if err != nil {
