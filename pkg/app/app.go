@@ -46,6 +46,11 @@ func Main() int {
 	options, cfg := parseFlags()
 	ctx, stop := context.WithCancelCause(signals.NewContext())
 	defer stop(nil)
+	ctx, err := withFullLog(ctx, cfg)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "controller:", err)
+		return 1
+	}
 	a := &app{options: options}
 	go func() {
 		if err := a.serveProbes(ctx); err != nil {
