@@ -120,6 +120,9 @@ func (a *app) constructor(
 
 // newShared constructs what all controllers use, or ends the process.
 func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
+	if err := checkOrdinal(ctx); err != nil {
+		logging.FromContext(ctx).Fatalw("Cannot share the work between replicas", zap.Error(err))
+	}
 	kube := kubeclient.Get(ctx)
 	emitter, err := observe.NewEmitter(observe.NewEvents(ctx, kube.CoreV1()))
 	if err != nil {
