@@ -25,6 +25,7 @@ import (
 	"knative.dev/pkg/injection/sharedmain"
 	"knative.dev/pkg/logging"
 	"knative.dev/pkg/signals"
+	"knative.dev/pkg/system"
 
 	"github.com/trusted-resources/chains-extension/pkg/attestation"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/informers"
@@ -124,7 +125,11 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 		logging.FromContext(ctx).Fatalw("Cannot share the work between replicas", zap.Error(err))
 	}
 	kube := kubeclient.Get(ctx)
-	emitter, err := observe.NewEmitter(observe.NewEvents(ctx, kube.CoreV1()))
+	events, err := observe.NewEvents(ctx, kube.CoreV1(), system.Namespace())
+	if err != nil {
+		logging.FromContext(ctx).Fatalw("Cannot set up metrics", zap.Error(err))
+	}
+	emitter, err := observe.NewEmitter(events)
 	if err != nil {
 		logging.FromContext(ctx).Fatalw("Cannot set up metrics", zap.Error(err))
 	}
