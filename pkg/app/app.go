@@ -25,6 +25,7 @@ import (
 	"knative.dev/pkg/injection/sharedmain"
 	"knative.dev/pkg/logging"
 	"knative.dev/pkg/signals"
+	"knative.dev/pkg/system"
 
 	"github.com/trusted-resources/chains-extension/pkg/attestation"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/informers"
@@ -46,6 +47,11 @@ func Main() int {
 	options, cfg := parseFlags()
 	ctx, stop := context.WithCancelCause(signals.NewContext())
 	defer stop(nil)
+	ctx, err := withFullLog(ctx, cfg)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "controller:", err)
+		return 1
+	}
 	a := &app{options: options}
 	go func() {
 		if err := a.serveProbes(ctx); err != nil {
@@ -115,8 +121,15 @@ func (a *app) constructor(
 
 // newShared constructs what all controllers use, or ends the process.
 func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
+	if err := checkOrdinal(ctx); err != nil {
+		logging.FromContext(ctx).Fatalw("Cannot share the work between replicas", zap.Error(err))
+	}
 	kube := kubeclient.Get(ctx)
-	emitter, err := observe.NewEmitter(observe.NewEvents(ctx, kube.CoreV1()))
+	events, err := observe.NewEvents(ctx, kube.CoreV1(), system.Namespace())
+	if err != nil {
+		logging.FromContext(ctx).Fatalw("Cannot set up metrics", zap.Error(err))
+	}
+	emitter, err := observe.NewEmitter(events)
 	if err != nil {
 		logging.FromContext(ctx).Fatalw("Cannot set up metrics", zap.Error(err))
 	}

@@ -5,7 +5,11 @@ package observe
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
+	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
@@ -17,8 +21,6 @@ import (
 	"k8s.io/utils/clock"
 	"knative.dev/pkg/logging"
 
-	"time"
-
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 )
 
@@ -26,24 +28,33 @@ import (
 // once (docs/design/0005). An Event is one more write, so a backlog of signatures
 // would run at the speed of both if Events were posted as fast as signatures.
 const (
-	normalRate, normalBurst   = 10, 100
-	warningRate, warningBurst = 50, 100
+	normalRate, normalBurst     = 10, 100
+	warningRate, warningBurst   = 50, 100
+	operatorRate, operatorBurst = 10, 100
 )
 
-// maxPending bounds the Events that wait in each lane, at about 300 bytes each.
-const maxPending = 50_000
+// droppedLogInterval is the least time between two log lines about dropped Events.
+const droppedLogInterval = 10 * time.Second
 
 // eventRetries is how long posting an Event is retried while the API server is
 // away.
 var eventRetries = wait.Backoff{Duration: time.Second, Factor: 2, Steps: 6, Cap: 30 * time.Second}
 
-// Events posts Events in order, at a limited rate. The recorder of client-go drops
-// Events when signatures come faster than Events can be posted. Warnings have a
-// lane of their own, so that a backlog of signatures does not delay them.
+// Events posts Events at a limited rate, those of one namespace in order. The
+// recorder of client-go drops Events when signatures come faster than Events can
+// be posted. Each lane has its own rate and is fair between namespaces: a backlog
+// of signatures does not delay warnings, and tenants delay neither each other's
+// warnings nor the Events for the operator.
 type Events struct {
-	client           typedcorev1.EventsGetter
-	correlator       *record.EventCorrelator // counts repeats instead of posting each
-	normal, warnings chan pendingEvent
+	client     typedcorev1.EventsGetter
+	correlator *record.EventCorrelator // counts repeats instead of posting each
+	metrics    *metrics
+	// operatorNamespace is the controller's own. Tenants cannot cause Events there.
+	operatorNamespace          string
+	normal, warnings, operator *lane
+
+	droppedLog   rate.Sometimes
+	droppedSince atomic.Int64 // Events that were dropped since the last log line
 }
 
 // pendingEvent waits to be posted.
@@ -53,39 +64,69 @@ type pendingEvent struct {
 	at    metav1.Time
 }
 
-// NewEvents returns Events that posts until the context ends.
-func NewEvents(ctx context.Context, client typedcorev1.EventsGetter) *Events {
+// NewEvents returns Events that posts until the context ends. Events about objects
+// of operatorNamespace have a lane of their own.
+func NewEvents(ctx context.Context, client typedcorev1.EventsGetter, operatorNamespace string) (*Events, error) {
+	m, err := newMetrics()
+	if err != nil {
+		return nil, err
+	}
 	e := &Events{
-		client:     client,
-		correlator: record.NewEventCorrelator(clock.RealClock{}),
-		normal:     make(chan pendingEvent, maxPending),
-		warnings:   make(chan pendingEvent, maxPending),
+		client:            client,
+		correlator:        record.NewEventCorrelator(clock.RealClock{}),
+		metrics:           m,
+		operatorNamespace: operatorNamespace,
+		normal:            newLane(), warnings: newLane(), operator: newLane(),
+		droppedLog: rate.Sometimes{Interval: droppedLogInterval},
 	}
 	go e.run(ctx, e.normal, rate.NewLimiter(normalRate, normalBurst))
 	go e.run(ctx, e.warnings, rate.NewLimiter(warningRate, warningBurst))
-	return e
+	go e.run(ctx, e.operator, rate.NewLimiter(operatorRate, operatorBurst))
+	return e, nil
 }
 
 // Record posts an Event later. It does not wait.
 func (e *Events) Record(ctx context.Context, about *corev1.ObjectReference, event Event) {
-	lane := e.normal
-	if event.Type == corev1.EventTypeWarning {
-		lane = e.warnings
-	}
-	select {
-	case lane <- pendingEvent{about, event, metav1.Now()}:
-	default:
-		logging.FromContext(ctx).Warnw("Event dropped, too many wait", "about", about.Name, "reason", event.Reason)
+	if dropped := e.lane(about, event).push(pendingEvent{about, event, metav1.Now()}); dropped != nil {
+		e.reportDropped(ctx, dropped)
 	}
 }
 
-func (e *Events) run(ctx context.Context, lane <-chan pendingEvent, limiter *rate.Limiter) {
+func (e *Events) lane(about *corev1.ObjectReference, event Event) *lane {
+	switch {
+	case about.Namespace == e.operatorNamespace:
+		return e.operator
+	case event.Type == corev1.EventTypeWarning:
+		return e.warnings
+	default:
+		return e.normal
+	}
+}
+
+// reportDropped counts each dropped Event, and logs one line for many: a tenant
+// who causes too many Events must not fill the log instead.
+func (e *Events) reportDropped(ctx context.Context, dropped *pendingEvent) {
+	e.metrics.counters[eventsDropped].Add(ctx, 1, metric.WithAttributes(attribute.String("type", dropped.event.Type)))
+	e.droppedSince.Add(1)
+	e.droppedLog.Do(func() {
+		logging.FromContext(ctx).Warnw("Events dropped, too many wait to be posted", "namespace", dropped.about.Namespace,
+			"reason", dropped.event.Reason, "dropped", e.droppedSince.Swap(0))
+	})
+}
+
+func (e *Events) run(ctx context.Context, from *lane, limiter *rate.Limiter) {
 	for {
+		if pending, ok := from.pop(); ok {
+			e.post(ctx, pending.full(), limiter)
+			if ctx.Err() != nil {
+				return
+			}
+			continue
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case pending := <-lane:
-			e.post(ctx, pending.full(), limiter)
+		case <-from.arrived:
 		}
 	}
 }

@@ -44,6 +44,27 @@ var whyAgain = map[decision.Reason]string{
 	decision.ContentChanged: "the signature did not verify, the content has changed since",
 }
 
+// EarlierStateRestored means that the content of a resource changed to one with a
+// valid signature of this installation which the controller did not make for the
+// change. Only a holder of the key can make such a signature, so the state existed
+// before.
+type EarlierStateRestored struct {
+	Resource *resource.Summary
+	KeyID    string // of the key that made the signature
+}
+
+func (f EarlierStateRestored) report() report {
+	return report{
+		about: reference(f.Resource),
+		event: Warning(v1alpha1.ReasonEarlierStateRestored, fmt.Sprintf("The content changed, and a signature with key %s "+
+			"that this controller did not make for the change came with it: "+
+			"somebody restored an earlier state, or another holder of the key signed this one", f.KeyID)),
+		log: logLine{zapcore.WarnLevel, "Earlier state restored", append(names(f.Resource),
+			"keyId", f.KeyID, "checksum", fmt.Sprintf("%x", f.Resource.Checksum))},
+		count: counted{earlierStates, []attribute.KeyValue{attribute.String("kind", string(f.Resource.Kind))}},
+	}
+}
+
 // NotSigned means that a resource could not be signed.
 type NotSigned struct {
 	Resource *resource.Summary

@@ -21,6 +21,8 @@ const (
 	verifications           counter = "trustedresources_verifications"
 	verificationDifferences counter = "trustedresources_verification_differences"
 	stored                  counter = "trustedresources_stored"
+	earlierStates           counter = "trustedresources_earlier_states_restored"
+	eventsDropped           counter = "trustedresources_events_dropped"
 )
 
 // descriptions are the help texts of all metrics.
@@ -31,6 +33,8 @@ var descriptions = map[counter]string{
 	verifications:           "Resources behind runs that were verified for an attestation, by kind, result and reason.",
 	verificationDifferences: "Runs whose verification gave another result than Tekton's, by kind.",
 	stored:                  "Signed resources found in or written to the registry, by kind and whether the resource was uploaded.",
+	earlierStates:           "Resources that changed to a state with a signature of this installation that was not made for this change, by kind.",
+	eventsDropped:           "Events that were dropped because too many waited to be posted, by type.",
 }
 
 type metrics struct {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,15 +39,18 @@ func TestEmitter_TurnsFactsIntoEventsAndLogLines(t *testing.T) {
 		fact       Fact
 		event, log string // empty: none
 	}{
-		"signed":        {Signed{Resource: task, Reason: decision.Unsigned, KeyID: "sha256:1"}, "Normal ResourceSigned Task ns/t: Signed with key sha256:1", "Resource signed"},
-		"rotated":       {Signed{Resource: task, Reason: decision.KeyRotated}, "Normal ResourceSignedAgain Task ns/t: Signed again with key : the signature was made with a key that is not active any more", "Resource signed"},
-		"changed":       {Signed{Resource: task, Reason: decision.ContentChanged}, "Normal ResourceSignedAgain Task ns/t: Signed again with key : the signature did not verify, the content has changed since", "Resource signed"},
-		"not signed":    {NotSigned{Resource: task, Reason: v1alpha1.ReasonNoKey, Err: failed, Logged: true}, "Warning NoSigningKey Task ns/t: Not signed: out of order", "Resource not signed"},
-		"retried":       {NotSigned{Resource: task, Reason: v1alpha1.ReasonRefused, Err: failed}, "Warning SignatureRefused Task ns/t: Not signed: out of order", ""},
-		"not stored":    {NotStored{Resource: task, Reason: v1alpha1.ReasonNotStored, Err: failed}, "Warning NotStored Task ns/t: Not stored yet, storing will be tried again: out of order", ""},
-		"uploaded":      {Stored{Resource: task, Reference: "r@d", KeyID: "k", Uploaded: true}, "Normal ResourceStored Task ns/t: Stored as r@d, signed with key k", "Resource stored"},
-		"found":         {Stored{Resource: task, Reference: "r@d"}, "", ""},
-		"refused":       {ConfigRefused{&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "c"}}, failed}, "Warning ConfigRefused ConfigMap ns/c: The last good configuration stays in force: out of order", "Configuration refused, the last good one stays in force"},
+		"signed":     {Signed{Resource: task, Reason: decision.Unsigned, KeyID: "sha256:1"}, "Normal ResourceSigned Task ns/t: Signed with key sha256:1", "Resource signed"},
+		"rotated":    {Signed{Resource: task, Reason: decision.KeyRotated}, "Normal ResourceSignedAgain Task ns/t: Signed again with key : the signature was made with a key that is not active any more", "Resource signed"},
+		"changed":    {Signed{Resource: task, Reason: decision.ContentChanged}, "Normal ResourceSignedAgain Task ns/t: Signed again with key : the signature did not verify, the content has changed since", "Resource signed"},
+		"not signed": {NotSigned{Resource: task, Reason: v1alpha1.ReasonNoKey, Err: failed, Logged: true}, "Warning NoSigningKey Task ns/t: Not signed: out of order", "Resource not signed"},
+		"retried":    {NotSigned{Resource: task, Reason: v1alpha1.ReasonRefused, Err: failed}, "Warning SignatureRefused Task ns/t: Not signed: out of order", ""},
+		"not stored": {NotStored{Resource: task, Reason: v1alpha1.ReasonNotStored, Err: failed}, "Warning NotStored Task ns/t: Not stored yet, storing will be tried again: out of order", ""},
+		"uploaded":   {Stored{Resource: task, Reference: "r@d", KeyID: "k", Uploaded: true}, "Normal ResourceStored Task ns/t: Stored as r@d, signed with key k", "Resource stored"},
+		"found":      {Stored{Resource: task, Reference: "r@d"}, "", ""},
+		"refused":    {ConfigRefused{&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "c"}}, failed}, "Warning ConfigRefused ConfigMap ns/c: The last good configuration stays in force: out of order", "Configuration refused, the last good one stays in force"},
+		"restored": {EarlierStateRestored{Resource: task, KeyID: "sha256:1"}, "Warning EarlierStateRestored Task ns/t: " +
+			"The content changed, and a signature with key sha256:1 that this controller did not make for the change came with it: " +
+			"somebody restored an earlier state, or another holder of the key signed this one", "Earlier state restored"},
 		"old Tekton":    {ReleaseRefused{failed}, "", "Nothing is signed"},
 		"verified":      {Verified{Run: run, Passed: true}, "", ""},
 		"not verified":  {Verified{Run: run}, "", "Resource not verified"},
@@ -85,34 +89,43 @@ func TestMetrics_AreAllRegistered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []counter{signatures, signingFailures, configErrors, verifications, verificationDifferences, stored} {
+	for _, name := range []counter{signatures, signingFailures, configErrors, verifications, verificationDifferences, stored, earlierStates, eventsDropped} {
 		if m.counters[name] == nil {
 			t.Errorf("%s is not registered", name)
 		}
 	}
 }
 
-func TestEvents_WarningsDoNotWaitForABacklog(t *testing.T) {
+// Neither a backlog of signatures nor the warnings of one tenant delay the warning of
+// another tenant or the Event for the operator.
+func TestEvents_DoNotWaitForABacklogOfOthers(t *testing.T) {
 	client := fake.NewClientset()
-	events := NewEvents(t.Context(), client.CoreV1())
-	const backlog = 1000 // takes 90 s
-	for i := range backlog {
-		events.Record(t.Context(), &corev1.ObjectReference{Kind: "Task", Namespace: "ns", Name: fmt.Sprintf("t-%d", i)}, Normal("Signed", "ok"))
-	}
-	events.Record(t.Context(), &corev1.ObjectReference{Kind: "Task", Namespace: "ns", Name: "broken"}, Warning("Failed", "broken"))
-	err := wait.PollUntilContextTimeout(t.Context(), 10*time.Millisecond, 5*time.Second, true, func(ctx context.Context) (bool, error) {
-		list, err := client.CoreV1().Events("ns").List(ctx, metav1.ListOptions{})
-		if err != nil {
-			return false, err
-		}
-		for _, event := range list.Items {
-			if strings.HasPrefix(event.Name, "broken.") {
-				return true, nil
-			}
-		}
-		return false, nil
-	})
+	events, err := NewEvents(t.Context(), client.CoreV1(), "operator")
 	if err != nil {
-		t.Errorf("the warning was not posted: %v", err)
+		t.Fatal(err)
+	}
+	record := func(namespace, name string, event Event) {
+		events.Record(t.Context(), &corev1.ObjectReference{Kind: "Task", Namespace: namespace, Name: name}, event)
+	}
+	const backlog = 1000 // takes 90 s, or 18 s for warnings
+	for i := range backlog {
+		record("flood", fmt.Sprintf("t-%d", i), Normal("Signed", "ok"))
+		record("flood", fmt.Sprintf("t-%d", i), Warning("Failed", "broken"))
+	}
+	record("other", "broken", Warning("Failed", "broken"))
+	record("other", "signed", Normal("Signed", "ok"))
+	record("operator", "config", Warning("Refused", "broken"))
+	for _, want := range []string{"other/broken", "other/signed", "operator/config"} {
+		namespace, name, _ := strings.Cut(want, "/")
+		err := wait.PollUntilContextTimeout(t.Context(), 10*time.Millisecond, 5*time.Second, true, func(ctx context.Context) (bool, error) {
+			list, err := client.CoreV1().Events(namespace).List(ctx, metav1.ListOptions{})
+			if err != nil {
+				return false, err
+			}
+			return slices.ContainsFunc(list.Items, func(event corev1.Event) bool { return event.InvolvedObject.Name == name }), nil
+		})
+		if err != nil {
+			t.Errorf("the Event on %s was not posted: %v", want, err)
+		}
 	}
 }

@@ -5,6 +5,7 @@ package resource
 import (
 	"context"
 	"errors"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -18,6 +19,9 @@ type Summary struct {
 	Namespace, Name string
 	UID             types.UID
 	ResourceVersion string
+	// Received is when this process received this state, so the state was written
+	// before. It is zero if that is not known.
+	Received time.Time
 	// Deleting reports that the resource has a deletion timestamp.
 	Deleting bool
 	// Checksum is Tekton's, with defaults set.

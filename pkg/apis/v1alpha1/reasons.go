@@ -2,8 +2,8 @@
 
 package v1alpha1
 
-// Reasons of the Events on Tasks, Pipelines and StepActions. The reasons of
-// warnings are also values of the label "reason" of the metric
+// Reasons of the Events on Tasks, Pipelines and StepActions. The reasons from
+// ReasonNoKey on are also values of the label "reason" of the metric
 // trustedresources_signing_failures_total.
 const (
 	// ReasonSigned: the resource had no signature and now has one.
@@ -13,6 +13,10 @@ const (
 	ReasonSignedAgain = "ResourceSignedAgain"
 	// ReasonStored: the registry has the resource; the controller read it back.
 	ReasonStored = "ResourceStored"
+
+	// ReasonEarlierStateRestored: the content changed, and a valid signature of this
+	// installation came with it: somebody restored an earlier state.
+	ReasonEarlierStateRestored = "EarlierStateRestored"
 
 	// ReasonNoKey: there is no usable key. The controller signs the resource as
 	// soon as there is one.

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	pipelineinformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1/pipeline"
 	taskinformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1/task"
@@ -42,10 +43,16 @@ func Summarize(ctx context.Context) error {
 // summarize is a cache.TransformFunc. Client-go may pass an item through it twice,
 // so a summary stays as it is.
 func summarize(ctx context.Context, item any) (any, error) {
-	if object, ok := item.(resource.Object); ok {
-		return resource.Summarize(ctx, object)
+	object, ok := item.(resource.Object)
+	if !ok {
+		return item, nil
 	}
-	return item, nil
+	summary, err := resource.Summarize(ctx, object)
+	if err != nil {
+		return nil, err
+	}
+	summary.Received = time.Now()
+	return summary, nil
 }
 
 // Summaries are the summaries of the resources of one kind in the cluster.

@@ -39,7 +39,7 @@ type registry func() *oci.Store
 
 var _ dependencies.StoredSignatures = registry(nil)
 
-// registryTimeout is how long an attestation waits for the registry.
+// registryTimeout bounds the search for one signature in the registry.
 const registryTimeout = 10 * time.Second
 
 // Signature implements dependencies.StoredSignatures.

@@ -125,14 +125,16 @@ func (r *reporter) report(ctx context.Context, run any) (attestation.Report, boo
 	var condition *apis.Condition
 	var about *corev1.ObjectReference
 	var overrides []string
+	collector := r.collector
+	collector.Stored = &lookups{from: r.collector.Stored, clock: r.clock}
 	switch run := run.(type) {
 	case *objects.TaskRunObjectV1:
-		collected = r.collector.CollectTaskRun(ctx, run.TaskRun)
+		collected = collector.CollectTaskRun(ctx, run.TaskRun)
 		condition = run.Status.GetCondition(trustedresources.ConditionTrustedResourcesVerified)
 		about = reference(run.TaskRun, run.GetGroupVersionKind())
 		overrides = attestation.TaskRunOverrides(run.Spec)
 	case *objects.PipelineRunObjectV1:
-		collected = r.collector.CollectPipelineRun(ctx, run.PipelineRun, run.GetTaskRuns())
+		collected = collector.CollectPipelineRun(ctx, run.PipelineRun, run.GetTaskRuns())
 		condition = run.Status.GetCondition(trustedresources.ConditionTrustedResourcesVerified)
 		about = reference(run.PipelineRun, run.GetGroupVersionKind())
 		overrides = attestation.PipelineRunOverrides(run.PipelineRun, run.GetTaskRuns())

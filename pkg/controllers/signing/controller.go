@@ -10,8 +10,11 @@ import (
 	"fmt"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/flowcontrol"
+	"k8s.io/utils/clock"
 	"knative.dev/pkg/controller"
+	"knative.dev/pkg/reconciler"
 
 	"github.com/trusted-resources/chains-extension/pkg/config"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/informers"
@@ -46,6 +49,7 @@ type Signer struct {
 	// they are signed. Without a delay the two would write for ever.
 	disputes *flowcontrol.Backoff
 	writes   *writes
+	contents *contents
 }
 
 var _ controller.Reconciler = (*Signer)(nil)
@@ -59,6 +63,12 @@ func NewController(
 		kind:      kind, state: s, emitter: emitter, patcher: patcher,
 		disputes: flowcontrol.NewBackOff(firstDisputeDelay, maxDisputeDelay),
 		writes:   newWrites(),
+		contents: newContents(clock.RealClock{}),
+	}
+	enqueueAll := signer.PromoteFunc
+	signer.PromoteFunc = func(bucket reconciler.Bucket, enqueue func(reconciler.Bucket, types.NamespacedName)) error {
+		signer.contents.restart()
+		return enqueueAll(bucket, enqueue)
 	}
 	return signer.NewController(ctx, handlers, signer, resources.Queue{
 		Name: kind.ConfigName(), FirstRetry: firstRetry,
@@ -81,7 +91,7 @@ func (s *Signer) Reconcile(ctx context.Context, key string) error {
 		return err
 	}
 	if r == nil || !s.wanted() {
-		s.writes.forget(key)
+		s.forget(key, r)
 		return controller.NewSkipKey(key)
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -99,10 +109,26 @@ func (s *Signer) Reconcile(ctx context.Context, key string) error {
 	return controller.NewSkipKey(key) // a signature has a log line of its own
 }
 
+// forget drops what is known of a resource that does not exist (r is nil) or that
+// is not signed any more.
+func (s *Signer) forget(key string, r *resource.Summary) {
+	s.writes.forget(key)
+	if r == nil {
+		s.contents.gone(key)
+		return
+	}
+	s.contents.forget(key)
+}
+
 // reconcile checks the state that a signature of this controller made, or signs
 // the state that another writer made.
 func (s *Signer) reconcile(ctx context.Context, key string, r *resource.Summary) error {
-	if written, ok := s.writes.take(key, r); ok {
+	written, ours := s.writes.take(key, r)
+	if ours && !written.answered() {
+		s.wrote(ctx, key, written, r.ResourceVersion)
+		ours = written.made(r) // otherwise another writer has changed the resource since
+	}
+	if ours {
 		return s.check(key, written, r)
 	}
 	return s.sign(ctx, key, r)
@@ -111,6 +137,7 @@ func (s *Signer) reconcile(ctx context.Context, key string, r *resource.Summary)
 // sign decides and acts on the decision.
 func (s *Signer) sign(ctx context.Context, key string, r *resource.Summary) error {
 	d := s.state.Decide(ctx, r)
+	s.noticeEarlier(ctx, key, r, d)
 	if d.Action != decision.Sign {
 		return d.Err
 	}
@@ -121,15 +148,46 @@ func (s *Signer) sign(ctx context.Context, key string, r *resource.Summary) erro
 	if err != nil {
 		return err
 	}
+	sent := write{
+		checksum: r.Checksum, signature: signature,
+		fact: observe.Signed{Resource: r, Reason: d.Reason, KeyID: d.Key.ID},
+	}
+	s.writes.add(key, sent)
 	patched, err := annotation.Put(ctx, s.patcher, r, signature)
 	if err != nil {
 		return err
 	}
-	signed := *r
-	signed.ResourceVersion = patched.GetResourceVersion()
-	s.writes.add(key, write{resourceVersion: signed.ResourceVersion, checksum: r.Checksum, signature: signature})
-	s.emitter.Emit(ctx, observe.Signed{Resource: &signed, Reason: d.Reason, KeyID: d.Key.ID})
+	sent.resourceVersion = patched.GetResourceVersion()
+	s.writes.add(key, sent)
+	s.wrote(ctx, key, sent, sent.resourceVersion)
 	return nil
+}
+
+// wrote reports a signature that the API server has, in the state with this
+// resourceVersion.
+func (s *Signer) wrote(ctx context.Context, key string, written write, resourceVersion string) {
+	s.contents.wrote(key, written.checksum)
+	signed := *written.fact.Resource
+	signed.ResourceVersion = resourceVersion
+	written.fact.Resource = &signed
+	s.emitter.Emit(ctx, written.fact)
+}
+
+// noticeEarlier reports a content with a signature of this installation that this
+// controller did not make for the present change: an earlier state that somebody
+// restored.
+func (s *Signer) noticeEarlier(ctx context.Context, key string, r *resource.Summary, d decision.Decision) {
+	switch d.Reason {
+	case decision.SignedByActiveKey, decision.KeyRotated, decision.SignedByAuthority:
+	default:
+		return // the signature on this state is not valid
+	}
+	if !s.contents.found(key, r.Checksum) {
+		return
+	}
+	if signer := s.state.Keys().Find(r.Signature, r.Checksum); signer != nil {
+		s.emitter.Emit(ctx, observe.EarlierStateRestored{Resource: r, KeyID: signer.ID})
+	}
 }
 
 // check returns ErrDisputed, and delays the next signature, if the API server

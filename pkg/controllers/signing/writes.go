@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"sync"
 
+	"github.com/trusted-resources/chains-extension/pkg/observe"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
@@ -16,10 +17,14 @@ type writes struct {
 	pending map[string]write
 }
 
-// write is one signature that was written.
+// write is one signature that was sent to the API server.
 type write struct {
-	resourceVersion     string // after the write
+	// resourceVersion is that after the write. It is empty if the API server has not
+	// answered: the answer can be lost although the signature was written.
+	resourceVersion     string
 	checksum, signature []byte
+	// fact is emitted when it is known that the signature was written.
+	fact observe.Signed
 }
 
 func newWrites() *writes { return &writes{pending: map[string]write{}} }
@@ -30,13 +35,13 @@ func (w *writes) add(key string, written write) {
 	w.pending[key] = written
 }
 
-// take returns the write that made this state of a resource, or ok == false if
-// another writer made the state.
+// take returns the write that put the signature on this state of a resource, or
+// ok == false if another writer did.
 func (w *writes) take(key string, r *resource.Summary) (written write, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	written, ok = w.pending[key]
-	if !ok || written.resourceVersion != r.ResourceVersion {
+	if !ok || !written.signs(r) {
 		return write{}, false
 	}
 	delete(w.pending, key)
@@ -48,6 +53,17 @@ func (w *writes) forget(key string) {
 	defer w.mu.Unlock()
 	delete(w.pending, key)
 }
+
+// signs reports whether the write put the signature on this state. If the API
+// server has not answered, the signature tells.
+func (w write) signs(r *resource.Summary) bool {
+	if !w.answered() {
+		return bytes.Equal(w.signature, r.Signature)
+	}
+	return w.resourceVersion == r.ResourceVersion
+}
+
+func (w write) answered() bool { return w.resourceVersion != "" }
 
 // made reports whether the API server stored what was signed. A mutating webhook
 // can change more than the annotation.

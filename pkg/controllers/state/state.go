@@ -9,13 +9,13 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
 	policyclient "github.com/tektoncd/pipeline/pkg/client/clientset/versioned/typed/pipeline/v1alpha1"
 	policylisters "github.com/tektoncd/pipeline/pkg/client/listers/pipeline/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	corev1listers "k8s.io/client-go/listers/core/v1"
+	"k8s.io/utils/clock"
 
 	"github.com/trusted-resources/chains-extension/pkg/config"
 	"github.com/trusted-resources/chains-extension/pkg/decision"
@@ -55,6 +55,7 @@ type State struct {
 	config  *config.Store
 	keys    *keys.Loader
 	release atomic.Pointer[tekton.Release]
+	live    *livePolicies
 
 	mu        sync.RWMutex // guards listeners
 	listeners []func(namespace string)
@@ -63,7 +64,7 @@ type State struct {
 // New returns a State with the default configuration, which signs nothing. Watch
 // and WatchRelease feed it.
 func New(ctx context.Context, sources Sources) *State {
-	s := &State{sources: sources}
+	s := &State{sources: sources, live: newLivePolicies(sources.LivePolicies, sources.PolicyKeys, clock.RealClock{})}
 	s.release.Store(&tekton.Release{})
 	s.keys = keys.NewLoader(sources.SecretsDir, func() { s.Changed(AllNamespaces) })
 	s.config = config.NewStore(
@@ -87,15 +88,17 @@ func (s *State) Snapshot(namespace string) *snapshot.Snapshot {
 }
 
 // Decide decides about a resource. A decision that overwrites a signature is made
-// with policies and keys that were read for it, because an informer cache can be
-// out of date (docs/design/0004).
+// with policies and keys that were read after this process received the state of
+// the resource, because an informer cache can be out of date (docs/design/0004). If
+// they have not been read yet, the error of the decision asks the work queue to
+// come back.
 func (s *State) Decide(ctx context.Context, r *resource.Summary) decision.Decision {
 	snap := s.Snapshot(r.Namespace)
 	d := decision.Decide(ctx, snap, r)
 	if !d.Overwrites {
 		return d
 	}
-	return decision.Decide(ctx, snap.WithAuthorities(liveAuthorities{s, r.Namespace}), r)
+	return decision.Decide(ctx, snap.WithAuthorities(liveAuthorities{s.live, r}), r)
 }
 
 // Config returns the configuration in force.
@@ -165,23 +168,4 @@ func (a cachedAuthorities) Authorizes(ctx context.Context, signature, checksum [
 		return false, err
 	}
 	return policy.NewSet(policies, a.state.sources.PolicyKeys).Authorizes(ctx, signature, checksum)
-}
-
-// liveAuthorities are the authorities of the policies and keys that the API server
-// has now.
-type liveAuthorities cachedAuthorities
-
-var _ snapshot.Authorities = liveAuthorities{}
-
-// Authorizes implements snapshot.Authorities.
-func (a liveAuthorities) Authorizes(ctx context.Context, signature, checksum []byte) (bool, error) {
-	list, err := a.state.sources.LivePolicies.VerificationPolicies(a.namespace).List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return false, err
-	}
-	policies := make([]*v1alpha1.VerificationPolicy, 0, len(list.Items))
-	for i := range list.Items {
-		policies = append(policies, &list.Items[i])
-	}
-	return policy.NewSet(policies, a.state.sources.PolicyKeys.Fresh()).Authorizes(ctx, signature, checksum)
 }

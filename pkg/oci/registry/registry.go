@@ -57,6 +57,7 @@ type Client struct {
 	mu           sync.Mutex             // guards the fields below
 	plainHTTP    map[string]bool        // by registry
 	repositories map[string]*Repository // by name
+	breakers     map[string]*breaker    // by registry
 }
 
 const (
@@ -65,8 +66,10 @@ const (
 	// pingTimeout bounds the first request to a registry.
 	pingTimeout    = 30 * time.Second
 	maxIdlePerHost = 64
-	// maxRepositories bounds the cache of repositories.
+	// maxRepositories bounds the cache of repositories, and maxRegistries what is
+	// known of registries.
 	maxRepositories = 10_000
+	maxRegistries   = 1_000
 )
 
 // NewClient returns a client. It verifies TLS certificates with the root
@@ -84,7 +87,7 @@ func NewClient(options Options) *Client {
 	}
 	return &Client{
 		options: options, transport: limitingTransport{base}, locks: newReferrerLocks(options.Locks),
-		plainHTTP: map[string]bool{}, repositories: map[string]*Repository{},
+		plainHTTP: map[string]bool{}, repositories: map[string]*Repository{}, breakers: map[string]*breaker{},
 	}
 }
 
@@ -161,6 +164,10 @@ func (c *Client) usesPlainHTTP(ctx context.Context, registry name.Registry) (boo
 			return false, err
 		}
 	}
+	done, err := c.breaker(registry.RegistryStr()).allow()
+	if err != nil {
+		return false, err
+	}
 	ping := c.pings.DoChan(registry.RegistryStr(), func() (any, error) {
 		// Other goroutines may wait for this request, so it outlives ctx.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), pingTimeout)
@@ -176,16 +183,34 @@ func (c *Client) usesPlainHTTP(ctx context.Context, registry name.Registry) (boo
 	})
 	select {
 	case result := <-ping:
+		done(result.Err)
 		plainHTTP, _ := result.Val.(bool)
 		return plainHTTP, result.Err
 	case <-ctx.Done():
+		done(ctx.Err())
 		return false, fmt.Errorf("registry %s: %w", registry, ctx.Err())
 	}
 }
 
+// breaker returns the breaker of a registry. It also counts the requests to hosts
+// to which the registry redirects.
+func (c *Client) breaker(registry string) *breaker {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b, found := c.breakers[registry]
+	if !found {
+		if len(c.breakers) >= maxRegistries {
+			clear(c.breakers)
+		}
+		b = newBreaker(registry)
+		c.breakers[registry] = b
+	}
+	return b
+}
+
 func (c *Client) newRepository(parsed name.Repository, plainHTTP bool) (*Repository, error) {
 	client := &auth.Client{
-		Client:     &http.Client{Transport: c.transport},
+		Client:     &http.Client{Transport: breakingTransport{c.transport, c.breaker(parsed.RegistryStr())}},
 		Cache:      auth.NewCache(),
 		Credential: func(ctx context.Context, _ string) (auth.Credential, error) { return c.credential(ctx, parsed) },
 	}

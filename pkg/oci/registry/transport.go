@@ -53,8 +53,9 @@ func Unavailable(err error) bool {
 	}
 	var network net.Error
 	var busy *BusyError
+	var silent *SilentError
 	var unavailable unavailableError
-	return errors.As(err, &network) || errors.As(err, &busy) || errors.As(err, &unavailable) ||
+	return errors.As(err, &network) || errors.As(err, &busy) || errors.As(err, &silent) || errors.As(err, &unavailable) ||
 		errors.Is(err, auth.ErrBasicCredentialNotFound) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }
 
