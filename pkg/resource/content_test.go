@@ -4,8 +4,11 @@ package resource
 
 import (
 	"errors"
+	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/tektoncd/pipeline/pkg/client/clientset/versioned/scheme"
 )
 
 func checkContent(content string) error {
@@ -49,4 +52,26 @@ func TestCheckContent_RefusesContentThatExpands(t *testing.T) {
 			t.Errorf("%s: got %v, want ErrExpands", name, err)
 		}
 	}
+}
+
+// Content that is accepted takes a bounded amount of memory when Tekton's decoder reads
+// it.
+func FuzzContent(f *testing.F) {
+	const header = "apiVersion: tekton.dev/v1\nkind: Task\nmetadata: {name: build}\n"
+	f.Add([]byte(header + "spec: {steps: [{image: alpine}]}\n"))
+	f.Add([]byte(header + "spec:\n  steps:\n" + strings.Repeat("  -\n", 1000)))
+	f.Add([]byte(header + "spec:\n  description: &a " + strings.Repeat("x", 1000) + "\n  steps:\n  - args: [" + strings.Repeat("*a,", 1000) + "*a]\n"))
+	f.Add([]byte(`{"apiVersion":"tekton.dev/v1","kind":"Task","spec":{"steps":[` + strings.Repeat("{},", 1000) + "null]}}"))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		if checkContent(string(content)) != nil {
+			return
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, _, _ = scheme.Codecs.UniversalDeserializer().Decode(content, nil, nil) // whether it is a resource does not matter
+		runtime.ReadMemStats(&after)
+		if allocated := after.TotalAlloc - before.TotalAlloc; allocated > 512<<20 {
+			t.Fatalf("decoding %d bytes allocated %d MiB", len(content), allocated>>20)
+		}
+	})
 }
