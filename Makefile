@@ -83,6 +83,8 @@ fuzz: ## Fuzz all readers of untrusted input, FUZZ_TIME each
 	go test -run '^$$' -fuzz FuzzRequestContent -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/dependencies
 	go test -run '^$$' -fuzz FuzzStepAction -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/dependencies
 	go test -run '^$$' -fuzz FuzzLocal -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/dependencies
+	go test -run '^$$' -fuzz FuzzSizes -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/dependencies
+	go test -run '^$$' -fuzz FuzzStepActionSizes -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/dependencies
 	go test -run '^$$' -fuzz FuzzClusterURI -fuzztime $(FUZZ_TIME) ./pkg/dependencies
 	go test -run '^$$' -fuzz FuzzEntries -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/oci/tektonbundle
 	go test -run '^$$' -fuzz FuzzEntryResource -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/oci/tektonbundle
