@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/selection"
 
 	"github.com/trusted-resources/chains-extension/pkg/policy"
+	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
 // repeated returns a text with that many references.
@@ -264,11 +265,10 @@ func TestCollect_ProvesLargeRuns(t *testing.T) {
 }
 
 // A report reads a bounded number of bytes, and has a bounded number of dependencies.
-func TestCollectPipelineRun_BoundsTheReport(t *testing.T) {
+func TestTaskRun_BoundsTheReport(t *testing.T) {
 	w := newTestCluster(t)
-	p := pipeline("p", v1.PipelineTask{Name: "a"})
-	w.objects.put(p)
-	var taskRuns []*v1.TaskRun
+	objects := w.objectsOnce()
+	var items []Dependency
 	const runs = 2*maxDependencies + 1
 	for i := range runs {
 		name := fmt.Sprintf("build-%d", i)
@@ -279,15 +279,12 @@ func TestCollectPipelineRun_BoundsTheReport(t *testing.T) {
 		tr := taskRun(name, func(tr *v1.TaskRun) { tr.Spec.TaskRef = &v1.TaskRef{Name: name} })
 		tr.Status.TaskSpec = build.Spec.DeepCopy()
 		w.objects.put(build)
-		taskRuns = append(taskRuns, tr)
+		items = append(items, w.taskRun(t.Context(), objects, tr, PipelineTask)...)
 	}
-	items := w.CollectPipelineRun(t.Context(), recorded(t, p, nil), taskRuns)
-	if len(items) != 1+runs {
+	if len(items) != runs {
 		t.Fatalf("got %d dependencies, want one for each run", len(items))
 	}
-	if items[1].Content == nil {
-		t.Errorf("the first Task is not known: %v", items[1].Unavailable)
-	}
-	lacks(t, items[12], policy.ContentUnavailable, "expected at most")
-	lacks(t, items[runs], policy.ContentUnavailable, "more than")
+	has(t, items[0], w.objects[objectKey{resource.Task, namespace, "build-0"}], "")
+	lacks(t, items[11], policy.ContentUnavailable, "expected at most")
+	lacks(t, items[runs-1], policy.ContentUnavailable, "more than")
 }
