@@ -26,6 +26,7 @@ func TestCollectPipelineRun_RejectsResolvedObjectOfAnotherKind(t *testing.T) {
 		"StepAction": {sign(stepAction("build", "make"), "own"), false},
 	} {
 		w := newTestCluster(t)
+		pr.Status.PipelineSpec = &pipeline("build").Spec
 		w.resolve(pr, pipelineRequestName(t.Context(), pr), tc.content, bundle)
 		if got := w.CollectPipelineRun(t.Context(), pr, nil)[0]; (got.Content != nil) != tc.found {
 			t.Errorf("%s: got %+v", name, got)
@@ -66,25 +67,34 @@ func TestCollectTaskRun_RejectsStepActionOfRecreatedRequest(t *testing.T) {
 	}
 }
 
-// Without a digest in its source, the status does not pin the content of a Task.
-func TestCollect_RejectsRecreatedRequestWithoutDigest(t *testing.T) {
-	source := v1.RefSource{URI: "https://example/latest"}
-	ran, signed := task("build", "evil"), sign(task("build", "make"), "own")
-	w, tr := newTestCluster(t), resolvedRun("custom", source)
-	w.answered(tr, ran)
-	tr = w.ran(tr, ran)
-	has(t, w.one(tr), ran, "")
-	w.answered(tr, signed)
-	lacks(t, w.one(tr), policy.ContentUnavailable, "not what ran")
+// The digest of a commit or of a bundle is not that of the content. So a request that
+// was deleted after the run and created again may have the recorded source and another
+// content.
+func TestCollect_RejectsRecreatedRequest(t *testing.T) {
+	for name, source := range map[string]v1.RefSource{
+		"without digest": {URI: "https://example/latest"},
+		"git":            gitSource,
+		"bundles":        {URI: "registry.example/bundle", Digest: map[string]string{"sha256": "c0ffee"}, EntryPoint: "build"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ran, signed := task("build", "evil"), sign(task("build", "make"), "own")
+			w, tr := newTestCluster(t), resolvedRun("custom", source)
+			w.answered(tr, ran)
+			tr = w.ran(tr, ran)
+			has(t, w.one(tr), ran, "")
+			w.answered(tr, signed)
+			lacks(t, w.one(tr), policy.ContentUnavailable, "not what ran")
 
-	pr, first := resolvedPipelineRun("custom", source), pipeline("p", v1.PipelineTask{Name: "evil"})
-	w.resolve(pr, pipelineRequestName(t.Context(), pr), first, source)
-	if err := recordPipelineRun(t.Context(), pr, first); err != nil {
-		t.Fatal(err)
+			pr, first := resolvedPipelineRun("custom", source), pipeline("p", v1.PipelineTask{Name: "evil"})
+			w.resolve(pr, pipelineRequestName(t.Context(), pr), first, source)
+			if err := recordPipelineRun(t.Context(), pr, first); err != nil {
+				t.Fatal(err)
+			}
+			has(t, w.CollectPipelineRun(t.Context(), pr, nil)[0], first, "")
+			w.resolve(pr, pipelineRequestName(t.Context(), pr), sign(pipeline("p", v1.PipelineTask{Name: "good"}), "own"), source)
+			lacks(t, w.CollectPipelineRun(t.Context(), pr, nil)[0], policy.ContentUnavailable, "not the one that ran")
+		})
 	}
-	has(t, w.CollectPipelineRun(t.Context(), pr, nil)[0], first, "")
-	w.resolve(pr, pipelineRequestName(t.Context(), pr), sign(pipeline("p", v1.PipelineTask{Name: "good"}), "own"), source)
-	lacks(t, w.CollectPipelineRun(t.Context(), pr, nil)[0], policy.ContentUnavailable, "not the one that ran")
 }
 
 // One StepAction may change between two steps that refer to it.

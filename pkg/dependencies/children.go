@@ -26,6 +26,7 @@ type children struct {
 	tasks     map[string]pipelineTask // by name of the task
 	taskOf    map[string]string       // name of the task, by name of the TaskRun
 	values    runValues
+	requests  map[string]taskRequest // by name of the task
 	// missing are the combinations of parameters for which no TaskRun was found, by
 	// name of the task. A task without a matrix has one empty combination.
 	missing map[string][]v1.Params
@@ -41,6 +42,7 @@ func newChildren(pr *v1.PipelineRun, taskRuns []*v1.TaskRun, creations RunCreati
 	c := &children{
 		pr: pr, creations: creations,
 		tasks: map[string]pipelineTask{}, taskOf: map[string]string{}, missing: map[string][]v1.Params{},
+		requests: map[string]taskRequest{},
 	}
 	for _, child := range pr.Status.ChildReferences {
 		c.taskOf[child.Name] = child.PipelineTaskName
@@ -84,7 +86,7 @@ func (c *children) check(ctx context.Context, tr *v1.TaskRun) (err error) {
 // asks returns nil if the task asks for this TaskRun: for its reference or spec,
 // and for its parameters.
 func (c *children) asks(ctx context.Context, task pipelineTask, tr *v1.TaskRun) error {
-	want, err := c.values.request(ctx, task)
+	want, err := c.request(ctx, task)
 	if err != nil {
 		return err
 	}
@@ -110,6 +112,18 @@ func (c *children) asks(ctx context.Context, task pipelineTask, tr *v1.TaskRun) 
 		return policy.Unavailable{Reason: policy.ContentUnavailable, Message: message + ", or a value that Tekton filled in is not known"}
 	}
 	return policy.Unavailable{Reason: policy.ReferenceMismatch, Message: message}
+}
+
+// request returns what a task asks of its TaskRuns, which is the same for all.
+func (c *children) request(ctx context.Context, task pipelineTask) (taskRequest, error) {
+	if known, found := c.requests[task.Name]; found {
+		return known, nil
+	}
+	request, err := c.values.request(ctx, task)
+	if err == nil {
+		c.requests[task.Name] = request
+	}
+	return request, err
 }
 
 // take reports whether the parameters are those of the task with a combination

@@ -3,8 +3,10 @@
 package dependencies
 
 import (
+	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
@@ -231,6 +233,25 @@ func TestChildren_BoundsCombinations(t *testing.T) {
 	}
 	taskRuns := []*v1.TaskRun{taskRun("run-next", controlledBy(pipelineRun()), func(tr *v1.TaskRun) { tr.Spec.TaskRef = task.TaskRef })}
 	rejects(t, checked(t, newTestCluster(t), runWith(pipelineRun(), task, taskRuns), taskRuns), policy.ContentUnavailable)
+}
+
+// Results are filled in for each reference: a few kB of them take megabytes.
+func TestChildren_BoundsResults(t *testing.T) {
+	pr := pipelineRun()
+	for name, task := range map[string]v1.PipelineTask{
+		"in a parameter": {TaskRef: &v1.TaskRef{Name: "build"}, Params: v1.Params{param("p", text(repeated("$(tasks.first.results.r)", 5000)))}},
+		"in a spec":      {TaskSpec: embedded(repeated("$(tasks.first.results.r)", 5000)), Params: v1.Params{param("p", text("x"))}},
+	} {
+		before := first(pr)
+		before.Status.Results = []v1.TaskRunResult{taskResult("r", text(strings.Repeat("x", 4000)))}
+		tr := taskRun("run-next-a", controlledBy(pr), func(tr *v1.TaskRun) { tr.Spec.TaskRef = &v1.TaskRef{Name: "build"} })
+		within(t, func() {
+			err := newChildren(runWith(pr, task, []*v1.TaskRun{tr}), []*v1.TaskRun{tr, before}, newTestCluster(t)).check(t.Context(), tr)
+			if !errors.Is(err, errSubstitution) {
+				t.Errorf("%s: got %v", name, err)
+			}
+		})
+	}
 }
 
 // The states of other tasks are those that Tekton computes.

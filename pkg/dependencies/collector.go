@@ -58,6 +58,7 @@ type collection struct {
 	Collector
 	run    metav1.Object
 	owners []types.UID // that may own the ResolutionRequests of the run
+	budget *budget
 }
 
 // collection returns a collection for one run. objects keeps what it read, so it
@@ -66,14 +67,14 @@ type collection struct {
 func (c *Collector) collection(objects *objectsOnce, run metav1.Object, owners ...types.UID) *collection {
 	return &collection{
 		Collector: Collector{
-			Objects: objects, Requests: &requestsOnce{from: c.Requests}, Creations: c.Creations, Stored: c.Stored,
+			Objects: objects, Requests: newRequestsOnce(c.Requests), Creations: c.Creations, Stored: c.Stored,
 			Repositories: c.Repositories,
 		},
-		run: run, owners: owners,
+		run: run, owners: owners, budget: newBudget(),
 	}
 }
 
-func (c *Collector) objectsOnce() *objectsOnce { return &objectsOnce{from: c.Objects} }
+func (c *Collector) objectsOnce() *objectsOnce { return newObjectsOnce(c.Objects) }
 
 // conclude looks up the signatures of a finding and returns the Dependency.
 func (c *collection) conclude(ctx context.Context, f finding) Dependency {

@@ -34,6 +34,7 @@ type finding struct {
 	namespace, name string
 	source          v1.RefSource
 	checksum        []byte
+	pinned          bool   // the checksum is the digest in the status of the run
 	signature       string // in the annotation of the content itself
 	err             error  // why the content is not known
 	content         content
@@ -59,12 +60,11 @@ func (f finding) failed(err error) finding {
 	return f
 }
 
-// needsReplay reports whether the status of the run does not pin the content.
-// Somebody may have written the object in the cluster, or the ResolutionRequest
-// of a StepAction, after the run.
-func (f finding) needsReplay() bool {
-	return f.err == nil && (!f.resolved || f.role == StepAction || len(f.source.Digest) == 0)
-}
+// needsReplay reports whether the content was not compared with a digest in the
+// status of the run. Somebody may have written the object in the cluster, or the
+// ResolutionRequest, after the run. The digest of a commit or of a bundle is not
+// that of the content, so that no comparison is possible.
+func (f finding) needsReplay() bool { return f.err == nil && !f.pinned }
 
 // notProven returns the finding after a replay failed. A finding that needs no
 // replay stays as it is.
@@ -95,7 +95,9 @@ func (c *collection) resolve(ctx context.Context, f finding, request string, res
 	found, err := c.request(ctx, request, f.kind, recorded)
 	switch {
 	case err == nil:
-		return c.inClaimedNamespace(resolvedContent(ctx, f, found, resolver))
+		f = resolvedContent(ctx, f, found, resolver)
+		f.pinned = resolver == resolverCluster && recorded != nil // resolvedContent compares the checksum
+		return c.inClaimedNamespace(f)
 	case resolver == resolverCluster && recorded != nil:
 		return c.recordedChecksum(ctx, f, err)
 	default:
@@ -133,7 +135,7 @@ func (c *collection) recordedChecksum(ctx context.Context, f finding, requestErr
 	if err != nil || len(checksum) == 0 {
 		return f.failed(requestErr)
 	}
-	f.checksum = checksum
+	f.checksum, f.pinned = checksum, true
 	object, err := c.Objects.Object(ctx, f.kind, namespace, name)
 	if err != nil || object != nil && hasChecksum(ctx, object, checksum) {
 		f.content = content{object: object, err: err}

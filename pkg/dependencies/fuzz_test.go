@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -14,6 +15,20 @@ import (
 
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
+
+// bounded returns a function that fails the test if more was allocated meanwhile than
+// the bounds allow. It counts garbage, too: an expansion allocates gigabytes.
+func bounded(t *testing.T) func() {
+	t.Helper()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	return func() {
+		const most = 2 << 30 // maxLookups take about 150 bytes each, in each of three replays
+		if runtime.ReadMemStats(&after); after.TotalAlloc-before.TotalAlloc > most {
+			t.Fatalf("allocated %d MiB", (after.TotalAlloc-before.TotalAlloc)>>20)
+		}
+	}
+}
 
 // FuzzRequestContent checks that the content of a ResolutionRequest is of the kind that
 // the run refers to, or is refused.
@@ -24,13 +39,15 @@ func FuzzRequestContent(f *testing.F) {
 	f.Add([]byte("apiVersion: tekton.dev/v1beta1\nkind: Task\nmetadata: {name: x}\nspec: {steps: [{image: y}]}\n"), false)
 	f.Add([]byte("apiVersion: tekton.dev/v1alpha1\nkind: StepAction\n"), true)
 	f.Add([]byte("{}"), false)
+	f.Add([]byte("apiVersion: tekton.dev/v1\nkind: Task\nmetadata: {name: &a "+strings.Repeat("x", 1000)+"}\nspec: {steps: [{args: [*a, *a, *a]}]}\n"), false)
 	f.Fuzz(func(t *testing.T, data []byte, byClusterResolver bool) {
+		defer bounded(t)()
 		w, tr := newTestCluster(t), resolvedRun("git", gitSource)
 		request := w.answered(tr, task("build", "make"))
 		request.Status.Data = base64.StdEncoding.EncodeToString(data)
 		run := w.collection(w.objectsOnce(), tr, tr.UID)
 		for _, kind := range resource.Kinds {
-			found, err := run.readRequest(request, kind, &gitSource)
+			found, err := run.readRequest(t.Context(), request, kind, &gitSource)
 			if err != nil {
 				continue
 			}
@@ -54,7 +71,12 @@ func FuzzStepAction(f *testing.F) {
 	plain.Spec.Args = []string{"$(params.list[0])", "$(params.list[*])"}
 	f.Add(must(json.Marshal(plain)), "p", "$(steps.a.results.r)", true)
 	f.Add(must(json.Marshal(plain)), "list", "$(steps.a.results.r)", false)
+	f.Add(must(json.Marshal(plain)), "p", repeated("$(params.p)", 2000), true)
+	chained := stepAction("compile", "$(params.p0)")
+	chained.Spec.Params = asDefaults(chainOf(4, 1000))
+	f.Add(must(json.Marshal(chained)), "p3", repeated("$(params.p4)", 1000), true)
 	f.Fuzz(func(t *testing.T, data []byte, name, value string, byName bool) {
+		defer bounded(t)()
 		w, tr := newTestCluster(t), localRun()
 		step := v1.Step{Ref: &v1.Ref{ResolverRef: resolverRef("git")}, Params: v1.Params{param(name, text(value)), param("list", array("a", value))}}
 		request := w.resolve(tr, stepActionRequestName(t.Context(), tr, v1.TaskSpec{}, &step), plain, gitSource)
@@ -83,7 +105,13 @@ func FuzzStepAction(f *testing.F) {
 // that ran, and causes no panic.
 func FuzzLocal(f *testing.F) {
 	f.Add(must(json.Marshal(task("build", "make $(params.x) $(workspaces.w.path)").Spec)), must(json.Marshal(everySubstitution().Spec)), "value")
+	f.Add(must(json.Marshal(task("build", repeated("$(params.x)", 1000)).Spec)), must(json.Marshal(everySubstitution().Spec)), repeated("$(params.x)", 1000))
+	f.Add(must(json.Marshal(task("build", "$(params.p0)", declaring(asDefaults(chainOf(4, 1000))...)).Spec)),
+		must(json.Marshal(everySubstitution().Spec)), repeated("$(params.word)$(params.list[*])", 1000))
+	f.Add(must(json.Marshal(task("build", repeated("$(workspaces.w0.path)", 1000), func(t *v1.Task) { t.Spec.Workspaces = workspaces(4, 1000) }).Spec)),
+		must(json.Marshal(everySubstitution().Spec)), "$(params.list[*])")
 	f.Fuzz(func(t *testing.T, ofTask, ofPipeline []byte, value string) {
+		defer bounded(t)()
 		w, another, anotherPipeline := newTestCluster(t), task("build", ""), pipeline("build")
 		if json.Unmarshal(ofTask, &another.Spec) != nil || json.Unmarshal(ofPipeline, &anotherPipeline.Spec) != nil {
 			return

@@ -54,6 +54,9 @@ func TestCollectPipelineRun_ReturnsResolvedPipeline(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w, pr := newTestCluster(t), resolvedPipelineRun(tc.resolver, tc.source, tc.modify)
 			request := w.resolve(pr, pipelineRequestName(t.Context(), pr), tc.content, tc.source)
+			if err := recordPipelineRun(t.Context(), pr, must(asPipeline(t.Context(), tc.content))); err != nil {
+				t.Fatal(err)
+			}
 			got := w.CollectPipelineRun(t.Context(), pr, nil)[0]
 			has(t, got, tc.content, "own")
 			if got.Role != Pipeline || got.Kind != resource.Pipeline || got.Name != "build" || !got.Resolved {

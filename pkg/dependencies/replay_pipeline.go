@@ -35,7 +35,11 @@ func derivesPipeline(pr *v1.PipelineRun, pipeline *v1.Pipeline, written *v1.Pipe
 	}
 	vars := variablesOf(pr, pipeline)
 	for vars.rounds = 1; vars.rounds <= maxRounds; vars.rounds++ {
-		if vars.derive(from, ran) {
+		derives := vars.derive(from, ran)
+		if vars.budget.err != nil {
+			return vars.budget.err
+		}
+		if derives {
 			return nil
 		}
 	}

@@ -8,14 +8,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
-	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1beta1"
 	taskresources "github.com/tektoncd/pipeline/pkg/reconciler/taskrun/resources"
 	"github.com/tektoncd/pipeline/pkg/workspace"
-
-	"github.com/trusted-resources/chains-extension/pkg/dependencies/offline"
-	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
 // maxRounds is how often a replay substitutes at most. Tekton substitutes each
@@ -34,8 +31,12 @@ func (c *collection) replaysTask(ctx context.Context, tr *v1.TaskRun, task *v1.T
 	if tr.Status.TaskSpec == nil {
 		return errNoRecordedSpec
 	}
+	if err := replays.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer replays.Release(1)
 	err := c.replaysTaskAs(ctx, tr, task, task.Name)
-	if err != nil && tr.Spec.TaskRef != nil && tr.Spec.TaskRef.Resolver != "" {
+	if errors.Is(err, errAnotherSpec) && tr.Spec.TaskRef != nil && tr.Spec.TaskRef.Resolver != "" {
 		// After Tekton waited for a StepAction, it uses the name of the run as the
 		// name of a resolved Task.
 		err = c.replaysTaskAs(ctx, tr, task, tr.Name)
@@ -67,40 +68,21 @@ func (c *collection) replaysTaskAs(ctx context.Context, tr *v1.TaskRun, task *v1
 		if bytes.Equal(got, before) {
 			break
 		}
-		before, spec = got, substitute(ctx, spec, name, unstarted(tr))
+		before = got
+		if spec, err = c.substitute(ctx, spec, name, unstarted(tr)); err != nil {
+			return err
+		}
 	}
 	return errAnotherSpec
-}
-
-// withStepActions returns the spec of the Task with the content of its
-// StepActions in place of the references.
-func (c *collection) withStepActions(ctx context.Context, tr *v1.TaskRun, task *v1.Task) (*v1.TaskSpec, error) {
-	spec := task.Spec.DeepCopy()
-	spec.SetDefaults(ctx)
-	clientset, err := offline.NewClientset(stepActions{c.Objects})
-	if err != nil {
-		return nil, err
-	}
-	spec.Steps, err = taskresources.GetStepActionsData(ctx, *spec, unstarted(tr), clientset, nil, c)
-	return spec, err
-}
-
-// stepActions reads the StepActions that a replay needs.
-type stepActions struct{ objects Objects }
-
-// StepAction implements offline.StepActions.
-func (s stepActions) StepAction(ctx context.Context, namespace, name string) (*v1beta1.StepAction, error) {
-	object, err := s.objects.Object(ctx, resource.StepAction, namespace, name)
-	if err != nil {
-		return nil, err
-	}
-	stepAction, _ := object.(*v1beta1.StepAction) // nil if there is none
-	return stepAction, nil
 }
 
 // replaysPipeline returns nil if the run ran this Pipeline. See reconcile in
 // pkg/reconciler/pipelinerun in tektoncd/pipeline.
 func replaysPipeline(ctx context.Context, pr *v1.PipelineRun, pipeline *v1.Pipeline) (err error) {
+	if err := replays.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer replays.Release(1)
 	defer recoverInvalidSpec(&err)
 	written := pipeline.Spec.DeepCopy()
 	written.SetDefaults(ctx)
@@ -131,19 +113,47 @@ func asStored(spec *v1.TaskSpec) ([]byte, error) {
 }
 
 // substitute returns the spec after one reconciliation of the TaskRun.
-func substitute(ctx context.Context, spec *v1.TaskSpec, taskName string, tr *v1.TaskRun) *v1.TaskSpec {
+func (c *collection) substitute(ctx context.Context, spec *v1.TaskSpec, taskName string, tr *v1.TaskRun) (*v1.TaskSpec, error) {
+	params := paramSizes(spec.Params, tr.Spec.Params)
+	if err := c.budget.allow(params, tr.Spec.Workspaces); err != nil {
+		return nil, err
+	}
 	taskresources.ApplyParametersToWorkspaceBindings(spec, tr)
 	volumes := workspace.CreateVolumes(tr.Spec.Workspaces)
-	defaults := append([]v1.ParamSpec(nil), spec.Params...)
-	spec = taskresources.ApplyParameters(spec, tr, defaults...)
-	spec = taskresources.ApplyContexts(spec, taskName, tr)
-	spec = taskresources.ApplyResults(spec)
-	spec = taskresources.ApplyArtifacts(spec)
-	spec = taskresources.ApplyStepExitCodePath(spec)
+	if err := c.budget.allow(params.withOthers(spec, taskName, tr), spec); err != nil {
+		return nil, err
+	}
+	spec = taskresources.ApplyParameters(spec, tr, slices.Clone(spec.Params)...)
+	// The budget counts all variables in each step, so that the bound does not
+	// depend on which step fills in which variables.
+	allow := func(spec *v1.TaskSpec) error {
+		return errors.Join(ctx.Err(), c.budget.allow(params.others(spec, taskName, tr), spec))
+	}
+	spec, err := inSteps(spec, allow, func(spec *v1.TaskSpec) *v1.TaskSpec { return taskresources.ApplyContexts(spec, taskName, tr) })
+	if err != nil {
+		return nil, err
+	}
 	if tr.Spec.TaskSpec != nil {
 		declareWorkspaces(spec, tr.Spec.Workspaces)
 	}
-	return taskresources.ApplyWorkspaces(ctx, spec, spec.Workspaces, tr.Spec.Workspaces, volumes)
+	if err := checkPaths(spec); err != nil {
+		return nil, err
+	}
+	return inSteps(spec, allow, taskresources.ApplyResults, taskresources.ApplyArtifacts, taskresources.ApplyStepExitCodePath,
+		func(spec *v1.TaskSpec) *v1.TaskSpec {
+			return taskresources.ApplyWorkspaces(ctx, spec, spec.Workspaces, tr.Spec.Workspaces, volumes)
+		})
+}
+
+// inSteps applies functions one after another, as long as the next is allowed.
+func inSteps[Spec any](spec Spec, allow func(Spec) error, steps ...func(Spec) Spec) (Spec, error) {
+	for _, step := range steps {
+		if err := allow(spec); err != nil {
+			return spec, err
+		}
+		spec = step(spec)
+	}
+	return spec, nil
 }
 
 // declareWorkspaces adds a declaration for each workspace that the run binds and

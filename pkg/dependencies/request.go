@@ -12,9 +12,12 @@ import (
 	"github.com/tektoncd/pipeline/pkg/apis/resolution/v1beta1"
 	"github.com/tektoncd/pipeline/pkg/remote/resolution"
 	remote "github.com/tektoncd/pipeline/pkg/remoteresolution/resource"
+	"github.com/tektoncd/pipeline/pkg/resolution/common"
 	requests "github.com/tektoncd/pipeline/pkg/resolution/resource"
+	"golang.org/x/sync/semaphore"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"knative.dev/pkg/apis"
 
 	"github.com/trusted-resources/chains-extension/pkg/resource"
@@ -33,19 +36,24 @@ type resolvedObject struct {
 // request returns the object that a resolver returned for the run. recorded is
 // the source in the status of the run, nil if the status has none.
 func (c *collection) request(ctx context.Context, name string, kind resource.Kind, recorded *v1.RefSource) (*resolvedObject, error) {
+	if name == "" {
+		return nil, fmt.Errorf("%w: the parameters of a reference make more than %d bytes", errSubstitution, maxSubstitution)
+	}
 	request, err := c.Requests.Request(ctx, c.run.GetNamespace(), name)
 	if err != nil {
 		return nil, fmt.Errorf("ResolutionRequest %s/%s: %w", c.run.GetNamespace(), name, err)
 	}
-	return c.readRequest(request, kind, recorded)
+	return c.readRequest(ctx, request, kind, recorded)
 }
 
-func (c *collection) readRequest(request *v1beta1.ResolutionRequest, kind resource.Kind, recorded *v1.RefSource) (*resolvedObject, error) {
+// decodes bounds the elements of all content that this process decodes at a time.
+var decodes = semaphore.NewWeighted(resource.MaxElements)
+
+func (c *collection) readRequest(ctx context.Context, request *v1beta1.ResolutionRequest, kind resource.Kind, recorded *v1.RefSource) (*resolvedObject, error) {
 	if err := c.checkRequest(request, recorded); err != nil {
 		return nil, fmt.Errorf("ResolutionRequest %s %w", request.Name, err)
 	}
-	// This is Tekton's own decoder.
-	decoded, _, err := resolution.ResolvedRequest(requests.CrdIntoResource(request), nil)
+	decoded, err := decode(ctx, requests.CrdIntoResource(request))
 	if err != nil {
 		return nil, fmt.Errorf("ResolutionRequest %s: %w", request.Name, err)
 	}
@@ -59,6 +67,27 @@ func (c *collection) readRequest(request *v1beta1.ResolutionRequest, kind resour
 		return nil, fmt.Errorf("ResolutionRequest %s holds a %s, expected a %s", request.Name, found, kind)
 	}
 	return &resolvedObject{object: object, source: *request.Status.RefSource}, nil
+}
+
+// decode returns the object in a request. It uses Tekton's own decoder.
+func decode(ctx context.Context, request common.ResolvedResource) (runtime.Object, error) {
+	content, err := request.Data()
+	if err != nil {
+		return nil, err
+	}
+	elements, err := resource.Elements(content)
+	if err != nil {
+		return nil, err
+	}
+	if err := decodes.Acquire(ctx, int64(elements)); err != nil {
+		return nil, err
+	}
+	defer decodes.Release(int64(elements))
+	if err := resource.CheckContent(content, elements); err != nil {
+		return nil, err
+	}
+	decoded, _, err := resolution.ResolvedRequest(request, nil)
+	return decoded, err
 }
 
 // checkRequest returns an error unless the request shows what Tekton resolved
@@ -91,7 +120,7 @@ func (c *collection) Submit(ctx context.Context, _ remote.ResolverName, request 
 	if err != nil {
 		return nil, err
 	}
-	if _, err := c.readRequest(found, resource.StepAction, nil); err != nil {
+	if _, err := c.readRequest(ctx, found, resource.StepAction, nil); err != nil {
 		return nil, err
 	}
 	return requests.CrdIntoResource(found), nil

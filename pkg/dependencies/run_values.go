@@ -22,6 +22,7 @@ type runValues struct {
 	propagated replacements
 	states     map[string]string // of other tasks, in tasks that run finally
 	lengths    map[string]string // of matrices
+	budget     *budget
 }
 
 // resultKey names a result of a task.
@@ -34,6 +35,19 @@ type replacements struct {
 	objects map[string]map[string]string
 }
 
+// sizes returns the sizes of the values.
+func (r replacements) sizes() sizes {
+	s := newSizes()
+	s.putTexts(r.texts)
+	for name, list := range r.lists {
+		s.putWhole(name, list, len(list))
+	}
+	for name, object := range r.objects {
+		s.putWhole(name, object, len(object))
+	}
+	return s
+}
+
 func newReplacements() replacements {
 	return replacements{texts: map[string]string{}, lists: map[string][]string{}, objects: map[string]map[string]string{}}
 }
@@ -43,6 +57,7 @@ func newRunValues(c *children, taskRuns []*v1.TaskRun) runValues {
 	v := runValues{
 		results: map[resultKey]v1.TaskRunResult{}, propagated: newReplacements(),
 		states: map[string]string{}, lengths: map[string]string{},
+		budget: newBudget(),
 	}
 	byTask := map[string][]*v1.TaskRun{}
 	for _, tr := range slices.SortedFunc(slices.Values(taskRuns), func(a, b *v1.TaskRun) int { return cmp.Compare(a.Name, b.Name) }) {

@@ -24,6 +24,9 @@ import (
 // compared with TaskRuns. Tekton's default limit is 256.
 const maxCombinations = 1024
 
+// maxCombinedParams bounds the parameters in all combinations of a matrix.
+const maxCombinedParams = 32 << 10
+
 // taskRequest is what a task of a Pipeline asks of its TaskRuns.
 type taskRequest struct {
 	taskRef  *v1.TaskRef
@@ -46,20 +49,16 @@ func (v runValues) request(ctx context.Context, from pipelineTask) (taskRequest,
 	if err != nil {
 		return taskRequest{}, err
 	}
-	if from.finally {
-		replaceIn(task, replacements{texts: v.states})
+	if err := v.fillIn(task, from.finally); err != nil {
+		return taskRequest{}, err
 	}
-	results := v.resultsFor(task)
-	replaceIn(task, results)
-	replaceInMatrix(task, results)
-	contexts := replacements{texts: map[string]string{"context.pipelineTask.retries": strconv.Itoa(task.Retries)}}
-	task.Params = task.Params.ReplaceVariables(v.lengths, nil, nil).ReplaceVariables(contexts.texts, nil, nil)
-	replaceInMatrix(task, contexts)
-
 	spec := v1.TaskRunSpec{TaskRef: task.TaskRef}
 	if task.TaskSpec != nil {
 		embedded := task.TaskSpec.TaskSpec.DeepCopy()
 		embedded.SetDefaults(ctx)
+		if err := v.budget.allow(v.propagated.sizes(), embedded); err != nil {
+			return taskRequest{}, err
+		}
 		spec.TaskSpec = taskresources.ApplyReplacements(embedded, v.propagated.texts, v.propagated.lists, nil)
 	}
 	spec.SetDefaults(ctx)
@@ -75,9 +74,34 @@ func isDynamic(task *v1.PipelineTask) (bool, error) {
 	return bytes.Contains(data, []byte("$(tasks.")) || bytes.Contains(data, []byte("$(context.")), err
 }
 
+// fillIn fills in the values of a task, as long as the budget allows it.
+func (v runValues) fillIn(task *v1.PipelineTask, finally bool) error {
+	states, results, lengths := replacements{texts: v.states}, v.resultsFor(task), replacements{texts: v.lengths}
+	contexts := replacements{texts: map[string]string{"context.pipelineTask.retries": strconv.Itoa(task.Retries)}}
+	type step struct {
+		values replacements
+		in     func(*v1.PipelineTask, replacements)
+	}
+	steps := []step{{results, replaceIn}, {results, replaceInMatrix}, {lengths, replaceInParams}, {contexts, replaceInParams}, {contexts, replaceInMatrix}}
+	if finally {
+		steps = slices.Insert(steps, 0, step{states, replaceIn})
+	}
+	for _, step := range steps {
+		if err := v.budget.allow(step.values.sizes(), task.Params, task.TaskRef, task.Matrix); err != nil {
+			return err
+		}
+		step.in(task, step.values)
+	}
+	return nil
+}
+
+func replaceInParams(task *v1.PipelineTask, r replacements) {
+	task.Params = task.Params.ReplaceVariables(r.texts, r.lists, r.objects)
+}
+
 // replaceIn fills in values in the parameters and the reference of a task.
 func replaceIn(task *v1.PipelineTask, r replacements) {
-	task.Params = task.Params.ReplaceVariables(r.texts, r.lists, r.objects)
+	replaceInParams(task, r)
 	if task.TaskRef != nil {
 		task.TaskRef.Params = task.TaskRef.Params.ReplaceVariables(r.texts, r.lists, r.objects)
 		task.TaskRef.Name = substitution.ApplyReplacements(task.TaskRef.Name, r.texts)
@@ -100,10 +124,23 @@ func combinations(task *v1.PipelineTask) ([]v1.Params, error) {
 	if !task.IsMatrixed() {
 		return []v1.Params{nil}, nil
 	}
-	if len(task.Matrix.Include) > maxCombinations || task.Matrix.CountCombinations() > maxCombinations {
-		return nil, fmt.Errorf("task %s has a matrix with more than %d combinations", task.Name, maxCombinations)
+	if !boundedMatrix(task.Matrix) {
+		return nil, fmt.Errorf("task %s has a matrix with more than %d combinations, or more than %d parameters in all of them",
+			task.Name, maxCombinations, maxCombinedParams)
 	}
 	return task.Matrix.FanOut(), nil
+}
+
+// boundedMatrix reports whether the combinations of a matrix are few.
+func boundedMatrix(matrix *v1.Matrix) bool {
+	if len(matrix.Include) > maxCombinations || matrix.CountCombinations() > maxCombinations {
+		return false
+	}
+	params := len(matrix.Params)
+	for _, include := range matrix.Include {
+		params += len(include.Params)
+	}
+	return matrix.CountCombinations()*params <= maxCombinedParams
 }
 
 // sameReference reports whether a TaskRun refers to the Task that its task asks

@@ -30,6 +30,9 @@ func (c *Collector) CollectTaskRun(ctx context.Context, tr *v1.TaskRun) []Depend
 // returns nothing for a spec in the TaskRun itself: if the TaskRun belongs to a
 // PipelineRun, that spec is a part of the Pipeline.
 func (c *Collector) taskRun(ctx context.Context, objects *objectsOnce, tr *v1.TaskRun, role Role) []Dependency {
+	if err := objects.count(1); err != nil {
+		return []Dependency{unavailable(findingOf(tr, role), err)}
+	}
 	run := c.collection(objects, tr, requestOwners(tr)...)
 	var findings []finding
 	var task *v1.Task
@@ -47,6 +50,9 @@ func (c *Collector) taskRun(ctx context.Context, objects *objectsOnce, tr *v1.Ta
 		}
 	}
 	findings = append(findings, run.stepActions(ctx, tr, task)...)
+	if err := objects.count(len(findings)); err != nil {
+		return []Dependency{unavailable(findingOf(tr, role), err)}
+	}
 	findings = run.proveTask(ctx, tr, task, findings)
 	dependencies := make([]Dependency, 0, len(findings))
 	for _, f := range findings {
@@ -138,17 +144,23 @@ func (c *collection) taskOnly(ctx context.Context, tr *v1.TaskRun, f finding) []
 // stepActions returns the findings of the StepActions that a Task refers to,
 // each once.
 func (c *collection) stepActions(ctx context.Context, tr *v1.TaskRun, task *v1.Task) []finding {
+	if err := checkReferences(&task.Spec); err != nil {
+		return []finding{stepActionOf(tr, "").failed(err)}
+	}
 	var findings []finding
+	params := paramSizes(task.Spec.Params, tr.Spec.Params)
 	for i := range task.Spec.Steps {
 		step := &task.Spec.Steps[i]
 		if step.Ref == nil {
 			continue
 		}
 		f := stepActionOf(tr, step.Ref.Name)
-		if step.Ref.Resolver == "" {
+		f.resolved = step.Ref.Resolver != ""
+		if !f.resolved {
 			f = c.local(ctx, f)
+		} else if err := c.budget.allow(params, step.Ref); err != nil {
+			f = f.failed(err)
 		} else {
-			f.resolved = true
 			f = c.resolve(ctx, f, stepActionRequestName(ctx, tr, task.Spec, step), step.Ref.Resolver, nil)
 		}
 		if !slices.ContainsFunc(findings, f.same) {

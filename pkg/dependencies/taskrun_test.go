@@ -64,9 +64,15 @@ func resolvedRun(resolver v1.ResolverName, source v1.RefSource, modifiers ...fun
 	return tr
 }
 
-// answered adds the ResolutionRequest for the Task of a TaskRun.
+// answered adds the ResolutionRequest for the Task of a TaskRun. If the status of the
+// TaskRun has no spec, it gets that of the Task.
 func (w *testCluster) answered(tr *v1.TaskRun, content runtime.Object) *v1beta1.ResolutionRequest {
 	w.t.Helper()
+	if object, ok := content.(resource.Object); ok && tr.Status.TaskSpec == nil {
+		if ran, err := asTask(w.t.Context(), object); err == nil {
+			_ = w.recordTaskRun(w.t.Context(), tr, ran) // fails if StepActions are not there yet
+		}
+	}
 	return w.resolve(tr, taskRequestName(w.t.Context(), tr), content, *tr.Status.Provenance.RefSource)
 }
 

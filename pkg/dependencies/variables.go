@@ -19,6 +19,8 @@ type variables struct {
 	objects  map[string]map[string]string
 	contexts map[string]string // filled in after the parameters, also in their values
 	rounds   int               // of substitution
+	sizes    sizes             // of all of them
+	budget   *budget           // its err says that a text was left as it is
 }
 
 // notations are the forms of a reference to a parameter.
@@ -27,8 +29,10 @@ var notations = []string{"params.%s", "params[%q]", "params['%s']"}
 func variablesOf(pr *v1.PipelineRun, pipeline *v1.Pipeline) variables {
 	v := variables{
 		texts: map[string]string{}, lists: map[string][]string{}, objects: map[string]map[string]string{},
-		contexts: contexts(pr, pipeline),
+		contexts: contexts(pr, pipeline), sizes: newSizes(), budget: newBudget(),
 	}
+	v.sizes.lazy = true
+	v.sizes.putTexts(v.contexts)
 	given := map[string]bool{}
 	for _, p := range pr.Spec.Params {
 		given[p.Name] = true
@@ -44,7 +48,10 @@ func variablesOf(pr *v1.PipelineRun, pipeline *v1.Pipeline) variables {
 	return v
 }
 
-func (v variables) put(name string, value v1.ParamValue) {
+func (v *variables) put(name string, value v1.ParamValue) {
+	if v.sizes.put(name, value); v.sizes.err != nil {
+		return
+	}
 	for _, notation := range notations {
 		key := fmt.Sprintf(notation, name)
 		switch value.Type {
@@ -69,7 +76,7 @@ func (v variables) put(name string, value v1.ParamValue) {
 // putDefaults adds each default after the defaults that it refers to. Lists and
 // objects may refer to texts, and texts to each other. A default that refers to an
 // unknown parameter is left out: Tekton does not start such a run.
-func (v variables) putDefaults(defaults v1.Params) {
+func (v *variables) putDefaults(defaults v1.Params) {
 	for _, texts := range []bool{true, false} {
 		for progress := true; progress; {
 			progress = false
@@ -78,6 +85,9 @@ func (v variables) putDefaults(defaults v1.Params) {
 				if (p.Value.Type == v1.ParamTypeString) != texts || !v.knows(p) {
 					unknown = append(unknown, p)
 					continue
+				}
+				if v.budget.allow(v.sizes, p.Value) != nil {
+					return
 				}
 				p.Value.ApplyReplacements(v.texts, nil, nil)
 				v.put(p.Name, p.Value)
@@ -90,7 +100,10 @@ func (v variables) putDefaults(defaults v1.Params) {
 
 // knows reports whether the value of each parameter is known that the default
 // refers to.
-func (v variables) knows(p v1.Param) bool {
+func (v *variables) knows(p v1.Param) bool {
+	if v.budget.allow(newSizes(), p.Value) != nil {
+		return false
+	}
 	references, _ := p.GetVarSubstitutionExpressions()
 	for _, reference := range references {
 		if _, known := v.texts[reference]; !known && strings.HasPrefix(reference, "params.") {
@@ -106,8 +119,13 @@ func (v variables) knows(p v1.Param) bool {
 func (v variables) withTaskParams(given v1.Params) variables {
 	scoped := v
 	scoped.texts, scoped.lists, scoped.objects = maps.Clone(v.texts), maps.Clone(v.lists), maps.Clone(v.objects)
+	scoped.sizes = v.sizes.clone()
+	if v.budget.allow(v.sizes, given) != nil {
+		return v
+	}
 	for _, p := range given.DeepCopy() {
 		p.Value.ApplyReplacements(v.texts, v.lists, v.objects)
+		scoped.sizes.put(p.Name, p.Value)
 		for _, notation := range notations {
 			key := fmt.Sprintf(notation, p.Name)
 			if _, known := v.texts[key]; known {
@@ -135,10 +153,39 @@ func (v variables) value(text string) *v1.ParamValue {
 		return value
 	}
 	for range v.rounds {
-		value.ApplyReplacements(v.texts, v.lists, v.objects)
-		value.ApplyReplacements(v.contexts, nil, nil)
+		next, err := inSteps(value, func(value *v1.ParamValue) error { return v.budget.allow(v.sizes, value) },
+			replaced(v.texts, v.lists, v.objects), replaced(v.contexts, nil, nil))
+		if err != nil {
+			break
+		}
+		value = next
 	}
 	return value
+}
+
+// replaced returns a function that substitutes in a value, only in texts with a
+// reference: each call of Tekton's functions looks at all variables.
+func replaced(texts map[string]string, lists map[string][]string, objects map[string]map[string]string) func(*v1.ParamValue) *v1.ParamValue {
+	return func(value *v1.ParamValue) *v1.ParamValue {
+		switch value.Type {
+		case v1.ParamTypeArray:
+			value.ArrayVal = each(func(element string) []string { return substitution.ApplyArrayReplacements(element, texts, lists) })(value.ArrayVal)
+		case v1.ParamTypeObject:
+			value.ObjectVal = maps.Clone(value.ObjectVal)
+			for property, text := range value.ObjectVal {
+				if hasReference(text) {
+					value.ObjectVal[property] = substitution.ApplyReplacements(text, texts)
+				}
+			}
+		case v1.ParamTypeString:
+			fallthrough
+		default:
+			if hasReference(value.StringVal) {
+				value.ApplyReplacements(texts, lists, objects)
+			}
+		}
+		return value
+	}
 }
 
 // elements returns the elements that one element of a list becomes.
@@ -148,15 +195,30 @@ func (v variables) elements(text string) []string {
 		return elements
 	}
 	for range v.rounds {
-		var next []string
-		for _, element := range elements {
-			for _, expanded := range substitution.ApplyArrayReplacements(element, v.texts, v.lists) {
-				next = append(next, substitution.ApplyReplacements(expanded, v.contexts))
-			}
+		next, err := inSteps(elements, func(elements []string) error { return v.budget.allow(v.sizes, elements) },
+			each(func(element string) []string { return substitution.ApplyArrayReplacements(element, v.texts, v.lists) }),
+			each(func(element string) []string { return []string{substitution.ApplyReplacements(element, v.contexts)} }))
+		if err != nil {
+			break
 		}
 		elements = next
 	}
 	return elements
+}
+
+// each returns a function that puts what an element becomes in place of each element.
+func each(become func(string) []string) func([]string) []string {
+	return func(elements []string) []string {
+		next := make([]string, 0, len(elements))
+		for _, element := range elements {
+			if hasReference(element) {
+				next = append(next, become(element)...)
+			} else {
+				next = append(next, element)
+			}
+		}
+		return next
+	}
 }
 
 // hasReference reports whether a text may refer to a variable.

@@ -29,7 +29,11 @@ func (s *Set) Authorizes(ctx context.Context, signature, message []byte) (bool, 
 	defer cancel()
 	check := newSignatureCheck(signature, message)
 	var unread []error
-	for _, candidate := range s.candidates() {
+	candidates := s.candidates()
+	if err := bounded("authorities", len(candidates), maxCandidates); err != nil {
+		candidates, unread = candidates[:maxCandidates], append(unread, err)
+	}
+	for _, candidate := range candidates {
 		verifies, err := candidate.verifies(ctx, s.keys, check)
 		if verifies {
 			return true, nil
@@ -41,6 +45,11 @@ func (s *Set) Authorizes(ctx context.Context, signature, message []byte) (bool, 
 	}
 	return false, errors.Join(unread...)
 }
+
+// maxCandidates bounds the authorities that are asked for one signature. If a
+// namespace has more and none of these verifies the signature, the answer is not
+// known.
+const maxCandidates = 1_000
 
 // candidate is an authority that may verify a signature.
 type candidate struct {

@@ -4,7 +4,10 @@ package policy
 
 import (
 	"crypto"
+	"runtime"
+	"strings"
 	"testing"
+	"time"
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
@@ -21,17 +24,35 @@ func FuzzPattern(f *testing.F) {
 			f.Add(pattern, source)
 		}
 	}
+	f.Add(strings.Repeat("a{1000}", 100), strings.Repeat("a", 1000))
+	f.Add(strings.Repeat("(", 300)+"a{9}"+strings.Repeat("){1,2}", 300), "a")
 	key := newKey()
 	task := &v1.Task{}
 	checksum := must(task.Checksum())
 	task.Annotations = map[string]string{trustedresources.SignatureAnnotation: key.sign(checksum, crypto.SHA256)}
 	f.Fuzz(func(t *testing.T, pattern, source string) {
+		if len(pattern)+len(source) > 64<<10 {
+			return // Tekton's verifier has no bound
+		}
 		policies := []*v1alpha1.VerificationPolicy{matching(enforce("p", inline(key)), pattern)}
 		ctx := logging.WithLogger(t.Context(), zap.NewNop().Sugar())
 		want := trustedresources.VerifyResource(ctx, task, nil, &v1.RefSource{URI: source}, policies)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		start := time.Now()
 		got := NewSet(policies, NewKeys(nil, clock.RealClock{})).Verify(ctx, Input{
 			Checksum: checksum, Signature: task.Annotations[trustedresources.SignatureAnnotation], Source: source, NoMatch: Skip,
 		})
+		runtime.ReadMemStats(&after)
+		if allocated, took := after.TotalAlloc-before.TotalAlloc, time.Since(start); allocated > 64<<20 || took > 10*time.Second {
+			t.Fatalf("pattern %q allocated %d MiB in %v", pattern, allocated>>20, took)
+		}
+		if strings.Contains(got.Message, errLimit.Error()) {
+			if got.Result != Failed || got.Reason != PolicyInvalid {
+				t.Fatalf("pattern %q is beyond the limits: got %+v", pattern, got)
+			}
+			return
+		}
 		if got.Tekton() != want.VerificationResultType {
 			t.Fatalf("pattern %q, source %q: got %+v, Tekton's is %s (%v)",
 				pattern, source, got, resultNames[want.VerificationResultType], want.Err)

@@ -5,6 +5,7 @@ package policy
 import (
 	"context"
 	"crypto"
+	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -180,9 +181,19 @@ func (k *Keys) authority(ctx context.Context, key *v1alpha1.KeyRef) (authority, 
 	}
 }
 
+// Bounds of public keys. The time of a verification grows with the square of the
+// bits: it takes milliseconds with maxRSA, and minutes with what fits into a policy.
+const (
+	maxPEM = 16 << 10 // bytes
+	maxRSA = 16 << 10 // bits
+)
+
 // parsePEM loads a key with Tekton's own verifier, so that it accepts the same
 // keys.
 func parsePEM(ctx context.Context, pem string, key *v1alpha1.KeyRef, hash crypto.Hash) (authority, error) {
+	if len(pem) > maxPEM {
+		return authority{}, fmt.Errorf("the key has %d bytes, expected at most %d", len(pem), maxPEM)
+	}
 	inline := &v1alpha1.KeyRef{Data: pem, HashAlgorithm: key.HashAlgorithm}
 	verifiers, err := verifier.FromPolicy(ctx, nil, &v1alpha1.VerificationPolicy{
 		Spec: v1alpha1.VerificationPolicySpec{Authorities: []v1alpha1.Authority{{Key: inline}}},
@@ -193,6 +204,9 @@ func parsePEM(ctx context.Context, pem string, key *v1alpha1.KeyRef, hash crypto
 	public, err := verifiers[0].PublicKey()
 	if err != nil {
 		return authority{}, err
+	}
+	if key, isRSA := public.(*rsa.PublicKey); isRSA && key.N.BitLen() > maxRSA {
+		return authority{}, fmt.Errorf("the RSA key has %d bits, expected at most %d", key.N.BitLen(), maxRSA)
 	}
 	id, err := keys.KeyID(public)
 	return authority{id: authorityID{keyID: id, hash: hash}, verifier: verifiers[0]}, err

@@ -5,36 +5,23 @@ package policy
 import (
 	"regexp"
 	"strings"
-	"sync"
 	"unicode/utf8"
 )
 
-// pattern is one resource pattern of a policy. It is compiled at its first use.
-type pattern struct {
-	source string
-
-	once       sync.Once
-	simple     bool // matchesSimple takes the place of expression
-	expression *regexp.Regexp
-	err        error
-}
-
-// matches reports whether the pattern matches the whole normalized source. It
-// returns an error when the pattern is not a regular expression.
-func (p *pattern) matches(source string) (bool, error) {
-	p.once.Do(func() {
-		if p.simple = isSimple(p.source); !p.simple {
-			p.expression, p.err = regexp.Compile(anchored(p.source))
-		}
-	})
-	switch {
-	case p.err != nil:
-		return false, p.err
-	case p.simple:
-		return matchesSimple(p.source, source), nil
-	default:
-		return p.expression.MatchString(source), nil
+// matches reports whether a pattern of a policy matches the whole normalized
+// source. It returns an error when the pattern is not a regular expression, or is
+// beyond the limits. The compiled expression is not kept: a Set remembers which
+// policies match a source, and the expressions of all namespaces would fill the
+// memory.
+func matches(pattern, source string, limits *limits) (bool, error) {
+	if isSimple(pattern) {
+		return matchesSimple(pattern, source), nil
 	}
+	if err := limits.allow(anchored(pattern)); err != nil {
+		return false, err
+	}
+	expression, err := regexp.Compile(anchored(pattern))
+	return err == nil && expression.MatchString(source), err
 }
 
 const anyText = ".*"

@@ -27,14 +27,13 @@ func TestPattern_MatchesWholeSource(t *testing.T) {
 		{"$", []string{""}, []string{"a"}},
 		{"^$", []string{""}, []string{"a"}},
 	} {
-		p := &pattern{source: tc.pattern}
 		for _, source := range tc.accepts {
-			if !must(p.matches(normalized(source))) {
+			if !must(matches(tc.pattern, normalized(source), &limits{})) {
 				t.Errorf("%q does not match %q", tc.pattern, source)
 			}
 		}
 		for _, source := range tc.rejects {
-			if must(p.matches(normalized(source))) {
+			if must(matches(tc.pattern, normalized(source), &limits{})) {
 				t.Errorf("%q matches %q", tc.pattern, source)
 			}
 		}
@@ -45,7 +44,7 @@ func TestPattern_MatchesWholeSource(t *testing.T) {
 // anchor binds stronger than |, so each anchor belongs to one alternative. Tekton
 // accepts these sources, so the verdict must accept them.
 func TestPattern_AnchorsBindStrongerThanAlternatives(t *testing.T) {
-	p := &pattern{source: "^https://git.example/a|https://git.example/b$"}
+	const pattern = "^https://git.example/a|https://git.example/b$"
 	for source, want := range map[string]bool{
 		"https://git.example/a":                             true,
 		"https://git.example/b":                             true,
@@ -55,19 +54,18 @@ func TestPattern_AnchorsBindStrongerThanAlternatives(t *testing.T) {
 		"https://git.example/b.evil.example":                false,
 		"https://evil.example/?x=https://git.example/b/etc": false,
 	} {
-		if got := must(p.matches(source)); got != want {
+		if got := must(matches(pattern, source, &limits{})); got != want {
 			t.Errorf("%q: got %t, want %t", source, got, want)
 		}
 	}
-	grouped := &pattern{source: "^(https://git.example/a|https://git.example/b)$"}
-	if must(grouped.matches("https://git.example/a.evil.example")) {
+	if must(matches("^(https://git.example/a|https://git.example/b)$", "https://git.example/a.evil.example", &limits{})) {
 		t.Error("the pattern with a group matches a longer source")
 	}
 }
 
 func TestPattern_RejectsInvalidExpression(t *testing.T) {
 	for _, source := range []string{"(", "[a-", "*", `\`, "a{2,1}"} {
-		if _, err := (&pattern{source: source}).matches(""); err == nil {
+		if _, err := matches(source, "", &limits{}); err == nil {
 			t.Errorf("%q: got no error", source)
 		}
 	}

@@ -25,7 +25,6 @@ type Set struct {
 type policy struct {
 	object   *v1alpha1.VerificationPolicy
 	mode     Mode
-	patterns []pattern
 	revision func() Revision // computed once
 
 	keys    atomic.Pointer[policyKeys] // nil before the first match
@@ -36,15 +35,10 @@ type policy struct {
 func NewSet(policies []*v1alpha1.VerificationPolicy, keys *Keys) *Set {
 	s := &Set{keys: keys, policies: make([]*policy, 0, len(policies))}
 	for _, object := range policies {
-		p := &policy{
+		s.policies = append(s.policies, &policy{
 			object: object, mode: modeOf(object), loading: make(chan struct{}, 1),
-			patterns: make([]pattern, len(object.Spec.Resources)),
 			revision: sync.OnceValue(func() Revision { return revisionOf(object) }),
-		}
-		for i, resource := range object.Spec.Resources {
-			p.patterns[i].source = resource.Pattern
-		}
-		s.policies = append(s.policies, p)
+		})
 	}
 	slices.SortStableFunc(s.policies, func(a, b *policy) int {
 		return cmp.Or(cmp.Compare(a.mode, b.mode), cmp.Compare(a.object.Name, b.object.Name))
@@ -104,11 +98,11 @@ type match struct {
 
 // newMatch matches the policies with a normalized source. As in Tekton, a pattern
 // that is not a regular expression fails the verification, in every mode, unless
-// an earlier pattern of the same policy matches.
+// an earlier pattern of the same policy matches. So do policies beyond the limits.
 func newMatch(policies []*policy, source string) *match {
-	m := &match{}
+	m, limits := &match{}, &limits{}
 	for _, p := range policies {
-		matches, err := p.matches(source)
+		matches, err := p.matches(source, limits)
 		if err != nil {
 			outcome := p.failed(PolicyInvalid, err.Error())
 			outcome.Mode = Enforce
@@ -121,11 +115,18 @@ func newMatch(policies []*policy, source string) *match {
 	return m
 }
 
-func (p *policy) matches(source string) (bool, error) {
-	for i := range p.patterns {
-		matches, err := p.patterns[i].matches(source)
-		if matches || err != nil {
-			return matches, err
+func (p *policy) matches(source string, limits *limits) (bool, error) {
+	if err := limits.addPolicy(source); err != nil {
+		return false, err
+	}
+	for _, resource := range p.object.Spec.Resources {
+		if err := limits.addPattern(); err != nil {
+			return false, err
+		}
+		if matches, err := matches(resource.Pattern, source, limits); err != nil {
+			return false, err
+		} else if matches {
+			return true, limits.addAuthorities(len(p.object.Spec.Authorities))
 		}
 	}
 	return false, nil

@@ -26,6 +26,7 @@ type Controller struct {
 
 	cluster  *Cluster
 	logStart int64 // size of the log before this replica started
+	memory   *memoryWatch
 }
 
 // AddController starts a replica that reads its signing secret from secretsDir. It
@@ -41,7 +42,10 @@ func (c *Cluster) AddControllerIn(ctx context.Context, environment []string, nam
 	if err != nil {
 		return nil, err
 	}
-	controller := &Controller{Name: name, MetricsURL: how.metricsURL, ProfilingURL: how.pprofURL, cluster: c}
+	controller := &Controller{
+		Name: name, MetricsURL: how.metricsURL, ProfilingURL: how.pprofURL,
+		cluster: c, memory: &memoryWatch{limit: how.memoryLimit},
+	}
 	if controller.logStart, err = sizeOf(c.Log(name)); err != nil {
 		return nil, err
 	}
@@ -53,7 +57,7 @@ func (c *Cluster) AddControllerIn(ctx context.Context, environment []string, nam
 	if _, err := c.localcluster(ctx, add...); err != nil {
 		return nil, err
 	}
-	return controller, nil
+	return controller, controller.watchMemory(ctx)
 }
 
 // RunController runs a replica in the foreground until the context ends.
@@ -76,6 +80,7 @@ type invocation struct {
 	command, env         []string
 	readyURL, metricsURL string
 	pprofURL             string
+	memoryLimit          int64
 }
 
 // ConfigObservability is the ConfigMap for metrics and profiling.
@@ -87,6 +92,10 @@ func (c *Cluster) controllerInvocation(ctx context.Context, name, secretsDir str
 		return invocation{}, err
 	}
 	ports, err := freePorts(ctx, 3)
+	if err != nil {
+		return invocation{}, err
+	}
+	memory, err := deployedMemory()
 	if err != nil {
 		return invocation{}, err
 	}
@@ -107,21 +116,30 @@ func (c *Cluster) controllerInvocation(ctx context.Context, name, secretsDir str
 			"PROFILING_PORT=" + strconv.Itoa(profiling),
 			"KUBERNETES_MIN_VERSION=v0.0.0", // the API server is built without a version
 		},
-		pprofURL:   fmt.Sprintf("http://127.0.0.1:%d/debug/pprof/", profiling),
-		readyURL:   fmt.Sprintf("http://127.0.0.1:%d/readiness", health),
-		metricsURL: fmt.Sprintf("http://127.0.0.1:%d/metrics", metrics),
+		memoryLimit: memory.limit,
+		pprofURL:    fmt.Sprintf("http://127.0.0.1:%d/debug/pprof/", profiling),
+		readyURL:    fmt.Sprintf("http://127.0.0.1:%d/readiness", health),
+		metricsURL:  fmt.Sprintf("http://127.0.0.1:%d/metrics", metrics),
 	}
 	if c.Race { // report all data races, not only the first one
 		how.env = append(how.env, "GORACE=halt_on_error=0 exitcode=66")
+	} else {
+		how.env = append(how.env, memory.env...)
 	}
 	return how, nil
 }
 
 // Start starts the replica again after Stop or Kill.
-func (c *Controller) Start(ctx context.Context) error { return c.cluster.Control(ctx, "start", c.Name) }
+func (c *Controller) Start(ctx context.Context) error {
+	if err := c.cluster.Control(ctx, "start", c.Name); err != nil {
+		return err
+	}
+	return c.watchMemory(ctx)
+}
 
 // Stop ends the replica with SIGTERM, as Kubernetes does. Stop, Kill and Remove return
-// an error if the race detector has reported a data race in the replica.
+// an error if the race detector has reported a data race in the replica, or if the
+// replica took more memory than its Deployment allows.
 func (c *Controller) Stop(ctx context.Context) error { return c.end(ctx, "stop") }
 
 // Kill ends the replica with SIGKILL.
@@ -131,7 +149,7 @@ func (c *Controller) Kill(ctx context.Context) error { return c.end(ctx, "kill")
 func (c *Controller) Remove(ctx context.Context) error { return c.end(ctx, "remove") }
 
 func (c *Controller) end(ctx context.Context, action string) error {
-	return errors.Join(c.cluster.Control(ctx, action, c.Name), c.checkDataRaces())
+	return errors.Join(c.cluster.Control(ctx, action, c.Name), c.checkDataRaces(), c.memory.check())
 }
 
 // Log returns the output of all replicas with this name, in this test and earlier ones.

@@ -105,6 +105,13 @@ func (e Entry) Resource(layer []byte) (resource.Object, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: layer %s: %w", ErrMalformed, e.Layer.Digest, err)
 	}
+	elements, err := resource.Elements(content)
+	if err == nil {
+		err = resource.CheckContent(content, elements)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: layer %s: %w", ErrMalformed, e.Layer.Digest, err)
+	}
 	decoded, _, err := scheme.Codecs.UniversalDeserializer().Decode(content, nil, nil)
 	if err != nil {
 		return nil, fmt.Errorf("%w: layer %s: %w", ErrMalformed, e.Layer.Digest, err)
