@@ -53,10 +53,13 @@ func TestCollect_RejectsContentOfAnotherNamespaceThanItsSource(t *testing.T) {
 			}
 			tr, build := resolvedRun("bundles", tc.source), in(tc.of, sign(task("build", "make"), "own"))
 			w.answered(tr, build)
-			expect(w.one(tr), build)
+			expect(w.one(w.ran(tr, build)), build)
 
 			pr, p := resolvedPipelineRun("bundles", tc.source), in(tc.of, sign(pipeline("p"), "own"))
 			w.resolve(pr, pipelineRequestName(t.Context(), pr), p, tc.source)
+			if err := recordPipelineRun(t.Context(), pr, p); err != nil {
+				t.Fatal(err)
+			}
 			expect(w.CollectPipelineRun(t.Context(), pr, nil)[0], p)
 		})
 	}
@@ -74,6 +77,7 @@ func TestCollect_RejectsContentOfAnotherNamespaceThanClusterURI(t *testing.T) {
 			}
 			w, tr := newTestCluster(t), resolvedRun(resolver, source)
 			w.answered(tr, build)
+			tr = w.ran(tr, build)
 			if want == "" {
 				has(t, w.one(tr), build, "own")
 			} else {
