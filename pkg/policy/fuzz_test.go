@@ -29,7 +29,7 @@ func FuzzPattern(f *testing.F) {
 		policies := []*v1alpha1.VerificationPolicy{matching(enforce("p", inline(key)), pattern)}
 		ctx := logging.WithLogger(t.Context(), zap.NewNop().Sugar())
 		want := trustedresources.VerifyResource(ctx, task, nil, &v1.RefSource{URI: source}, policies)
-		got := NewSet(policies, NewKeys(nil, clock.RealClock{})).Verify(ctx, Input{
+		got := NewSet(policies, NewKeys(Sources{Clock: clock.RealClock{}})).Verify(ctx, Input{
 			Checksum: checksum, Signature: task.Annotations[trustedresources.SignatureAnnotation], Source: source, NoMatch: Skip,
 		})
 		if got.Tekton() != want.VerificationResultType {
@@ -64,7 +64,7 @@ func FuzzVerdict(f *testing.F) {
 		task := &v1.Task{}
 		task.Annotations = map[string]string{trustedresources.SignatureAnnotation: signature}
 		want := trustedresources.VerifyResource(ctx, task, nil, nil, policies)
-		got := NewSet(policies, NewKeys(nil, clock.RealClock{})).Verify(ctx, Input{Checksum: checksum, Signature: signature, NoMatch: Skip})
+		got := NewSet(policies, NewKeys(Sources{Clock: clock.RealClock{}})).Verify(ctx, Input{Checksum: checksum, Signature: signature, NoMatch: Skip})
 		if got.Tekton() != want.VerificationResultType {
 			t.Fatalf("%q: got %+v, Tekton's is %s (%v)", signature, got, resultNames[want.VerificationResultType], want.Err)
 		}

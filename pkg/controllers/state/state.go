@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	corev1listers "k8s.io/client-go/listers/core/v1"
+	"k8s.io/utils/clock"
 
 	"github.com/trusted-resources/chains-extension/pkg/config"
 	"github.com/trusted-resources/chains-extension/pkg/decision"
@@ -44,9 +45,9 @@ type Sources struct {
 	Namespaces   corev1listers.NamespaceLister
 	Policies     policylisters.VerificationPolicyLister
 	LivePolicies policyclient.VerificationPoliciesGetter
-	// PolicyKeys reads the keys of the authorities of policies.
-	PolicyKeys *policy.Keys
-	Emitter    Emitter
+	// Secrets reads the keys of the authorities of policies.
+	Secrets policy.Secrets
+	Emitter Emitter
 }
 
 // State makes snapshots. Each part is replaced as a whole when it changes.
@@ -55,6 +56,8 @@ type State struct {
 	config  *config.Store
 	keys    *keys.Loader
 	release atomic.Pointer[tekton.Release]
+	// policyKeys reads the keys of the authorities of policies.
+	policyKeys *policy.Keys
 
 	mu        sync.RWMutex // guards listeners
 	listeners []func(namespace string)
@@ -72,6 +75,11 @@ func New(ctx context.Context, sources Sources) *State {
 			sources.Emitter.Emit(ctx, observe.ConfigRefused{ConfigMap: cm, Err: err})
 		},
 	)
+	s.policyKeys = policy.NewKeys(policy.Sources{
+		Secrets: sources.Secrets, Clock: clock.RealClock{},
+		Access:         func() policy.Access { return s.config.Load() },
+		SecretUnusable: observe.SecretUnusable(sources.Emitter.Emit),
+	})
 	return s
 }
 
@@ -164,7 +172,7 @@ func (a cachedAuthorities) Authorizes(ctx context.Context, signature, checksum [
 	if err != nil {
 		return false, err
 	}
-	return policy.NewSet(policies, a.state.sources.PolicyKeys).Authorizes(ctx, signature, checksum)
+	return policy.NewSet(policies, a.state.policyKeys).Authorizes(ctx, signature, checksum)
 }
 
 // liveAuthorities are the authorities of the policies and keys that the API server
@@ -183,5 +191,5 @@ func (a liveAuthorities) Authorizes(ctx context.Context, signature, checksum []b
 	for i := range list.Items {
 		policies = append(policies, &list.Items[i])
 	}
-	return policy.NewSet(policies, a.state.sources.PolicyKeys.Fresh()).Authorizes(ctx, signature, checksum)
+	return policy.NewSet(policies, a.state.policyKeys.Fresh()).Authorizes(ctx, signature, checksum)
 }
