@@ -75,6 +75,7 @@ verify: ## Check that go.mod, formatting and licence headers need no change
 .PHONY: fuzz
 fuzz: ## Fuzz all readers of untrusted input, FUZZ_TIME each
 	go test -run '^$$' -fuzz FuzzParse -fuzztime $(FUZZ_TIME) ./pkg/config
+	go test -run '^$$' -fuzz FuzzAllowKMS -fuzztime $(FUZZ_TIME) ./pkg/config
 	go test -run '^$$' -fuzz FuzzSignature -fuzztime $(FUZZ_TIME) ./pkg/resource
 	go test -run '^$$' -fuzz FuzzContent -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/resource
 	go test -run '^$$' -fuzz FuzzKeyFiles -fuzztime $(FUZZ_TIME) ./pkg/keys

@@ -16,7 +16,6 @@ import (
 	policyinformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1alpha1/verificationpolicy"
 	"go.uber.org/zap"
 	"k8s.io/client-go/metadata"
-	"k8s.io/utils/clock"
 	kubeclient "knative.dev/pkg/client/injection/kube/client"
 	namespaceinformer "knative.dev/pkg/client/injection/kube/informers/core/v1/namespace"
 	"knative.dev/pkg/configmap"
@@ -34,7 +33,6 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/controllers/state"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/storing"
 	"github.com/trusted-resources/chains-extension/pkg/observe"
-	"github.com/trusted-resources/chains-extension/pkg/policy"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
@@ -141,7 +139,7 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 		Namespaces:   namespaces.Lister(),
 		Policies:     policies.Lister(),
 		LivePolicies: pipelineclient.Get(ctx).TektonV1alpha1(),
-		PolicyKeys:   policy.NewKeys(policySecrets, clock.RealClock{}),
+		Secrets:      policySecrets,
 		Emitter:      emitter,
 	})
 	s.WatchConfig(ctx, cmw)

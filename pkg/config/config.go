@@ -71,6 +71,10 @@ type Config struct {
 
 	signers map[resource.Kind]string
 	storage map[resource.Kind][]string
+	// policyKMS are the references to keys of a KMS that policies may name, besides
+	// that of the signer.
+	policyKMS     []string
+	policySecrets SecretsMode
 }
 
 // Default returns a configuration that signs nothing.
@@ -80,6 +84,8 @@ func Default() *Config {
 		Namespaces: NamespacesLabelled,
 		signers:    map[resource.Kind]string{},
 		storage:    map[resource.Kind][]string{},
+
+		policySecrets: SecretsAny,
 	}
 	for _, kind := range resource.Kinds {
 		c.signers[kind] = SignerNone
@@ -155,17 +161,21 @@ func ours(key string) bool {
 
 // set applies one setting and returns what is wrong with the setting, or "".
 func (c *Config) set(key, value string) (problem string) {
-	if key == namespacesKey {
+	switch key {
+	case namespacesKey:
 		c.Namespaces = NamespaceMode(value)
 		return oneOf(value, string(NamespacesLabelled), string(NamespacesAll))
-	}
-	if key == provenanceKey {
+	case provenanceKey:
 		c.Provenance = value == "true"
 		return oneOf(value, "true", "false")
-	}
-	if key == repositoryKey {
+	case repositoryKey:
 		c.Repository = value
 		return repository(value)
+	case policyKMSKey:
+		return c.setPolicyKMS(value)
+	case policySecretsKey:
+		c.policySecrets = SecretsMode(value)
+		return oneOf(value, string(SecretsAny), string(SecretsOwnNamespace))
 	}
 	for _, kind := range resource.Kinds {
 		switch key {
@@ -173,7 +183,7 @@ func (c *Config) set(key, value string) (problem string) {
 			c.signers[kind] = value
 			return oneOf(value, SignerNone, signing.TypeX509, signing.TypeKMS)
 		case "artifacts." + kind.ConfigName() + ".storage":
-			c.storage[kind] = strings.Split(strings.ReplaceAll(value, " ", ""), ",")
+			c.storage[kind] = commaList(value)
 			return someOf(c.storage[kind], StorageTekton, StorageOCI)
 		}
 	}
@@ -208,11 +218,19 @@ func oneOf(value string, allowed ...string) (problem string) {
 	if slices.Contains(allowed, value) {
 		return ""
 	}
-	if len(value) > maxQuoted {
-		value = value[:maxQuoted] + "…"
-	}
-	return fmt.Sprintf("found %q, expected one of: %s", value, strings.Join(allowed, ", "))
+	return fmt.Sprintf("found %q, expected one of: %s", shortened(value), strings.Join(allowed, ", "))
 }
+
+// shortened bounds what an error quotes.
+func shortened(value string) string {
+	if len(value) > maxQuoted {
+		return value[:maxQuoted] + "…"
+	}
+	return value
+}
+
+// commaList splits a list such as "a, b".
+func commaList(value string) []string { return strings.Split(strings.ReplaceAll(value, " ", ""), ",") }
 
 // Selects reports whether the resources of a namespace with these labels are
 // signed. An unknown value of the label excludes the namespace.

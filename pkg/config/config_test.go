@@ -147,6 +147,8 @@ func FuzzParse(f *testing.F) {
 	f.Add("artifacts.task.signer", "x509")
 	f.Add("trustedresources.namespaces", "all")
 	f.Add("artifacts.stepaction.storage", "tekton,oci")
+	f.Add("trustedresources.policies.kms", "awskms:///alias/, hashivault://team-a")
+	f.Add("trustedresources.policies.secrets", "own-namespace")
 	f.Fuzz(func(t *testing.T, key, value string) {
 		cfg, err := Parse(map[string]string{key: value})
 		if (cfg == nil) == (err == nil) {

@@ -19,6 +19,7 @@ type KMSClient struct {
 	client  signature.SignerVerifier
 	keyRef  string
 	limiter *CallLimiter
+	within  []Slot
 }
 
 var _ signature.SignerVerifier = (*KMSClient)(nil)
@@ -29,25 +30,32 @@ func NewKMSClient(client signature.SignerVerifier, keyRef string, limiter *CallL
 	return &KMSClient{client: client, keyRef: keyRef, limiter: limiter}
 }
 
+// Within returns a client of the same key whose calls also take these slots.
+func (c *KMSClient) Within(slots ...Slot) *KMSClient {
+	bounded := *c
+	bounded.within = append(slices.Clip(c.within), slots...)
+	return &bounded
+}
+
 // PublicKey implements signature.PublicKeyProvider.
 func (c *KMSClient) PublicKey(opts ...signature.PublicKeyOption) (crypto.PublicKey, error) {
 	return Call(contextOf(opts), c.limiter, c.keyRef, func(ctx context.Context) (crypto.PublicKey, error) {
 		return c.client.PublicKey(append(slices.Clip(opts), options.WithContext(ctx))...)
-	})
+	}, c.within...)
 }
 
 // SignMessage implements signature.Signer.
 func (c *KMSClient) SignMessage(message io.Reader, opts ...signature.SignOption) ([]byte, error) {
 	return Call(contextOf(opts), c.limiter, c.keyRef, func(ctx context.Context) ([]byte, error) {
 		return c.client.SignMessage(message, append(slices.Clip(opts), options.WithContext(ctx))...)
-	})
+	}, c.within...)
 }
 
 // VerifySignature implements signature.Verifier.
 func (c *KMSClient) VerifySignature(sig, message io.Reader, opts ...signature.VerifyOption) error {
 	_, err := Call(contextOf(opts), c.limiter, c.keyRef, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, c.client.VerifySignature(sig, message, append(slices.Clip(opts), options.WithContext(ctx))...)
-	})
+	}, c.within...)
 	return err
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -39,10 +40,25 @@ func NewCallLimiter(timeout time.Duration, maxCalls int) *CallLimiter {
 	return &CallLimiter{timeout: timeout, maxCalls: maxCalls, keys: map[string]*keyCalls{}}
 }
 
+// Slot is a place among the calls that a CallLimiter allows at the same time.
+type Slot struct {
+	limiter *CallLimiter
+	key     string
+}
+
+// Slot returns a place among the calls with this key. The key need not be a
+// reference: a limiter can as well bound the calls on behalf of a namespace.
+func (l *CallLimiter) Slot(key string) Slot { return Slot{l, key} }
+
 // Call runs call and returns its result. It returns an error that wraps
 // ErrNoAnswer when the context ends, or the limiter's timeout is over, before
 // there is a result. The context of call ends when Call returns.
-func Call[T any](ctx context.Context, l *CallLimiter, keyRef string, call func(context.Context) (T, error)) (T, error) {
+//
+// The call also takes the slots in within, and takes them first: a caller that waits
+// for one of them must not hold the slot of the key.
+func Call[T any](
+	ctx context.Context, l *CallLimiter, keyRef string, call func(context.Context) (T, error), within ...Slot,
+) (T, error) {
 	type result struct {
 		value T
 		err   error
@@ -50,7 +66,7 @@ func Call[T any](ctx context.Context, l *CallLimiter, keyRef string, call func(c
 	var none T
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
-	release, err := l.acquire(ctx, keyRef)
+	release, err := acquire(ctx, append(slices.Clip(within), l.Slot(keyRef)))
 	if err != nil {
 		return none, err
 	}
@@ -66,6 +82,26 @@ func Call[T any](ctx context.Context, l *CallLimiter, keyRef string, call func(c
 	case <-ctx.Done():
 		return none, fmt.Errorf("%w: %w", ErrNoAnswer, ctx.Err())
 	}
+}
+
+// acquire waits until a call may start in all slots. The caller must call release
+// after the call.
+func acquire(ctx context.Context, slots []Slot) (release func(), err error) {
+	releases := make([]func(), 0, len(slots))
+	release = func() {
+		for _, release := range slices.Backward(releases) {
+			release()
+		}
+	}
+	for _, slot := range slots {
+		releaseSlot, err := slot.limiter.acquire(ctx, slot.key)
+		if err != nil {
+			release()
+			return nil, err
+		}
+		releases = append(releases, releaseSlot)
+	}
+	return release, nil
 }
 
 // acquire waits until a call to the key may start. The caller must call release

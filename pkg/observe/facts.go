@@ -3,6 +3,7 @@
 package observe
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -197,6 +198,25 @@ func (f Verified) report() report {
 			"resourceKind", f.Kind, "resource", f.Name, "result", f.Result, "reason", f.Reason, "policy", f.Policy, "message", f.Message)}
 	}
 	return made
+}
+
+// PolicySecretUnusable means that the Secret that a policy refers to cannot be used.
+// There is no Event: the namespace of the policy may not know about the Secret.
+type PolicySecretUnusable struct {
+	Namespace, Name string // of the Secret
+	Err             error
+}
+
+func (f PolicySecretUnusable) report() report {
+	return report{log: logLine{zapcore.WarnLevel, "Secret of a policy not usable",
+		[]any{"secretNamespace", f.Namespace, "secret", f.Name, zap.Error(f.Err)}}}
+}
+
+// SecretUnusable returns a function that emits PolicySecretUnusable.
+func SecretUnusable(emit func(context.Context, Fact)) func(ctx context.Context, namespace, name string, err error) {
+	return func(ctx context.Context, namespace, name string, err error) {
+		emit(ctx, PolicySecretUnusable{namespace, name, err})
+	}
 }
 
 // VerificationDiffers means that the verification of the resources behind a run

@@ -54,6 +54,7 @@ func TestEmitter_TurnsFactsIntoEventsAndLogLines(t *testing.T) {
 		"old Tekton":    {ReleaseRefused{failed}, "", "Nothing is signed"},
 		"verified":      {Verified{Run: run, Passed: true}, "", ""},
 		"not verified":  {Verified{Run: run}, "", "Resource not verified"},
+		"policy Secret": {PolicySecretUnusable{"ns", "s", failed}, "", "Secret of a policy not usable"},
 		"other verdict": {VerificationDiffers{Run: run, Differing: []string{"a", "b"}}, "Warning VerificationDiffers TaskRun ns/r: a; b", "Verification differs from Tekton's"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -3,11 +3,9 @@
 package policy
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
 )
@@ -20,7 +18,8 @@ import (
 // with an invalid key (no key, no PEM, unknown hash, a Secret without exactly one
 // entry) can never verify a signature and is skipped. When no authority verifies
 // the signature and at least one key cannot be read now (the Secret is missing,
-// the KMS does not answer), the error names the unread keys.
+// the KMS does not answer) or is not allowed, the error names the unread keys: one of
+// them may have made the signature.
 //
 // The call ends after callTimeout at the latest, however many KMS hang. A Set
 // with Keys.Fresh answers from keys that are read during the call.
@@ -28,17 +27,36 @@ func (s *Set) Authorizes(ctx context.Context, signature, message []byte) (bool, 
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	check := newSignatureCheck(signature, message)
+	local, remote := s.candidates()
+	authorized, unread := s.anyVerifies(ctx, local, check)
+	if authorized || len(remote) == 0 {
+		return authorized, unread
+	}
+	var unreadRemote error
+	err := s.keys.limits.waits.do(ctx, remote[0].policy.Namespace, func(ctx context.Context) error {
+		authorized, unreadRemote = s.anyVerifies(ctx, remote, check)
+		return unreadRemote
+	})
+	if authorized {
+		return true, nil
+	}
+	return false, errors.Join(unread, err)
+}
+
+// anyVerifies reports whether a candidate verifies the signature. Otherwise the error
+// names the candidates whose keys were not read.
+func (s *Set) anyVerifies(ctx context.Context, candidates []candidate, check *signatureCheck) (bool, error) {
+	access := s.keys.access()
 	var unread []error
-	candidates := s.candidates()
 	if err := bounded("authorities", len(candidates), maxCandidates); err != nil {
 		candidates, unread = candidates[:maxCandidates], append(unread, err)
 	}
 	for _, candidate := range candidates {
-		verifies, err := candidate.verifies(ctx, s.keys, check)
+		verifies, err := candidate.verifies(ctx, s.keys, access, check)
 		if verifies {
 			return true, nil
 		}
-		if errors.Is(err, errUnavailable) {
+		if errors.Is(err, errUnavailable) || errors.Is(err, errNotAllowed) {
 			unread = append(unread, fmt.Errorf("VerificationPolicy %s/%s, authority %q: %w",
 				candidate.policy.Namespace, candidate.policy.Name, candidate.Name, err))
 		}
@@ -57,33 +75,28 @@ type candidate struct {
 	policy *v1alpha1.VerificationPolicy
 }
 
-// candidates returns all authorities. Those whose keys are in a KMS are last: a
-// KMS that hangs must not use up the time of the others.
-func (s *Set) candidates() []candidate {
-	all := make([]candidate, 0, len(s.policies))
+// candidates returns all authorities: those with keys of a KMS, and the others in the
+// order of the time that reading the key takes. A KMS that hangs must not use up the
+// time of the others.
+func (s *Set) candidates() (local, remote []candidate) {
+	var inline, secrets []candidate
 	for _, p := range s.policies {
 		for _, a := range p.object.Spec.Authorities {
-			all = append(all, candidate{a, p.object})
+			switch c := (candidate{a, p.object}); {
+			case a.Key == nil || a.Key.Data != "":
+				inline = append(inline, c)
+			case a.Key.SecretRef != nil:
+				secrets = append(secrets, c)
+			default:
+				remote = append(remote, c)
+			}
 		}
 	}
-	slices.SortStableFunc(all, func(a, b candidate) int { return cmp.Compare(a.cost(), b.cost()) })
-	return all
+	return append(inline, secrets...), remote
 }
 
-// cost orders candidates by the time that reading the key takes.
-func (c candidate) cost() int {
-	switch {
-	case c.Key == nil || c.Key.Data != "":
-		return 0
-	case c.Key.SecretRef != nil:
-		return 1
-	default:
-		return 2
-	}
-}
-
-func (c candidate) verifies(ctx context.Context, keys *Keys, check *signatureCheck) (bool, error) {
-	a, err := keys.authority(ctx, c.Key)
+func (c candidate) verifies(ctx context.Context, keys *Keys, access Access, check *signatureCheck) (bool, error) {
+	a, err := keys.authority(ctx, access, c.policy.Namespace, c.Key)
 	switch {
 	case err != nil:
 		return false, err

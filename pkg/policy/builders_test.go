@@ -22,6 +22,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
 	testclock "k8s.io/utils/clock/testing"
 
 	"github.com/trusted-resources/chains-extension/pkg/keys"
@@ -109,6 +110,16 @@ func matching(p *v1alpha1.VerificationPolicy, patterns ...string) *v1alpha1.Veri
 	return p
 }
 
+// asTekton returns sources that allow what Tekton allows.
+func asTekton(secrets Secrets, clock clock.PassiveClock) Sources {
+	return Sources{Secrets: secrets, Access: func() Access { return unrestricted{} }, Clock: clock}
+}
+
+type unrestricted struct{}
+
+func (unrestricted) AllowKMS(string) error            { return nil }
+func (unrestricted) AllowSecret(string, string) error { return nil }
+
 // secretStore holds Secrets that a test can change, and counts the reads.
 type secretStore struct {
 	mu    sync.Mutex
@@ -188,7 +199,7 @@ func newCluster(t *testing.T, policies ...*v1alpha1.VerificationPolicy) *cluster
 		secrets: &secretStore{data: map[string]map[string][]byte{}},
 		clock:   testclock.NewFakeClock(time.Unix(1e9, 0)),
 	}
-	c.Verifier = New(c.policies, c.secrets, c.clock)
+	c.Verifier = New(c.policies, asTekton(c.secrets, c.clock))
 	return c
 }
 

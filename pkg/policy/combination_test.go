@@ -55,8 +55,13 @@ func newInventory() *inventory {
 	return w
 }
 
+// elsewhere is a namespace without policies. It has the same Secrets.
+const elsewhere = "elsewhere"
+
 func (w *inventory) addSecret(name string, data map[string][]byte) {
-	w.secrets = append(w.secrets, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Data: data})
+	for _, ns := range []string{namespace, elsewhere} {
+		w.secrets = append(w.secrets, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name}, Data: data})
+	}
 }
 
 // context returns a context in which the fake KMS holds w.kms.
@@ -237,6 +242,8 @@ func (g *generator) trusted() *v1alpha1.KeyRef {
 	switch {
 	case g.signer == "kms":
 		return inKMS(fake.ReferenceScheme + "key")
+	case g.chance(15):
+		return inForeignSecret(g.signer)
 	case g.chance(50):
 		return inSecret(g.signer)
 	default:
@@ -255,7 +262,7 @@ func (g *generator) keyRef() *v1alpha1.KeyRef {
 
 func (g *generator) otherKey() *v1alpha1.KeyRef {
 	name := oneOf(g, g.names...)
-	return oneOf(g, inline(g.keys[name]), inSecret(name), inKMS(fake.ReferenceScheme+"key"), inKMS(testScheme+"silent"))
+	return oneOf(g, inline(g.keys[name]), inSecret(name), inForeignSecret(name), inKMS(fake.ReferenceScheme+"key"), inKMS(testScheme+"silent"))
 }
 
 func (g *generator) badKey() *v1alpha1.KeyRef {
@@ -265,7 +272,14 @@ func (g *generator) badKey() *v1alpha1.KeyRef {
 		&v1alpha1.KeyRef{Data: "garbage"},
 		&v1alpha1.KeyRef{Data: "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"},
 		inSecret("missing"), inSecret("two-entries"), inSecret("no-entry"), inSecret("empty-value"), inSecret("garbage"), inSecret(""), inSecret("a/b"),
+		inForeignSecret("missing"), inForeignSecret("two-entries"), inForeignSecret("garbage"),
 		inKMS("nosuchkms://key"), inKMS("no-scheme"), inKMS(testScheme+"missing"))
+}
+
+func inForeignSecret(name string) *v1alpha1.KeyRef {
+	key := inSecret(name)
+	key.SecretRef.Namespace = elsewhere
+	return key
 }
 
 // spelling returns a name that policies accept for the hash.

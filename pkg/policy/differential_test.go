@@ -25,6 +25,7 @@ import (
 
 	testclock "k8s.io/utils/clock/testing"
 
+	trconfig "github.com/trusted-resources/chains-extension/pkg/config"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
@@ -43,6 +44,64 @@ var resultNames = map[trustedresources.VerificationResultType]string{
 // Random policies and resources: each verdict agrees with Tekton's verifier, from a
 // new Set, from a Verifier that is used for all combinations, and from its cache.
 func TestVerify_AgreesWithTekton(t *testing.T) {
+	compareWithTekton(t, unrestricted{}, func(*testing.T, combination, Verdict) {}, func(c combination) combination { return c })
+}
+
+// With Secrets of the policy's own namespace only, each verdict agrees with Tekton's on
+// policies whose foreign Secrets do not exist. So a policy that names a foreign
+// Secret fails, and nothing else changes.
+func TestVerify_AgreesWithTektonExceptOnForeignSecrets(t *testing.T) {
+	own := ownSecrets{must(trconfig.Parse(map[string]string{"trustedresources.policies.secrets": "own-namespace"}))}
+	compareWithTekton(t, own, expectForeignSecretsFail, withoutForeignSecrets)
+}
+
+// ownSecrets allows every KMS, and the Secrets that the configuration allows.
+type ownSecrets struct{ *trconfig.Config }
+
+func (ownSecrets) AllowKMS(string) error { return nil }
+
+// withoutForeignSecrets returns the combination with foreign Secrets that do not
+// exist.
+func withoutForeignSecrets(c combination) combination {
+	policies := make([]*v1alpha1.VerificationPolicy, 0, len(c.Policies))
+	for _, p := range c.Policies {
+		p = p.DeepCopy()
+		for _, a := range p.Spec.Authorities {
+			if foreign(a.Key) {
+				a.Key.SecretRef.Name = "missing"
+			}
+		}
+		policies = append(policies, p)
+	}
+	c.Policies = policies
+	return c
+}
+
+// foreign reports whether the key is read from a Secret of another namespace.
+func foreign(key *v1alpha1.KeyRef) bool {
+	return key.Data == "" && key.SecretRef != nil && key.SecretRef.Namespace == elsewhere
+}
+
+func expectForeignSecretsFail(t *testing.T, c combination, verdict Verdict) {
+	t.Helper()
+	for _, outcome := range verdict.Policies {
+		i := slices.IndexFunc(c.Policies, func(p *v1alpha1.VerificationPolicy) bool { return p.Name == outcome.Policy })
+		names := slices.ContainsFunc(c.Policies[i].Spec.Authorities, func(a v1alpha1.Authority) bool { return foreign(a.Key) })
+		if names && outcome.Result != Failed {
+			t.Fatalf("policy %s names a foreign Secret, got %+v\n%s", outcome.Policy, outcome, c)
+		}
+		if !names && outcome.Reason == KeyNotAllowed {
+			t.Fatalf("policy %s names no foreign Secret, got %+v\n%s", outcome.Policy, outcome, c)
+		}
+	}
+}
+
+// compareWithTekton compares verdicts on random combinations, under the given access,
+// with Tekton's on what forTekton returns.
+func compareWithTekton(
+	t *testing.T, access Access, check func(*testing.T, combination, Verdict), forTekton func(combination) combination,
+) {
+	t.Helper()
 	seed := *differentialSeed
 	if seed == 0 {
 		seed = rand.Uint64() //nolint:gosec // needs no secrecy
@@ -50,17 +109,18 @@ func TestVerify_AgreesWithTekton(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // needs to be repeatable
 	w := newInventory()
 	g := &generator{Rand: random, inventory: w}
-	both := newVerifiers(t, w)
+	both := newVerifiers(t, w, access)
 	outcomes, reasons := map[string]int{}, map[Reason]int{}
 	for i := range *differentialCount {
 		c := g.combination(i)
-		want := both.tekton(c)
+		want := both.tekton(forTekton(c))
 		outcomes[resultNames[want]]++
 		for how, verdict := range both.ours(c, fmt.Sprintf("ns-%d", i)) {
 			if verdict.Tekton() != want {
 				t.Fatalf("combination %d, %s: got %s (%+v), Tekton's is %s; repeat with -differential.seed=%d\n%s",
 					i, how, resultNames[verdict.Tekton()], verdict, resultNames[want], seed, c)
 			}
+			check(t, c, verdict)
 			reasons[verdict.Reason]++
 		}
 	}
@@ -77,19 +137,20 @@ type verifiers struct {
 	t        *testing.T
 	ctx      context.Context
 	client   kubernetes.Interface
-	clock    *testclock.FakeClock
+	sources  Sources
 	policies policiesByNamespace
 	verifier *Verifier
 }
 
-func newVerifiers(t *testing.T, w *inventory) *verifiers {
+func newVerifiers(t *testing.T, w *inventory, access Access) *verifiers {
 	t.Helper()
 	ctx := logging.WithLogger(w.context(t.Context()), zap.NewNop().Sugar())
-	v := &verifiers{
-		t: t, ctx: ctx, client: fake.NewClientset(w.secrets...),
-		clock: testclock.NewFakeClock(time.Unix(1e9, 0)), policies: policiesByNamespace{},
+	v := &verifiers{t: t, ctx: ctx, client: fake.NewClientset(w.secrets...), policies: policiesByNamespace{}}
+	v.sources = Sources{
+		Secrets: clientSecrets{v.client}, Access: func() Access { return access },
+		Clock: testclock.NewFakeClock(time.Unix(1e9, 0)),
 	}
-	v.verifier = New(v.policies, clientSecrets{v.client}, v.clock)
+	v.verifier = New(v.policies, v.sources)
 	return v
 }
 
@@ -124,7 +185,7 @@ func (v *verifiers) ours(c combination, namespace string) map[string]Verdict {
 	}
 	v.policies[namespace] = c.Policies
 	return map[string]Verdict{
-		"new Set":       NewSet(c.Policies, NewKeys(clientSecrets{v.client}, v.clock)).Verify(v.ctx, s),
+		"new Set":       NewSet(c.Policies, NewKeys(v.sources)).Verify(v.ctx, s),
 		"cold Verifier": must(v.verifier.Verify(v.ctx, namespace, s)),
 		"warm Verifier": must(v.verifier.Verify(v.ctx, namespace, s)),
 	}

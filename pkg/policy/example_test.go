@@ -46,7 +46,7 @@ func ExampleSet_Verify() {
 			Authorities: []v1alpha1.Authority{{Name: "maintainers", Key: &v1alpha1.KeyRef{Data: string(publicPEM)}}},
 		},
 	}
-	keys := policy.NewKeys(nil, clock.RealClock{}) // no Secrets: the key is inline
+	keys := policy.NewKeys(policy.Sources{Clock: clock.RealClock{}}) // the key is inline
 	set := policy.NewSet([]*v1alpha1.VerificationPolicy{trusted}, keys)
 
 	task := &pipelinev1.Task{ObjectMeta: metav1.ObjectMeta{Name: "compile", Namespace: "build"}}

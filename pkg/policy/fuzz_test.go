@@ -40,7 +40,7 @@ func FuzzPattern(f *testing.F) {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		start := time.Now()
-		got := NewSet(policies, NewKeys(nil, clock.RealClock{})).Verify(ctx, Input{
+		got := NewSet(policies, NewKeys(Sources{Clock: clock.RealClock{}})).Verify(ctx, Input{
 			Checksum: checksum, Signature: task.Annotations[trustedresources.SignatureAnnotation], Source: source, NoMatch: Skip,
 		})
 		runtime.ReadMemStats(&after)
@@ -85,7 +85,7 @@ func FuzzVerdict(f *testing.F) {
 		task := &v1.Task{}
 		task.Annotations = map[string]string{trustedresources.SignatureAnnotation: signature}
 		want := trustedresources.VerifyResource(ctx, task, nil, nil, policies)
-		got := NewSet(policies, NewKeys(nil, clock.RealClock{})).Verify(ctx, Input{Checksum: checksum, Signature: signature, NoMatch: Skip})
+		got := NewSet(policies, NewKeys(Sources{Clock: clock.RealClock{}})).Verify(ctx, Input{Checksum: checksum, Signature: signature, NoMatch: Skip})
 		if got.Tekton() != want.VerificationResultType {
 			t.Fatalf("%q: got %+v, Tekton's is %s (%v)", signature, got, resultNames[want.VerificationResultType], want.Err)
 		}

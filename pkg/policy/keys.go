@@ -5,11 +5,9 @@ package policy
 import (
 	"context"
 	"crypto"
-	"fmt"
 	"time"
 
 	"github.com/jellydator/ttlcache/v3"
-	"github.com/tektoncd/pipeline/pkg/trustedresources/verifier"
 	"k8s.io/utils/clock"
 
 	"github.com/trusted-resources/chains-extension/pkg/keys"
@@ -32,23 +30,37 @@ type Secrets interface {
 	Secret(ctx context.Context, namespace, name string) (map[string][]byte, error)
 }
 
+// Sources are what the keys of policies are read with.
+type Sources struct {
+	Secrets Secrets
+	// Access returns what policies may refer to at this moment. Without Access,
+	// they may refer to inline keys only.
+	Access func() Access
+	Clock  clock.PassiveClock
+	// SecretUnusable, if not nil, is told why a Secret cannot be used, each time
+	// that the Secret is read. Verdicts and errors do not say so of a Secret in
+	// another namespace than the policy's: the author of the policy may not be
+	// allowed to know whether the Secret exists.
+	SecretUnusable func(ctx context.Context, namespace, name string, err error)
+}
+
 // Keys reads the public keys that policies refer to, and remembers them for
 // MaxSecretAge or MaxKMSAge. It is safe for concurrent use.
 type Keys struct {
-	secrets Secrets
+	sources Sources
 	clock   clock.PassiveClock
 	limits  kmsLimits
 	cache   *ttlcache.Cache[keyLocation, readKey]
 }
 
-// NewKeys returns Keys that have read no key yet.
-func NewKeys(secrets Secrets, clock clock.PassiveClock) *Keys {
-	return newKeys(secrets, clock, newKMSLimits())
+// NewKeys returns Keys that have read no key yet, for callers that sign resources.
+func NewKeys(sources Sources) *Keys {
+	return newKeys(sources, newKMSLimits(signingPatience, sources.Clock))
 }
 
-func newKeys(secrets Secrets, clock clock.PassiveClock, limits kmsLimits) *Keys {
+func newKeys(sources Sources, limits kmsLimits) *Keys {
 	return &Keys{
-		secrets: secrets, clock: clock, limits: limits,
+		sources: sources, clock: sources.Clock, limits: limits,
 		cache: ttlcache.New(ttlcache.WithCapacity[keyLocation, readKey](maxKeysCached)),
 	}
 }
@@ -56,7 +68,7 @@ func newKeys(secrets Secrets, clock clock.PassiveClock, limits kmsLimits) *Keys 
 // Fresh returns Keys that have read no key yet. Use them for an answer that must
 // not come from remembered keys. The calls to a KMS count together with the calls
 // of k.
-func (k *Keys) Fresh() *Keys { return newKeys(k.secrets, k.clock, k.limits) }
+func (k *Keys) Fresh() *Keys { return newKeys(k.sources, k.limits) }
 
 // keyLocation is the place of a key: a Secret, or a KMS.
 type keyLocation struct {
@@ -72,6 +84,7 @@ type readKey struct {
 	client      *keys.KMSClient // from a KMS
 	keyID       string          // of the client's public key
 	unavailable error           // why the public key of the KMS cannot be read
+	abandoned   bool            // the caller did not wait for the KMS, so the next caller asks again
 
 	err  error // why there is no key
 	read time.Time
@@ -81,6 +94,8 @@ type readKey struct {
 func (r readKey) lifetime() lifetime {
 	fromKMS := r.client != nil || r.unavailable != nil
 	switch {
+	case r.abandoned:
+		return lifetime{expires: r.read, oldestKMS: r.read}
 	case r.failed() && fromKMS:
 		return lifetime{expires: r.read.Add(MaxFailureAge), oldestKMS: r.read}
 	case r.failed():
@@ -109,15 +124,17 @@ func (k *Keys) cached(location keyLocation) (readKey, bool) {
 }
 
 // remember caches a key whose reading began at start, and returns it.
-func (k *Keys) remember(ctx context.Context, location keyLocation, start time.Time, key readKey) readKey {
-	key.read = start
-	if key.failed() {
-		key.read = k.clock.Now() // the failure may have taken longer than MaxFailureAge
-	}
-	if ctx.Err() == nil { // an error after the end of the context says nothing about the key
-		k.cache.Set(location, key, ttlcache.NoTTL)
-	}
+func (k *Keys) remember(location keyLocation, start time.Time, key readKey) readKey {
+	key.setRead(start, k.clock)
+	k.cache.Set(location, key, ttlcache.NoTTL)
 	return key
+}
+
+func (r *readKey) setRead(start time.Time, clock clock.PassiveClock) {
+	r.read = start
+	if r.failed() {
+		r.read = clock.Now() // the failure may have taken longer than MaxFailureAge
+	}
 }
 
 // forgetKMS makes Keys read again those keys of a KMS that were read at the given
@@ -128,33 +145,4 @@ func (k *Keys) forgetKMS(until time.Time) {
 			k.cache.Delete(location)
 		}
 	}
-}
-
-// secretKey returns the key in a Secret.
-func (k *Keys) secretKey(ctx context.Context, location keyLocation) readKey {
-	if key, found := k.cached(location); found {
-		return key
-	}
-	start := k.clock.Now()
-	return k.remember(ctx, location, start, k.readSecret(ctx, location))
-}
-
-// readSecret reads the only entry of a Secret. As in Tekton, more entries are an
-// error.
-func (k *Keys) readSecret(ctx context.Context, location keyLocation) readKey {
-	data, err := k.secrets.Secret(ctx, location.namespace, location.secret)
-	if err != nil {
-		return readKey{err: fmt.Errorf("%w: Secret %s/%s: %w", errUnavailable, location.namespace, location.secret, err)}
-	}
-	if len(data) > 1 {
-		return readKey{err: fmt.Errorf("Secret %s/%s: %w: found %d entries, expected one",
-			location.namespace, location.secret, verifier.ErrMultipleSecretData, len(data))}
-	}
-	for _, pem := range data {
-		if len(pem) > 0 {
-			return readKey{pem: pem}
-		}
-	}
-	return readKey{err: fmt.Errorf("Secret %s/%s: %w: expected one entry with a public key",
-		location.namespace, location.secret, verifier.ErrEmptySecretData)}
 }

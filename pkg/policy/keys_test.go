@@ -174,7 +174,7 @@ func (s slowSecrets) Secret(ctx context.Context, namespace, name string) (map[st
 
 func TestVerify_CachesFailureThatTookLong(t *testing.T) {
 	c := newCluster(t, enforce("p", inSecret("missing")))
-	c.Verifier = New(c.policies, slowSecrets{c}, c.clock)
+	c.Verifier = New(c.policies, asTekton(slowSecrets{c}, c.clock))
 	for range 3 {
 		c.expect(newKey().input(), Failed, KeyUnavailable)
 	}
@@ -231,7 +231,7 @@ func TestVerify_DistinguishesSecretsByNamespace(t *testing.T) {
 		}
 		return map[string][]byte{"cosign.pub": []byte(key.pem())}, nil
 	})
-	keys := NewKeys(secrets, newCluster(t).clock)
+	keys := NewKeys(asTekton(secrets, newCluster(t).clock))
 	for name, tc := range map[string]struct {
 		key  *v1alpha1.KeyRef
 		want Result
@@ -253,11 +253,11 @@ func (f secretsFunc) Secret(_ context.Context, namespace, name string) (map[stri
 func TestVerify_ReportsKeyUnavailableWhenKMSTimesOut(t *testing.T) {
 	key := newKey()
 	_, ref := newServer(t.Name(), key)
-	set := NewSet([]*v1alpha1.VerificationPolicy{enforce("p", inKMS(ref))}, NewKeys(nil, newCluster(t).clock))
+	set := NewSet([]*v1alpha1.VerificationPolicy{enforce("p", inKMS(ref))}, NewKeys(asTekton(nil, newCluster(t).clock)))
 	if got := set.Verify(t.Context(), key.input()); got.Result != Passed {
 		t.Fatalf("got %+v", got)
 	}
-	set.policies[0].keys.Load().authorities[0].verifier = keys.NewKMSClient(timingOut{}, ref, newKMSLimits().verifications)
+	set.policies[0].keys.Load().authorities[0].verifier = keys.NewKMSClient(timingOut{}, ref, newKMSLimits(time.Minute, newCluster(t).clock).verifications)
 	if got := set.Verify(t.Context(), key.input()); got.Reason != KeyUnavailable {
 		t.Errorf("got %+v", got)
 	}

@@ -68,7 +68,7 @@ func TestVerify_FailsBeyondTheLimits(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			verify := func(policies []*v1alpha1.VerificationPolicy, source string) Verdict {
-				return NewSet(policies, NewKeys(nil, clock.RealClock{})).Verify(t.Context(), Input{
+				return NewSet(policies, NewKeys(Sources{Clock: clock.RealClock{}})).Verify(t.Context(), Input{
 					Checksum: checksum, Signature: key.sign(checksum, crypto.SHA256), Source: source, NoMatch: Skip,
 				})
 			}
@@ -96,10 +96,10 @@ func TestAuthorizes_DoesNotKnowBeyondTheLimit(t *testing.T) {
 	signature := must(base64.StdEncoding.DecodeString(key.sign(message, crypto.SHA256)))
 	others := policiesOf(maxCandidates, newKey(), func(*v1alpha1.VerificationPolicy) {})
 	last := enforce("zzz", inline(key))
-	if known, err := NewSet(append(others[:maxCandidates-1:maxCandidates-1], last), NewKeys(nil, clock.RealClock{})).Authorizes(t.Context(), signature, message); !known || err != nil {
+	if known, err := NewSet(append(others[:maxCandidates-1:maxCandidates-1], last), NewKeys(Sources{Clock: clock.RealClock{}})).Authorizes(t.Context(), signature, message); !known || err != nil {
 		t.Errorf("within the limit: got %t, %v", known, err)
 	}
-	if known, err := NewSet(append(others, last), NewKeys(nil, clock.RealClock{})).Authorizes(t.Context(), signature, message); known || err == nil {
+	if known, err := NewSet(append(others, last), NewKeys(Sources{Clock: clock.RealClock{}})).Authorizes(t.Context(), signature, message); known || err == nil {
 		t.Errorf("beyond the limit: got %t, %v", known, err)
 	}
 }
@@ -114,7 +114,7 @@ func TestVerify_RefusesHugeKeys(t *testing.T) {
 	for bits, want := range map[int]Reason{8 << 10: SignatureInvalid, maxRSA: SignatureInvalid, 32 << 10: PolicyInvalid, 1 << 20: PolicyInvalid} {
 		p := enforce("p", &v1alpha1.KeyRef{Data: modulus(bits)})
 		start := time.Now()
-		got := NewSet([]*v1alpha1.VerificationPolicy{matching(p, ".*")}, NewKeys(nil, clock.RealClock{})).Verify(t.Context(), Input{
+		got := NewSet([]*v1alpha1.VerificationPolicy{matching(p, ".*")}, NewKeys(Sources{Clock: clock.RealClock{}})).Verify(t.Context(), Input{
 			Checksum: make([]byte, 32), Signature: "c2ln", Source: "a", NoMatch: Skip,
 		})
 		if took := time.Since(start); got.Reason != want || took > 10*time.Second {

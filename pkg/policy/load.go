@@ -63,6 +63,7 @@ func earlier(a, b time.Time) time.Time {
 // policyKeys are the keys of one policy, read at one time. They are immutable.
 type policyKeys struct {
 	authorities []authority
+	access      Access // that the keys were read with
 	problem     Reason // why there are no authorities
 	message     string
 	digest      [sha256.Size]byte // of the policy and its keys
@@ -72,9 +73,9 @@ type policyKeys struct {
 // load reads the keys of a policy. As in Tekton, one key that is not usable makes
 // the policy fail.
 func (k *Keys) load(ctx context.Context, p *v1alpha1.VerificationPolicy) *policyKeys {
-	loaded := &policyKeys{authorities: make([]authority, 0, len(p.Spec.Authorities))}
+	loaded := &policyKeys{access: k.access(), authorities: make([]authority, 0, len(p.Spec.Authorities))}
 	for _, a := range p.Spec.Authorities {
-		read, err := k.authority(ctx, a.Key)
+		read, err := k.authority(ctx, loaded.access, p.Namespace, a.Key)
 		loaded.add(read.lifetime)
 		if err != nil {
 			return loaded.unusable(p, fmt.Errorf("authority %q: %w", a.Name, err))
@@ -93,11 +94,23 @@ func (k *Keys) load(ctx context.Context, p *v1alpha1.VerificationPolicy) *policy
 
 func (k *policyKeys) unusable(p *v1alpha1.VerificationPolicy, err error) *policyKeys {
 	k.authorities, k.problem, k.message = nil, PolicyInvalid, err.Error()
-	if errors.Is(err, errUnavailable) {
+	switch {
+	case errors.Is(err, errNotAllowed):
+		k.problem = KeyNotAllowed
+	case errors.Is(err, errUnavailable):
 		k.problem = KeyUnavailable
 	}
 	k.setDigest(p)
 	return k
+}
+
+// unanswered returns why keys of a KMS are not available.
+func (k *policyKeys) unanswered() error {
+	var errs []error
+	for _, a := range k.authorities {
+		errs = append(errs, a.unavailable)
+	}
+	return errors.Join(errs...)
 }
 
 // setDigest computes the digest of all facts that a verdict of the policy depends
@@ -127,12 +140,13 @@ func appendStrings(facts []byte, values ...string) []byte {
 // immutable.
 type matchKeys struct {
 	byPolicy []*policyKeys // in the order of match.policies
+	access   Access        // that the keys were read with
 	digest   [sha256.Size]byte
 	lifetime
 }
 
 func loadMatchKeys(ctx context.Context, m *match, keys *Keys) *matchKeys {
-	loaded := &matchKeys{byPolicy: make([]*policyKeys, 0, len(m.policies))}
+	loaded := &matchKeys{access: keys.access(), byPolicy: make([]*policyKeys, 0, len(m.policies))}
 	facts := make([]byte, 0, len(m.policies)*sha256.Size)
 	for _, p := range m.policies {
 		if m.invalid != nil { // the verdict needs no keys
@@ -149,9 +163,9 @@ func loadMatchKeys(ctx context.Context, m *match, keys *Keys) *matchKeys {
 	return loaded
 }
 
-// authority reads the key of one authority. The lifetime of the result is set
-// even when there is an error.
-func (k *Keys) authority(ctx context.Context, key *v1alpha1.KeyRef) (authority, error) {
+// authority reads the key of one authority of a policy in a namespace. The lifetime
+// of the result is set even when there is an error.
+func (k *Keys) authority(ctx context.Context, access Access, namespace string, key *v1alpha1.KeyRef) (authority, error) {
 	if key == nil {
 		return authority{}, verifier.ErrEmptyKey // Tekton's verifier panics
 	}
@@ -163,19 +177,15 @@ func (k *Keys) authority(ctx context.Context, key *v1alpha1.KeyRef) (authority, 
 	case key.Data != "":
 		return parsePEM(ctx, key.Data, key, hash)
 	case key.SecretRef != nil:
-		read := k.secretKey(ctx, keyLocation{namespace: key.SecretRef.Namespace, secret: key.SecretRef.Name})
-		if read.err != nil {
-			return authority{lifetime: read.lifetime()}, read.err
+		if err := access.AllowSecret(namespace, key.SecretRef.Namespace); err != nil {
+			return authority{}, fmt.Errorf("%w: %w", errNotAllowed, err)
 		}
-		a, err := parsePEM(ctx, string(read.pem), key, hash)
-		a.lifetime = read.lifetime()
-		return a, err
+		return k.secretAuthority(ctx, namespace, key, hash)
 	case key.KMS != "":
-		read := k.kmsKey(ctx, keyLocation{kms: key.KMS, hash: hash})
-		return authority{
-			id:       authorityID{keyID: read.keyID, hash: hash, kms: key.KMS},
-			verifier: read.client, unavailable: read.unavailable, lifetime: read.lifetime(),
-		}, read.err
+		if err := access.AllowKMS(key.KMS); err != nil {
+			return authority{}, fmt.Errorf("%w: %w", errNotAllowed, err)
+		}
+		return k.kmsAuthority(ctx, namespace, key, hash)
 	default:
 		return authority{}, verifier.ErrEmptyKey
 	}
@@ -187,6 +197,32 @@ const (
 	maxPEM = 16 << 10 // bytes
 	maxRSA = 16 << 10 // bits
 )
+
+func (k *Keys) secretAuthority(ctx context.Context, namespace string, key *v1alpha1.KeyRef, hash crypto.Hash) (authority, error) {
+	location := keyLocation{namespace: key.SecretRef.Namespace, secret: key.SecretRef.Name}
+	read := k.secretKey(ctx, namespace, location)
+	if read.err != nil {
+		return authority{lifetime: read.lifetime()}, read.err
+	}
+	a, err := parsePEM(ctx, string(read.pem), key, hash)
+	if err != nil && location.namespace != namespace {
+		err = foreignSecretError(location)
+	}
+	a.lifetime = read.lifetime()
+	return a, err
+}
+
+func (k *Keys) kmsAuthority(ctx context.Context, namespace string, key *v1alpha1.KeyRef, hash crypto.Hash) (authority, error) {
+	read := k.kmsKey(ctx, namespace, keyLocation{kms: key.KMS, hash: hash})
+	a := authority{
+		id:          authorityID{keyID: read.keyID, hash: hash, kms: key.KMS},
+		unavailable: read.unavailable, lifetime: read.lifetime(),
+	}
+	if read.client != nil {
+		a.verifier = k.kmsVerifier(read.client, namespace)
+	}
+	return a, read.err
+}
 
 // parsePEM loads a key with Tekton's own verifier, so that it accepts the same
 // keys.

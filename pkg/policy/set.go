@@ -5,6 +5,7 @@ package policy
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -65,25 +66,59 @@ func (s *Set) match(source string) *match {
 }
 
 // currentKeys returns the keys of the policy. It reads them unless they were read
-// before and have not expired.
+// before with the same access and have not expired.
 func (p *policy) currentKeys(ctx context.Context, keys *Keys) *policyKeys {
-	if current := p.keys.Load(); current != nil && !keys.expired(current.expires) {
+	if current := p.rememberedKeys(keys); current != nil {
 		return current
 	}
+	var current *policyKeys
+	load := func(ctx context.Context) (err error) {
+		current, err = p.load(ctx, keys)
+		return err
+	}
+	var err error
+	if p.namesKMS() { // to wait for a caller that waits for a KMS is to wait for the KMS
+		err = keys.limits.waits.do(ctx, p.object.Namespace, load)
+	} else {
+		err = load(ctx)
+	}
+	if current == nil {
+		current = &policyKeys{lifetime: lifetime{expires: keys.clock.Now()}}
+		current.unusable(p.object, fmt.Errorf("%w: %w", errUnavailable, err))
+	}
+	return current
+}
+
+// load reads the keys, unless another caller has read them meanwhile. The error says
+// why there are no keys, or which keys of a KMS are not among them.
+func (p *policy) load(ctx context.Context, keys *Keys) (*policyKeys, error) {
 	select {
 	case p.loading <- struct{}{}: // so that concurrent callers read the keys once
 		defer func() { <-p.loading }()
 	case <-ctx.Done():
-		return (&policyKeys{}).unusable(p.object, ctx.Err())
+		return nil, ctx.Err()
 	}
-	if current := p.keys.Load(); current != nil && !keys.expired(current.expires) {
-		return current
+	if current := p.rememberedKeys(keys); current != nil {
+		return current, nil
 	}
 	loaded := keys.load(ctx, p.object)
 	if ctx.Err() == nil { // an error after the end of the context says nothing about the keys
 		p.keys.Store(loaded)
 	}
-	return loaded
+	return loaded, loaded.unanswered()
+}
+
+// rememberedKeys returns the keys that were read before, or nil.
+func (p *policy) rememberedKeys(keys *Keys) *policyKeys {
+	current := p.keys.Load()
+	if current == nil || keys.expired(current.expires) || current.access != keys.access() {
+		return nil
+	}
+	return current
+}
+
+func (p *policy) namesKMS() bool {
+	return slices.ContainsFunc(p.object.Spec.Authorities, func(a v1alpha1.Authority) bool { return a.Key != nil && a.Key.KMS != "" })
 }
 
 // match holds the policies that match one source.
@@ -134,7 +169,7 @@ func (p *policy) matches(source string, limits *limits) (bool, error) {
 
 // currentKeys returns the keys of the matching policies.
 func (m *match) currentKeys(ctx context.Context, keys *Keys) *matchKeys {
-	if current := m.keys.Load(); current != nil && !keys.expired(current.expires) {
+	if current := m.keys.Load(); current != nil && !keys.expired(current.expires) && current.access == keys.access() {
 		return current
 	}
 	loaded := loadMatchKeys(ctx, m, keys)

@@ -7,8 +7,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
+	"k8s.io/utils/clock"
 )
 
 func TestVerify_ReadsKeysOfMatchingPoliciesOnly(t *testing.T) {
@@ -131,4 +134,23 @@ func TestSet_RemembersMatch(t *testing.T) {
 	if set.match("source") != first {
 		t.Error("the same source was matched twice")
 	}
+}
+
+// One policy with many KMS that hang takes no longer than one.
+func TestVerify_ManyHangingKMSTakeOneTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var refs []*v1alpha1.KeyRef
+		for i := range 30 {
+			server, ref := newServer(fmt.Sprintf("%s-%d", t.Name(), i), newKey())
+			server.block = make(chan struct{})
+			defer server.unblock()
+			refs = append(refs, inKMS(ref))
+		}
+		set := NewSet([]*v1alpha1.VerificationPolicy{enforce("p", refs...)}, NewKeys(asTekton(nil, clock.RealClock{})))
+		start := time.Now()
+		verdict := set.Verify(t.Context(), newKey().input())
+		if waited := time.Since(start); verdict.Reason != KeyUnavailable || waited > callTimeout {
+			t.Errorf("got %+v after %s, want %s after %s at most", verdict, waited, KeyUnavailable, callTimeout)
+		}
+	})
 }

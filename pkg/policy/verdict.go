@@ -39,6 +39,10 @@ const (
 	// KeyUnavailable: a key of the policy cannot be read, because its Secret is
 	// missing or its KMS does not answer.
 	KeyUnavailable Reason = "KeyUnavailable"
+	// KeyNotAllowed: the policy refers to a KMS, or to a Secret of another
+	// namespace, that the configuration does not allow. The key was not read.
+	// Tekton has no such setting: it may accept the signature.
+	KeyNotAllowed Reason = "KeyNotAllowed"
 	// SignatureUnavailable: the registry that may hold the signature does not
 	// answer.
 	SignatureUnavailable Reason = "SignatureUnavailable"

@@ -39,13 +39,13 @@ type Verifier struct {
 	verdicts *ttlcache.Cache[verdictKey, Verdict]
 }
 
-// New returns a Verifier. The caller must call PoliciesChanged whenever a policy
-// changes.
-func New(policies Policies, secrets Secrets, clock clock.PassiveClock) *Verifier {
+// New returns a Verifier, for callers that make attestations. The caller must call
+// PoliciesChanged whenever a policy changes.
+func New(policies Policies, sources Sources) *Verifier {
 	return &Verifier{
 		policies: policies,
-		keys:     NewKeys(secrets, clock),
-		clock:    clock,
+		keys:     newKeys(sources, newKMSLimits(reportPatience, sources.Clock)),
+		clock:    sources.Clock,
 		sets:     ttlcache.New(ttlcache.WithCapacity[string, *Set](maxNamespaces)),
 		verdicts: newVerdictCache(),
 	}

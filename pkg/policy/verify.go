@@ -10,6 +10,8 @@ import (
 
 	"github.com/sigstore/sigstore/pkg/signature/options"
 	"github.com/tektoncd/pipeline/pkg/apis/config"
+
+	"github.com/trusted-resources/chains-extension/pkg/keys"
 )
 
 // Input is one resource to verify.
@@ -112,7 +114,9 @@ func (p *policy) verify(ctx context.Context, in Input, keys *policyKeys, check *
 
 // isTimeout reports whether a KMS did not answer in time, which says nothing
 // about the signature.
-func isTimeout(err error) bool { return errors.Is(err, context.DeadlineExceeded) }
+func isTimeout(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, keys.ErrNoAnswer)
+}
 
 // signatureCheck checks one signature over one message. It checks each key once,
 // even when several policies trust the same key.

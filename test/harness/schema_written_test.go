@@ -65,6 +65,7 @@ func TestValidateVerification_AcceptsControllerOutput(t *testing.T) {
 		"SignatureInvalid":     verdict(fails(verdicts.SignatureInvalid, verdicts.Enforce)),
 		"KeyUnknown":           verdict(ours),
 		"KeyUnavailable":       verdict(fails(verdicts.KeyUnavailable, verdicts.Warn)),
+		"KeyNotAllowed":        verdict(fails(verdicts.KeyNotAllowed, verdicts.Enforce)),
 		"PolicyInvalid":        verdict(fails(verdicts.PolicyInvalid, verdicts.Enforce)),
 		"unreadable policies":  skips(verdicts.PolicyInvalid, ""),
 		"DigestMismatch":       {Outcome: verdicts.Outcome{Result: verdicts.Failed, Reason: verdicts.DigestMismatch}},

@@ -90,7 +90,11 @@ func newReporter(ctx context.Context, in Inputs) (*reporter, error) {
 	creations := newRunCreations()
 	onRun := controller.HandleAll(creations.observe)
 	watched := policyinformer.Get(ctx)
-	verifier := policy.New(policies{watched.Lister()}, in.Secrets, clock.RealClock{})
+	verifier := policy.New(policies{watched.Lister()}, policy.Sources{
+		Secrets: in.Secrets, Clock: clock.RealClock{},
+		Access:         func() policy.Access { return in.Config() },
+		SecretUnusable: observe.SecretUnusable(in.Emitter.Emit),
+	})
 	onPolicy := controller.HandleAll(func(item any) {
 		if name, err := cache.DeletionHandlingObjectToName(item); err == nil {
 			verifier.PoliciesChanged(name.Namespace)

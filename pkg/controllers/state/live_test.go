@@ -57,7 +57,7 @@ type live struct {
 func newLive(t *testing.T) live {
 	t.Helper()
 	server, clock := &apiServer{count: 1}, clocktesting.NewFakeClock(time.Now())
-	return live{newLivePolicies(server, policy.NewKeys(nil, clock), clock), t, server, clock}
+	return live{newLivePolicies(server, policy.NewKeys(policy.Sources{Clock: clock}), clock), t, server, clock}
 }
 
 // received returns the time of a state that is received now, and lets time pass.

@@ -44,9 +44,9 @@ type Sources struct {
 	Namespaces   corev1listers.NamespaceLister
 	Policies     policylisters.VerificationPolicyLister
 	LivePolicies policyclient.VerificationPoliciesGetter
-	// PolicyKeys reads the keys of the authorities of policies.
-	PolicyKeys *policy.Keys
-	Emitter    Emitter
+	// Secrets reads the keys of the authorities of policies.
+	Secrets policy.Secrets
+	Emitter Emitter
 }
 
 // State makes snapshots. Each part is replaced as a whole when it changes.
@@ -56,6 +56,8 @@ type State struct {
 	keys    *keys.Loader
 	release atomic.Pointer[tekton.Release]
 	live    *livePolicies
+	// policyKeys reads the keys of the authorities of policies.
+	policyKeys *policy.Keys
 
 	mu        sync.RWMutex // guards listeners
 	listeners []func(namespace string)
@@ -64,7 +66,7 @@ type State struct {
 // New returns a State with the default configuration, which signs nothing. Watch
 // and WatchRelease feed it.
 func New(ctx context.Context, sources Sources) *State {
-	s := &State{sources: sources, live: newLivePolicies(sources.LivePolicies, sources.PolicyKeys, clock.RealClock{})}
+	s := &State{sources: sources}
 	s.release.Store(&tekton.Release{})
 	s.keys = keys.NewLoader(sources.SecretsDir, func() { s.Changed(AllNamespaces) })
 	s.config = config.NewStore(
@@ -73,6 +75,12 @@ func New(ctx context.Context, sources Sources) *State {
 			sources.Emitter.Emit(ctx, observe.ConfigRefused{ConfigMap: cm, Err: err})
 		},
 	)
+	s.policyKeys = policy.NewKeys(policy.Sources{
+		Secrets: sources.Secrets, Clock: clock.RealClock{},
+		Access:         func() policy.Access { return s.config.Load() },
+		SecretUnusable: observe.SecretUnusable(sources.Emitter.Emit),
+	})
+	s.live = newLivePolicies(sources.LivePolicies, s.policyKeys, clock.RealClock{})
 	return s
 }
 
@@ -167,5 +175,5 @@ func (a cachedAuthorities) Authorizes(ctx context.Context, signature, checksum [
 	if err != nil {
 		return false, err
 	}
-	return policy.NewSet(policies, a.state.sources.PolicyKeys).Authorizes(ctx, signature, checksum)
+	return policy.NewSet(policies, a.state.policyKeys).Authorizes(ctx, signature, checksum)
 }

@@ -10,8 +10,6 @@ import (
 	"runtime"
 	"strings"
 
-	"k8s.io/utils/clock"
-
 	"github.com/trusted-resources/chains-extension/pkg/policy"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
@@ -39,7 +37,7 @@ func MeasureMemory(ctx context.Context, sourceBytes int) (Memory, error) {
 	}
 	m := Memory{Verdicts: policy.MaxVerdicts + policy.MaxVerdicts/10, SourceBytes: sourceBytes}
 	before := heap()
-	verifier := policy.New(c, c, clock.RealClock{})
+	verifier := policy.New(c, c.sources())
 	for i := range m.Verdicts {
 		in, err := signer.input(i, sourceBytes)
 		if err != nil {
