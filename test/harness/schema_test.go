@@ -82,6 +82,7 @@ func TestValidateVerification_AcceptsValidEntries(t *testing.T) {
 		"skipped":                skipped(),
 		"no policy":              with(skipped(), object{"reason": "NoPolicy", "mode": "skip"}),
 		"our key is not trusted": with(failed(), object{"reason": "KeyUnknown", "keyId": keyID}),
+		"our key is revoked":     with(failed(), object{"reason": "KeyRevoked", "keyId": keyID}),
 		"content differs":        with(failed(), object{"reason": "DigestMismatch", "mode": nil, "policy": nil}),
 		"several policies":       with(passed(), object{"policies": several}),
 	} {
@@ -112,6 +113,7 @@ func TestValidateVerification_RejectsInvalidEntries(t *testing.T) {
 		"failed without a reason":            with(failed(), object{"reason": nil}),
 		"failed with a key":                  with(failed(), object{"keyId": keyID}),
 		"failed with reason of skipped":      with(failed(), object{"reason": "ContentUnavailable"}),
+		"skipped with reason KeyRevoked":     with(skipped(), object{"reason": "KeyRevoked"}),
 		"skipped without a reason":           with(skipped(), object{"reason": nil}),
 		"skipped with reason Unsigned":       with(skipped(), object{"reason": "Unsigned"}),
 		"skipped with reason DigestMismatch": with(skipped(), object{"reason": "DigestMismatch"}),

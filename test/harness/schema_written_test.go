@@ -53,6 +53,8 @@ func TestValidateVerification_AcceptsControllerOutput(t *testing.T) {
 	passes := verdicts.Outcome{Policy: "p", Mode: verdicts.Enforce, Result: verdicts.Passed, KeyID: keyID}
 	ours := fails(verdicts.KeyUnknown, verdicts.Enforce)
 	ours.KeyID = keyID
+	revoked := fails(verdicts.KeyRevoked, verdicts.Enforce)
+	revoked.KeyID = keyID
 	skips := func(reason verdicts.Reason, mode verdicts.Mode) verdicts.Verdict {
 		return verdicts.Verdict{Outcome: verdicts.Outcome{Mode: mode, Result: verdicts.Skipped, Reason: reason}}
 	}
@@ -62,6 +64,7 @@ func TestValidateVerification_AcceptsControllerOutput(t *testing.T) {
 		"failed one of two":    verdict(fails(verdicts.Unsigned, verdicts.Warn), passes),
 		"SignatureInvalid":     verdict(fails(verdicts.SignatureInvalid, verdicts.Enforce)),
 		"KeyUnknown":           verdict(ours),
+		"KeyRevoked":           verdict(revoked, revoked),
 		"KeyUnavailable":       verdict(fails(verdicts.KeyUnavailable, verdicts.Warn)),
 		"PolicyInvalid":        verdict(fails(verdicts.PolicyInvalid, verdicts.Enforce)),
 		"unreadable policies":  skips(verdicts.PolicyInvalid, ""),
