@@ -222,18 +222,13 @@ func (f files) revokedKeys(dir string) ([]*Key, error) {
 }
 
 func (f files) publicKeys(dir string, wanted func(name string) bool, newKey func(crypto.PublicKey) (*Key, error)) (keys []*Key, err error) {
-	var errs []error
-	var names []string
-	for name := range f {
-		if wanted(name) {
-			names = append(names, name)
-		}
-	}
+	names := slices.Sorted(maps.Keys(f))
+	names = slices.DeleteFunc(names, func(name string) bool { return !wanted(name) })
 	if len(names) > maxPublicKeys {
 		return nil, fmt.Errorf("%s: found %d files such as %s, expected at most %d; remove the keys that no signature in use was made with",
-			dir, len(names), slices.Min(names), maxPublicKeys)
+			dir, len(names), names[0], maxPublicKeys)
 	}
-	slices.Sort(names)
+	var errs []error
 	for _, name := range names {
 		key, err := f[name].publicKey(filepath.Join(dir, name), newKey)
 		if err != nil {

@@ -49,6 +49,7 @@ func (r *Reporter) Report(ctx context.Context, run any) (report attestation.Repo
 	if reporter == nil {
 		return attestation.Report{}, false
 	}
+	ctx = withoutHandover(ctx)
 	err := observe.Guard(func() error {
 		report, wanted = reporter.report(ctx, run)
 		return nil
