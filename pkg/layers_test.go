@@ -58,7 +58,7 @@ var mayImport = map[string][]string{
 		"decision", "keys", "observe", "resource", "store/oci",
 	},
 	"controllers/runs": {
-		"attestation", "config", "controllers/informers", "dependencies", "keys", "observe", "policy", "resource", "store/oci",
+		"apis/v1alpha1", "attestation", "config", "controllers/informers", "dependencies", "keys", "observe", "policy", "resource", "store/oci",
 	},
 	"cli": {"keys", "oci/imagesignature", "oci/registry", "resource", "store/oci"},
 

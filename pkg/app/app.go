@@ -163,6 +163,9 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 // happen before the controllers start.
 func (a *app) runControllers() []injection.ControllerConstructor {
 	reporter := &runs.Reporter{}
+	options := func(s *shared) runs.Options {
+		return runs.Options{Signers: s.state, Emitter: s.emitter, Namespaces: a.options.Namespaces}
+	}
 	attestation.Register(reporter.Report)
 	return []injection.ControllerConstructor{
 		a.constructor(func(ctx context.Context, cmw configmap.Watcher, s *shared) (*controller.Impl, error) {
@@ -170,10 +173,10 @@ func (a *app) runControllers() []injection.ControllerConstructor {
 				Config: s.state.Config, Keys: s.state.Keys, Store: s.store.load,
 				Objects: s.objects, Secrets: s.secrets, Handlers: &a.handlers, Emitter: s.emitter,
 			})
-			return runs.NewTaskRunController(ctx, cmw, a.options.SecretsDir, a.options.Namespaces), err
+			return runs.NewTaskRunController(ctx, cmw, options(s)), err
 		}),
-		a.constructor(func(ctx context.Context, cmw configmap.Watcher, _ *shared) (*controller.Impl, error) {
-			return runs.NewPipelineRunController(ctx, cmw, a.options.SecretsDir, a.options.Namespaces), nil
+		a.constructor(func(ctx context.Context, cmw configmap.Watcher, s *shared) (*controller.Impl, error) {
+			return runs.NewPipelineRunController(ctx, cmw, options(s)), nil
 		}),
 	}
 }

@@ -124,6 +124,8 @@ type noKeys struct{}
 
 func (noKeys) Signer(_, _ []byte) (string, bool) { return "", false }
 
+func (noKeys) Revoked(string) bool { return false }
+
 // reported returns the report on dependencies that are evaluated with the
 // verifier.
 func reported(t testing.TB, v policy.InputVerifier, condition *apis.Condition, ds ...dependencies.Dependency) Report {

@@ -51,7 +51,9 @@ type annotatingPayloader struct {
 }
 
 // CreatePayload implements formats.Payloader. A problem with the verification
-// status is logged, not returned: after an error, Chains marks the run as failed.
+// status is logged, not returned: after an error, Chains marks the run as signed
+// without an attestation. A panic is not recovered here, where the statement may be
+// half changed: the caller ends the reconcile, and the run is signed later.
 func (p annotatingPayloader) CreatePayload(ctx context.Context, run any) (any, error) {
 	report, wanted := p.report(ctx, run)
 	if !wanted {

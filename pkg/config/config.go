@@ -13,6 +13,7 @@ import (
 	"github.com/tektoncd/chains/pkg/chains/formats"
 	"github.com/tektoncd/chains/pkg/chains/signing"
 	chainsconfig "github.com/tektoncd/chains/pkg/config"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
@@ -48,6 +49,21 @@ const (
 	provenanceKey = "trustedresources.provenance.enabled"
 	repositoryKey = "trustedresources.oci.repository"
 )
+
+// inlineTokenKey is the setting of Chains that has a token for a KMS in it. Everybody who
+// may read the ConfigMap can read the token.
+const inlineTokenKey = "signers.kms.auth.token"
+
+// WithoutToken returns the ConfigMap without a token for a KMS. It does not change
+// the ConfigMap.
+func WithoutToken(cm *corev1.ConfigMap) *corev1.ConfigMap {
+	if _, found := cm.Data[inlineTokenKey]; !found {
+		return cm
+	}
+	cm = cm.DeepCopy()
+	delete(cm.Data, inlineTokenKey)
+	return cm
+}
 
 // maxRepository bounds the prefix, in bytes. The name of a repository has at most
 // 255 bytes, of which the part below the prefix needs up to 64.
@@ -124,6 +140,11 @@ func Parse(data map[string]string) (*Config, error) {
 		if problem := c.set(key, data[key]); problem != "" {
 			problems = append(problems, fmt.Sprintf("%s: %s", key, problem))
 		}
+	}
+	if data[inlineTokenKey] != "" {
+		problems = append(problems, inlineTokenKey+": found a token, which everybody who may read this ConfigMap can read; "+
+			"expected signers.kms.auth.token-path. Revoke the token in the KMS, write a new one to a file of the Secret signing-secrets, "+
+			"set signers.kms.auth.token-path to the path of this file (/etc/signing-secrets/…), and remove "+inlineTokenKey)
 	}
 	if len(problems) > 0 {
 		return nil, fmt.Errorf("%s", strings.Join(problems, "; "))

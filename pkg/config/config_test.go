@@ -85,6 +85,8 @@ func TestParse_RejectsInvalidSettings(t *testing.T) {
 		"unknown key of ours":   {map[string]string{"trustedresources.magic": "on"}, []string{"trustedresources.magic"}},
 		"a long value":          {map[string]string{"artifacts.task.signer": strings.Repeat("x", 1<<20)}, []string{"xxx…"}},
 		"all at once":           {map[string]string{"artifacts.task.signer": "a", "artifacts.pipeline.signer": "b"}, []string{"artifacts.task", "artifacts.pipeline"}},
+		"token of a KMS":        {map[string]string{"signers.kms.auth.token": "s3cr3t"}, []string{"signers.kms.auth.token:", "signers.kms.auth.token-path"}},
+		"token beside its file": {map[string]string{"signers.kms.auth.token": "s3cr3t", "signers.kms.auth.token-path": "/f"}, []string{"signers.kms.auth.token:"}},
 		"Chains' own":           {map[string]string{"artifacts.taskrun.format": "odd"}, []string{"Tekton Chains", "odd"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -95,12 +97,35 @@ func TestParse_RejectsInvalidSettings(t *testing.T) {
 			if len(err.Error()) > 1000 {
 				t.Errorf("the error is %d bytes long", len(err.Error()))
 			}
+			if strings.Contains(err.Error(), "s3cr3t") {
+				t.Errorf("%q contains the token", err)
+			}
 			for _, want := range tc.want {
 				if !strings.Contains(err.Error(), want) {
 					t.Errorf("%q does not say %q", err, want)
 				}
 			}
 		})
+	}
+}
+
+func TestParse_AcceptsFileWithToken(t *testing.T) {
+	got, err := Parse(map[string]string{"signers.kms.auth.token-path": "/etc/signing-secrets/kms-token", "signers.kms.auth.token": ""})
+	if err != nil || got.Chains.Signers.KMS.Auth.TokenPath != "/etc/signing-secrets/kms-token" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestWithoutToken_RemovesTheTokenOnly(t *testing.T) {
+	cm := &corev1.ConfigMap{Data: map[string]string{"signers.kms.auth.token": "s3cr3t", "signers.kms.kmsref": "hashivault://key"}}
+	if got := WithoutToken(cm).Data; len(got) != 1 || got["signers.kms.kmsref"] != "hashivault://key" {
+		t.Errorf("got %v", got)
+	}
+	if cm.Data["signers.kms.auth.token"] != "s3cr3t" {
+		t.Error("the ConfigMap of the informer was changed")
+	}
+	if same := WithoutToken(&corev1.ConfigMap{}); len(same.Data) != 0 {
+		t.Errorf("got %v", same.Data)
 	}
 }
 

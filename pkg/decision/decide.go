@@ -8,13 +8,20 @@ import (
 	"fmt"
 
 	"github.com/trusted-resources/chains-extension/pkg/config"
+	"github.com/trusted-resources/chains-extension/pkg/keys"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/pkg/snapshot"
 )
 
-// ErrUndecided means that another party may have made the signature on a
-// resource, so that the signature is kept.
-var ErrUndecided = errors.New("cannot tell whose signature this is, so it is kept")
+var (
+	// ErrUndecided means that another party may have made the signature on a
+	// resource, so that the signature is kept.
+	ErrUndecided = errors.New("cannot tell whose signature this is, so it is kept")
+	// ErrKeyRevoked means that a revoked key made the signature on a resource. Nobody
+	// knows whether the operator or a thief of the key did.
+	ErrKeyRevoked = errors.New("a revoked key made the signature, so it is kept and the resource is not trusted; " +
+		"check the content, then remove the annotation tekton.dev/signature")
+)
 
 // Decide decides about one state of a resource. The checks run cheapest first:
 // authorities may need the API server or a KMS.
@@ -26,6 +33,12 @@ func Decide(ctx context.Context, s *snapshot.Snapshot, r *resource.Summary) Deci
 		return Decision{Action: Wait, Reason: TektonTooOld, Err: err}
 	}
 	key, err := s.Keys.Active(s.Config.Signer(r.Kind))
+	if err == nil && r.SignatureError == nil && key.Verify(r.Signature, r.Checksum) {
+		return Decision{Action: Leave, Reason: SignedByActiveKey, Key: key}
+	}
+	if revoked := revokedKey(s, r); revoked != nil {
+		return Decision{Action: Wait, Reason: KeyRevoked, Err: fmt.Errorf("%w (key %s)", ErrKeyRevoked, revoked.ID)}
+	}
 	if err != nil {
 		return Decision{Action: Wait, Reason: NoKey, Err: err}
 	}
@@ -35,14 +48,20 @@ func Decide(ctx context.Context, s *snapshot.Snapshot, r *resource.Summary) Deci
 		d.Reason = Unsigned
 	case r.SignatureError != nil:
 		d.Reason = ContentChanged
-	case key.Verify(r.Signature, r.Checksum):
-		d.Action, d.Reason = Leave, SignedByActiveKey
 	case s.Keys.Find(r.Signature, r.Checksum) != nil:
 		d.Reason = KeyRotated
 	default:
 		return d.aboutUnknownSignature(ctx, s.Authorities, r)
 	}
 	return d
+}
+
+// revokedKey returns the revoked key that made the signature, or nil.
+func revokedKey(s *snapshot.Snapshot, r *resource.Summary) *keys.Key {
+	if r.SignatureError != nil {
+		return nil
+	}
+	return s.Keys.FindRevoked(r.Signature, r.Checksum)
 }
 
 // notSelected returns why a resource is left as it is whatever its signature, or

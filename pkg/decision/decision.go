@@ -33,8 +33,8 @@ const (
 	// KeyRotated: a key of our ring that is not active any more made the signature.
 	KeyRotated Reason = "KeyRotated"
 	// ContentChanged: no key of our ring and no authority verifies the signature.
-	// Either the content changed after it was signed, or the annotation never was a
-	// signature of this resource.
+	// Either the content changed after it was signed, or the signing secret no longer
+	// has the key, or the annotation never was a signature of this resource.
 	ContentChanged Reason = "ContentChanged"
 )
 
@@ -59,6 +59,9 @@ const (
 	TektonTooOld Reason = "TektonTooOld"
 	// NoKey: there is no usable key.
 	NoKey Reason = "NoKey"
+	// KeyRevoked: a revoked key made the signature, whether or not an authority
+	// trusts that key.
+	KeyRevoked Reason = "KeyRevoked"
 	// Undecided: an authority that cannot be read now may have made the signature.
 	Undecided Reason = "Undecided"
 )
@@ -75,6 +78,7 @@ type Decision struct {
 	// signature is lost. So before the write, the decision must be made again with
 	// policies that were read from the API server (docs/design/0004).
 	Overwrites bool
-	// Err is set for Wait. It wraps tekton.ErrTooOld, keys.ErrNoKey or ErrUndecided.
+	// Err is set for Wait. It wraps tekton.ErrTooOld, keys.ErrNoKey, ErrKeyRevoked or
+	// ErrUndecided.
 	Err error
 }

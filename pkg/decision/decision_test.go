@@ -212,6 +212,49 @@ func TestDecide_WaitsWithoutAKey(t *testing.T) {
 	}
 }
 
+// A signature of a revoked key is never replaced, and never left as a good one:
+// not without another key, and not if a policy trusts the key.
+func TestDecide_WaitsForASignatureOfARevokedKey(t *testing.T) {
+	trusting := authoritiesFunc(func(_, _ []byte) (bool, error) { return true, nil })
+	us := newSigner(t)
+	signed, changed := task("signed"), task("changed")
+	us.sign(signed)
+	us.sign(changed)
+	changed.Spec.Description = "changed"
+	stolen := us.public
+	revoke := func(secret fixtures.Secret) {
+		t.Helper()
+		pem, err := cryptoutils.MarshalPublicKeyToPEM(stolen)
+		if err != nil {
+			t.Fatal(err)
+		}
+		secret["revoked-1.pub"] = pem
+		if err := secret.Write(us.dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	next, _, err := fixtures.X509Secret()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, secret := range map[string]fixtures.Secret{"no other key": {}, "another key": next} {
+		revoke(secret)
+		for _, authorities := range []snapshot.Authorities{noAuthorities, trusting} {
+			d := us.decide(signed, authorities)
+			if d.Action != Wait || d.Reason != KeyRevoked || !errors.Is(d.Err, ErrKeyRevoked) || d.Overwrites {
+				t.Errorf("%s: got %+v, want Wait with ErrKeyRevoked", name, d)
+			}
+		}
+	}
+	if d := us.decide(changed, noAuthorities); d.Reason != ContentChanged || d.Action != Sign {
+		t.Errorf("no key made the signature over the changed content: got %+v", d)
+	}
+	setSignature(signed, "")
+	if d := us.decide(signed, noAuthorities); d.Reason != Unsigned || d.Action != Sign {
+		t.Errorf("the signature was removed: got %+v", d)
+	}
+}
+
 func TestDecide_WaitsForANewerTekton(t *testing.T) {
 	s := newSigner(t).snapshot(noAuthorities)
 	s.Release = tekton.ReleaseOf(map[string]string{"version": "v1.9.3"})

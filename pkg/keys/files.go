@@ -3,6 +3,7 @@
 package keys
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -13,11 +14,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
+	"github.com/sigstore/sigstore/pkg/signature"
 	chainsx509 "github.com/tektoncd/chains/pkg/chains/signing/x509"
 	chainsconfig "github.com/tektoncd/chains/pkg/config"
 )
@@ -27,46 +30,66 @@ const (
 	x509File           = "x509.pem"
 	cosignFile         = "cosign.key"
 	cosignPasswordFile = "cosign.password"
-	// retiredPattern matches the public keys of retired keys. It also matches
-	// cosign.pub, which can be the public key of the active key.
+	// revokedPattern matches the public keys of revoked keys.
+	revokedPattern = "revoked-*.pub"
+	// retiredPattern matches the public keys of retired keys, unless
+	// revokedPattern matches. It also matches cosign.pub, which can be the public
+	// key of the active key.
 	retiredPattern = "*.pub"
 )
 
 const (
-	maxKeyFile     = 64 << 10
-	maxRetiredKeys = 32
+	maxKeyFile = 64 << 10
+	// maxPublicKeys bounds the retired keys, and the revoked keys.
+	maxPublicKeys = 32
 )
 
-// files are the contents of the key files in the signing secret, by base name.
-type files map[string][]byte
+// ErrNotSet means that no key is set for a signer: neither a good one nor one that
+// cannot be used.
+var ErrNotSet = errors.New("no key is set")
+
+// files are the key files in the signing secret, by base name.
+type files map[string]file
+
+// file is the content of a key file, or the reason why it cannot be read.
+type file struct {
+	content []byte
+	err     error
+}
 
 // readFiles reads the key files in dir. The result has no entry for a file that
-// does not exist.
+// does not exist. The error means that the directory cannot be read, so that
+// nothing is known about its files.
 func readFiles(dir string) (files, error) {
-	names := []string{x509File, cosignFile, cosignPasswordFile}
-	retired, err := filepath.Glob(filepath.Join(dir, retiredPattern))
-	if err != nil {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	if len(retired) > maxRetiredKeys {
-		return nil, fmt.Errorf("%s: found %d files %s, expected at most %d; remove the keys that no signature in use was made with",
-			dir, len(retired), retiredPattern, maxRetiredKeys)
-	}
-	for _, path := range retired {
-		names = append(names, filepath.Base(path))
-	}
-	contents := files{}
-	for _, name := range names {
-		content, err := readBounded(filepath.Join(dir, name))
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-		case err != nil:
-			return nil, err
-		default:
-			contents[name] = content
+	read := files{}
+	for _, entry := range entries {
+		if !isKeyFile(entry.Name()) {
+			continue
+		}
+		content, err := readBounded(filepath.Join(dir, entry.Name()))
+		if !errors.Is(err, fs.ErrNotExist) { // the kubelet may have replaced the files meanwhile
+			read[entry.Name()] = file{content, err}
 		}
 	}
-	return contents, nil
+	return read, nil
+}
+
+func isKeyFile(name string) bool {
+	return name == x509File || name == cosignFile || name == cosignPasswordFile || isRetired(name) || isRevoked(name)
+}
+
+func isRevoked(name string) bool {
+	matched, _ := filepath.Match(revokedPattern, name) // the pattern is valid
+	return matched
+}
+
+func isRetired(name string) bool {
+	matched, _ := filepath.Match(retiredPattern, name) // the pattern is valid
+	return matched && !isRevoked(name)
 }
 
 // ReadPublicKey reads a public key in PEM from a file.
@@ -97,49 +120,54 @@ func readBounded(path string) ([]byte, error) {
 // digest returns a value that changes when a file changes.
 func (f files) digest() string {
 	hash := sha256.New()
-	for _, name := range f.names() {
-		fmt.Fprintf(hash, "%s %d\n", name, len(f[name]))
-		hash.Write(f[name])
+	for _, name := range slices.Sorted(maps.Keys(f)) {
+		fmt.Fprintf(hash, "%s %d %v\n", name, len(f[name].content), f[name].err)
+		hash.Write(f[name].content)
 	}
 	return string(hash.Sum(nil))
 }
 
-func (f files) names() []string {
-	names := make([]string, 0, len(f))
-	for name := range f {
-		names = append(names, name)
+// signer loads the private key with the x509 signer of Tekton Chains, and proves
+// that the key signs. It checks x509.pem first, because Chains panics on some
+// invalid files. As in Chains, x509.pem has precedence over cosign.key. Fulcio is
+// not used: Tekton's annotation has no room for a certificate. The error wraps
+// ErrNotSet if there is no private key.
+func (f files) signer(ctx context.Context, dir string) (signature.SignerVerifier, error) {
+	name := f.privateKeyName()
+	used, found := f[name]
+	if !found {
+		return nil, fmt.Errorf("%w: %s: found neither %s nor %s; put the private key there (cosign generate-key-pair makes one)",
+			ErrNotSet, dir, x509File, cosignFile)
 	}
-	slices.Sort(names)
-	return names
+	if used.err != nil {
+		return nil, used.err // names the file
+	}
+	signer, err := used.signer(ctx, name, dir)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, name), err)
+	}
+	return signer, nil
 }
 
-// signingKey loads the signing key with the x509 signer of Tekton Chains. It
-// checks x509.pem first, because Chains panics on some invalid files. As in
-// Chains, x509.pem has precedence over cosign.key. Fulcio is not used: Tekton's
-// annotation has no room for a certificate.
-func (f files) signingKey(ctx context.Context, dir string) (*Key, error) {
-	var path string
-	switch {
-	case f[x509File] != nil:
-		path = filepath.Join(dir, x509File)
-		if err := checkX509(f[x509File]); err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
+// privateKeyName returns the name of the file that Chains loads.
+func (f files) privateKeyName() string {
+	if _, found := f[x509File]; found {
+		return x509File
+	}
+	return cosignFile
+}
+
+func (f file) signer(ctx context.Context, name, dir string) (signature.SignerVerifier, error) {
+	if name == x509File {
+		if err := checkX509(f.content); err != nil {
+			return nil, err
 		}
-	case f[cosignFile] != nil:
-		path = filepath.Join(dir, cosignFile)
-	default:
-		return nil, fmt.Errorf("%s: found neither %s nor %s; put the private key there (cosign generate-key-pair makes one)",
-			dir, x509File, cosignFile)
 	}
 	signer, err := newX509Signer(ctx, dir)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, err
 	}
-	key, err := newSigningKey(ctx, signer)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return key, nil
+	return signer, probe(signer)
 }
 
 // newX509Signer turns a panic of Chains into an error. Chains reads the file
@@ -151,6 +179,19 @@ func newX509Signer(ctx context.Context, dir string) (signer *chainsx509.Signer, 
 		}
 	}()
 	return chainsx509.NewSigner(ctx, dir, chainsconfig.Config{})
+}
+
+// probe proves that the signer verifies what it signs.
+func probe(signer signature.SignerVerifier) error {
+	message := []byte("probe")
+	sig, err := signer.SignMessage(bytes.NewReader(message))
+	if err == nil {
+		err = signer.VerifySignature(bytes.NewReader(sig), bytes.NewReader(message))
+	}
+	if err != nil {
+		return fmt.Errorf("signing a test message: %w", err)
+	}
+	return nil
 }
 
 func checkX509(content []byte) error {
@@ -171,22 +212,48 @@ func checkX509(content []byte) error {
 	return nil
 }
 
-// retiredKeys returns the public keys in the files.
-func (f files) retiredKeys(dir string) ([]*Key, error) {
-	var keys []*Key
-	for _, name := range f.names() {
-		if matched, _ := filepath.Match(retiredPattern, name); !matched {
+// retiredKeys returns the retired keys. The error is about the files that have
+// none, and the keys of the other files are returned as well.
+func (f files) retiredKeys(dir string) ([]*Key, error) { return f.publicKeys(dir, isRetired, newKey) }
+
+// revokedKeys is retiredKeys for revoked keys, which can be of any type.
+func (f files) revokedKeys(dir string) ([]*Key, error) {
+	return f.publicKeys(dir, isRevoked, newVerifyingKey)
+}
+
+func (f files) publicKeys(dir string, wanted func(name string) bool, newKey func(crypto.PublicKey) (*Key, error)) (keys []*Key, err error) {
+	names := slices.Sorted(maps.Keys(f))
+	names = slices.DeleteFunc(names, func(name string) bool { return !wanted(name) })
+	if len(names) > maxPublicKeys {
+		return nil, fmt.Errorf("%s: found %d files such as %s, expected at most %d; remove the keys that no signature in use was made with",
+			dir, len(names), names[0], maxPublicKeys)
+	}
+	var errs []error
+	for _, name := range names {
+		key, err := f[name].publicKey(filepath.Join(dir, name), newKey)
+		if err != nil {
+			errs = append(errs, err)
 			continue
-		}
-		public, err := cryptoutils.UnmarshalPEMToPublicKey(f[name])
-		if err != nil {
-			return nil, fmt.Errorf("%s: not a public key in PEM: %w", filepath.Join(dir, name), err)
-		}
-		key, err := newKey(public, nil)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", filepath.Join(dir, name), err)
 		}
 		keys = append(keys, key)
 	}
-	return keys, nil
+	return keys, errors.Join(errs...)
+}
+
+func (f file) publicKey(path string, newKey func(crypto.PublicKey) (*Key, error)) (*Key, error) {
+	if f.err != nil {
+		return nil, f.err // names the file
+	}
+	if block, rest := pem.Decode(f.content); block != nil && isRevoked(filepath.Base(path)) && len(bytes.TrimSpace(rest)) > 0 {
+		return nil, fmt.Errorf("%s: found more than one public key in PEM, expected one; put each key into a file of its own", path)
+	}
+	public, err := cryptoutils.UnmarshalPEMToPublicKey(f.content)
+	if err != nil {
+		return nil, fmt.Errorf("%s: not a public key in PEM: %w", path, err)
+	}
+	key, err := newKey(public)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return key, nil
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/trusted-resources/chains-extension/test/fixtures"
 )
 
-// For any content of x509.pem and retired.pub, loading returns a usable key or an
-// error that names the file. cosign.key is not fuzzed: it is encrypted.
+// For any content of x509.pem and *.pub, loading returns a usable key or an error
+// that names the file. cosign.key is not fuzzed: it is encrypted.
 func FuzzKeyFiles(f *testing.F) {
 	ecdsa, _, err := fixtures.X509Secret()
 	if err != nil {
@@ -36,7 +36,7 @@ func FuzzKeyFiles(f *testing.F) {
 	dir := f.TempDir()
 	ctx := logging.WithLogger(context.Background(), zap.NewNop().Sugar())
 	f.Fuzz(func(t *testing.T, content []byte) {
-		for _, name := range []string{x509File, "retired.pub"} {
+		for _, name := range []string{x509File, "retired.pub", "revoked-1.pub"} {
 			if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -46,15 +46,19 @@ func FuzzKeyFiles(f *testing.F) {
 			checkNamesFile(t, err, dir)
 			return
 		}
-		key, err := contents.signingKey(ctx, dir)
-		switch {
-		case err != nil:
+		if _, err := contents.signer(ctx, dir); err != nil {
 			checkNamesFile(t, err, dir)
-		case key.ID == "":
-			t.Error("the key has no ID")
 		}
-		if _, err := contents.retiredKeys(dir); err != nil {
+		retired, err := contents.retiredKeys(dir)
+		if err != nil {
 			checkNamesFile(t, err, dir)
+		}
+		revoked, err := contents.revokedKeys(dir)
+		if err != nil {
+			checkNamesFile(t, err, dir)
+		}
+		if len(retired) > len(revoked) {
+			t.Error("a key can be retired but not revoked")
 		}
 	})
 }

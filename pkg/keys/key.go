@@ -51,15 +51,21 @@ func KeyID(public crypto.PublicKey) (string, error) {
 	return "sha256:" + hex.EncodeToString(sum[:]), nil
 }
 
-// newKey accepts the types of key that Tekton verifies. SHA-256 is the hash that
-// Tekton's verifier uses unless an authority names another hash.
-func newKey(public crypto.PublicKey, signer signature.Signer) (*Key, error) {
+// newKey returns a key that verifies. It accepts the types of key that Tekton
+// verifies.
+func newKey(public crypto.PublicKey) (*Key, error) {
 	switch public.(type) {
 	case *ecdsa.PublicKey, *rsa.PublicKey:
+		return newVerifyingKey(public)
 	default:
 		return nil, fmt.Errorf("found a key of type %T, expected ECDSA or RSA: "+
 			"Tekton cannot verify signatures of other keys", public)
 	}
+}
+
+// newVerifyingKey returns a key of any type. SHA-256 is the hash that Tekton's
+// verifier uses unless an authority names another hash.
+func newVerifyingKey(public crypto.PublicKey) (*Key, error) {
 	id, err := KeyID(public)
 	if err != nil {
 		return nil, err
@@ -68,7 +74,7 @@ func newKey(public crypto.PublicKey, signer signature.Signer) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Key{ID: id, public: public, verifier: verifier, signer: signer}, nil
+	return &Key{ID: id, public: public, verifier: verifier}, nil
 }
 
 // newSigningKey returns the key of a signer. To prove that Tekton can verify the
@@ -78,10 +84,11 @@ func newSigningKey(ctx context.Context, signer signature.SignerVerifier) (*Key, 
 	if err != nil {
 		return nil, fmt.Errorf("reading the public key: %w", err)
 	}
-	key, err := newKey(public, signer)
+	key, err := newKey(public)
 	if err != nil {
 		return nil, err
 	}
+	key.signer = signer
 	if _, err := key.Sign(ctx, []byte("probe")); err != nil {
 		return nil, err
 	}

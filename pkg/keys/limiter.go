@@ -73,8 +73,14 @@ func Call[T any](
 	results := make(chan result, 1)
 	go func() {
 		defer release()
-		value, err := call(ctx)
-		results <- result{value, err}
+		var r result
+		defer func() { results <- r }()
+		defer func() { // a panic here would end the process, whoever the caller is
+			if p := recover(); p != nil {
+				r.err = fmt.Errorf("the client of the KMS panicked with a value of type %T", p)
+			}
+		}()
+		r.value, r.err = call(ctx)
 	}()
 	select {
 	case r := <-results:

@@ -3,12 +3,10 @@
 package keys
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -16,7 +14,6 @@ import (
 
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/tektoncd/chains/pkg/chains/signing"
-	"github.com/tektoncd/chains/pkg/chains/signing/kms"
 	chainsconfig "github.com/tektoncd/chains/pkg/config"
 	"go.uber.org/zap"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -41,7 +38,7 @@ const (
 	maxSigning = 64
 )
 
-// Settings say which types of signer to load, and how to reach the KMS.
+// Settings say which types of signer sign resources, and how to reach the KMS.
 type Settings struct {
 	SignerTypes []string
 	KMS         chainsconfig.KMSSigner
@@ -61,19 +58,32 @@ type Loader struct {
 
 	mu       sync.Mutex // serialises loading; guards the fields below
 	settings Settings
-	attempts map[string]attempt // by signer type, and retiredKeys
-	problems map[string]error   // as attempts
+	attempts map[string]attempt // by signer type
+	problems map[string]error   // by signer type, and retiredKeys and revokedKeys
+
+	// The last good keys. What the files say of public keys is never older than the
+	// files: after a restart, nothing else would be known.
+	fileSigner       signature.SignerVerifier
+	fileSignerID     string
+	keys             map[string]*Key // by signer type
+	retired, revoked []*Key
+	revokedErr       error
 }
 
 // attempt is the last attempt to load the key of a signer.
 type attempt struct {
-	inputs  string // digest of the inputs: files, settings, credentials
-	err     error
-	retryAt time.Time // zero: try again only when the inputs change
+	inputs string // digest of the inputs: files, settings, credentials
+	err    error
+	// signerErr is the part of err that concerns runs, too.
+	signerErr error
+	retryAt   time.Time // zero: try again only when the inputs change
 }
 
-// retiredKeys is the entry of the retired keys in attempts and problems.
-const retiredKeys = "retired keys"
+// The entries of public keys in problems.
+const (
+	retiredKeys = "retired keys"
+	revokedKeys = "revoked keys"
+)
 
 // NewLoader returns a Loader for the signing secret in dir. The Loader calls
 // onChange when the keys, or the problems that make keys unusable, changed.
@@ -85,6 +95,7 @@ func NewLoader(dir string, onChange func()) *Loader {
 		calls:    NewCallLimiter(signTimeout, maxSigning),
 		attempts: map[string]attempt{},
 		problems: map[string]error{},
+		keys:     map[string]*Key{},
 	}
 	l.ring.Store(&Ring{})
 	return l
@@ -134,139 +145,72 @@ func (l *Loader) load(ctx context.Context) (changed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	contents, err := readFiles(l.dir)
-	previous := l.ring.Load()
-	active, activeChanged := l.loadActive(ctx, previous, contents, err)
-	retired, retiredChanged := l.loadRetired(ctx, previous, contents, err)
-	next := &Ring{active: active, retired: retired, problems: maps.Clone(l.problems)}
-	next.retireKeysOf(previous)
+	changed = l.loadFiles(ctx, contents, err)
+	changed = l.loadKMS(ctx) || changed
 
-	keysChanged := !sameKeys(previous, next)
-	if !keysChanged && !activeChanged && !retiredChanged {
-		return false
+	previous, next := l.ring.Load(), l.newRing()
+	for _, signerType := range []string{signing.TypeX509, signing.TypeKMS} {
+		changed = l.setProblem(ctx, signerType, l.problemOf(signerType, next), next.active[signerType]) || changed
 	}
+	next.problems = maps.Clone(l.problems)
 	l.ring.Store(next)
-	if keysChanged {
-		active, retired := next.ids()
-		logging.FromContext(ctx).Infow("Key ring loaded", "active", active, "retired", retired)
+	if sameKeys(previous, next) {
+		return changed
 	}
+	active, retired, revoked := next.ids()
+	logging.FromContext(ctx).Infow("Key ring loaded", "active", active, "retired", retired, "revoked", revoked)
 	return true
 }
 
-// loadActive returns the active key of each signer type: the key that was just
-// loaded, or else the previous key. readErr is the reason why contents are
-// missing.
-func (l *Loader) loadActive(ctx context.Context, previous *Ring, contents files, readErr error) (active map[string]*Key, changed bool) {
-	active = map[string]*Key{}
-	l.forgetUnused()
-	for _, signerType := range l.settings.SignerTypes {
-		key, signerChanged := (*Key)(nil), false
-		if readErr != nil {
-			signerChanged = l.setProblem(ctx, signerType, readErr)
+// uses reports whether a signer type signs resources.
+func (l *Loader) uses(signerType string) bool {
+	return slices.Contains(l.settings.SignerTypes, signerType)
+}
+
+// newRing returns the ring of the last good keys without those that must not sign.
+func (l *Loader) newRing() *Ring {
+	r := &Ring{active: map[string]*Key{}, revoked: l.revoked, revokedErr: l.revokedErr}
+	for signerType, key := range l.keys {
+		if l.uses(signerType) && r.mayUse(key.ID) == nil {
+			r.active[signerType] = key
+		}
+	}
+	r.fileErr = l.attempts[signing.TypeX509].signerErr
+	if l.fileSigner != nil {
+		if err := r.mayUse(l.fileSignerID); err != nil {
+			r.fileErr = err
 		} else {
-			key, signerChanged = l.loadSigner(ctx, signerType, contents)
-		}
-		if key = cmp.Or(key, previous.active[signerType]); key != nil {
-			active[signerType] = key
-		}
-		changed = changed || signerChanged
-	}
-	return active, changed
-}
-
-// forgetUnused forgets the attempts of signer types that the settings no longer
-// name. Their keys are not active, so they must be loaded when the settings name
-// the signer type again.
-func (l *Loader) forgetUnused() {
-	for entry := range l.attempts {
-		if entry != retiredKeys && !slices.Contains(l.settings.SignerTypes, entry) {
-			delete(l.attempts, entry)
-			delete(l.problems, entry)
+			r.fileSigner = l.fileSigner
 		}
 	}
+	r.retired = without(without(l.retired, l.revoked), slices.Collect(maps.Values(r.active)))
+	return r
 }
 
-// loadRetired adds the retired keys in the files to the retired keys of the
-// previous ring.
-func (l *Loader) loadRetired(ctx context.Context, previous *Ring, contents files, readErr error) (retired []*Key, changed bool) {
-	inputs := contents.digest()
-	if readErr != nil || l.attempts[retiredKeys].inputs == inputs {
-		return previous.retired, false
-	}
-	l.attempts[retiredKeys] = attempt{inputs: inputs}
-	keys, err := contents.retiredKeys(l.dir)
-	return merge(previous.retired, keys...), l.setProblem(ctx, retiredKeys, err)
-}
-
-// loadSigner loads the key of a signer type when its inputs changed. The key is
-// nil when nothing was loaded. changed reports whether there is a new key or
-// another problem.
-func (l *Loader) loadSigner(ctx context.Context, signerType string, contents files) (key *Key, changed bool) {
-	inputs, err := l.inputs(signerType, contents)
-	if err != nil {
-		return nil, l.setProblem(ctx, signerType, err)
-	}
-	last := l.attempts[signerType]
-	if last.inputs == inputs && (last.retryAt.IsZero() || time.Now().Before(last.retryAt)) {
-		return nil, l.setProblem(ctx, signerType, last.err)
-	}
-
-	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
-	defer cancel()
-	key, err = l.newSigningKey(ctx, signerType, contents)
-	next := attempt{inputs: inputs, err: err}
-	if err != nil && signerType == signing.TypeKMS {
-		next.retryAt = time.Now().Add(retryInterval)
-	}
-	l.attempts[signerType] = next
-	changed = l.setProblem(ctx, signerType, err)
-	return key, changed || key != nil
-}
-
-func (l *Loader) newSigningKey(ctx context.Context, signerType string, contents files) (*Key, error) {
-	switch signerType {
-	case signing.TypeX509:
-		return contents.signingKey(ctx, l.dir)
-	case signing.TypeKMS:
-		key, err := l.kmsKey(ctx, l.settings.KMS)
-		if err != nil {
-			return nil, fmt.Errorf("KMS key %q: %w", l.settings.KMS.KMSRef, err)
+// problemOf returns why the newest key of a signer type does not sign, or nil.
+func (l *Loader) problemOf(signerType string, r *Ring) error {
+	if !l.uses(signerType) {
+		// A file that is not there is no problem for those who sign with none.
+		if err := l.attempts[signerType].signerErr; !errors.Is(err, ErrNotSet) {
+			return err
 		}
-		return key, nil
-	default:
-		return nil, fmt.Errorf("unknown type of signer %q", signerType)
+		return nil
 	}
-}
-
-func (l *Loader) kmsKey(ctx context.Context, settings chainsconfig.KMSSigner) (*Key, error) {
-	client, err := Call(ctx, l.connects, settings.KMSRef, func(ctx context.Context) (signature.SignerVerifier, error) {
-		return kms.NewSigner(ctx, settings)
-	})
-	if err != nil {
-		return nil, err
+	err := l.attempts[signerType].err
+	key := l.keys[signerType]
+	if key == nil || r.mayUse(key.ID) == nil {
+		return err
 	}
-	return newSigningKey(ctx, NewKMSClient(client, settings.KMSRef, l.calls))
-}
-
-// inputs returns a value that changes when the key of a signer type must be
-// loaded again.
-func (l *Loader) inputs(signerType string, contents files) (string, error) {
-	if signerType != signing.TypeKMS {
-		return contents.digest(), nil
+	if err == nil {
+		return r.mayUse(key.ID)
 	}
-	settings := fmt.Sprintf("%#v", l.settings.KMS)
-	if l.settings.KMS.Auth.TokenPath == "" {
-		return settings, nil
-	}
-	token, err := readBounded(l.settings.KMS.Auth.TokenPath)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return "", err
-	}
-	return settings + string(token), nil
+	return fmt.Errorf("%w; the last good key cannot stay in use: %w", err, r.mayUse(key.ID))
 }
 
 // setProblem replaces the problem of an entry; nil means that there is none. It
-// reports whether the problem changed, and logs a problem that did.
-func (l *Loader) setProblem(ctx context.Context, entry string, err error) (changed bool) {
+// reports whether the problem changed, and logs a problem that did. inUse is the
+// key that signs nevertheless.
+func (l *Loader) setProblem(ctx context.Context, entry string, err error, inUse *Key) (changed bool) {
 	previous := l.problems[entry]
 	if (previous == nil) == (err == nil) && (err == nil || previous.Error() == err.Error()) {
 		return false
@@ -276,9 +220,9 @@ func (l *Loader) setProblem(ctx context.Context, entry string, err error) (chang
 		return true
 	}
 	l.problems[entry] = err
-	if key := l.ring.Load().active[entry]; key != nil {
+	if inUse != nil {
 		logging.FromContext(ctx).Errorw("Signing key not usable, the last good one stays in use",
-			"signer", entry, "keyId", key.ID, zap.Error(err))
+			"signer", entry, "keyId", inUse.ID, zap.Error(err))
 	} else {
 		logging.FromContext(ctx).Errorw("Signing key not usable", "signer", entry, zap.Error(err))
 	}

@@ -194,7 +194,9 @@ func TestLoad_AcceptsDirectoryCreatedLater(t *testing.T) {
 	}
 }
 
-func TestLoad_KeepsRotatedKeyAsRetired(t *testing.T) {
+// A key is ours while the secret has it. What a restart would forget does not
+// count before the restart either.
+func TestLoad_TrustsWhatTheSecretHas(t *testing.T) {
 	first, firstPublic, err := fixtures.X509Secret()
 	if err != nil {
 		t.Fatal(err)
@@ -208,24 +210,34 @@ func TestLoad_KeepsRotatedKeyAsRetired(t *testing.T) {
 	l := newTestLoader(t, dir)
 	key := must[*Key](t)(l.Ring().Active(signing.TypeX509))
 	sig := must[[]byte](t)(key.Sign(t.Context(), []byte("message")))
+	withRetired := maps.Clone(second)
+	withRetired["retired-1.pub"] = publicPEM(t, firstPublic)
 
-	write(t, dir, second)
-	if !l.load(t.Context()) || activeID(l) != keyID(t, secondPublic) {
-		t.Fatalf("the active key is %q", activeID(l))
+	for _, step := range []struct {
+		name   string
+		secret fixtures.Secret
+		ours   bool
+	}{
+		{"old public key kept", withRetired, true},
+		{"old public key removed", second, false},
+		{"old public key back", withRetired, true},
+		{"old public key garbage", fixtures.Secret{fixtures.CosignKey: second[fixtures.CosignKey], fixtures.CosignPassword: second[fixtures.CosignPassword], "retired-1.pub": []byte("garbage")}, false},
+	} {
+		write(t, dir, step.secret)
+		if !l.load(t.Context()) || activeID(l) != keyID(t, secondPublic) {
+			t.Fatalf("%s: the active key is %q", step.name, activeID(l))
+		}
+		for name, ring := range map[string]*Ring{"running": l.Ring(), "restarted": newTestLoader(t, dir).Ring()} {
+			if ours := ring.Find(sig, []byte("message")) != nil; ours != step.ours {
+				t.Errorf("%s, %s: the old key is ours: %v, want %v", step.name, name, ours, step.ours)
+			}
+		}
 	}
-	if found := l.Ring().Find(sig, []byte("message")); found == nil || found.ID != keyID(t, firstPublic) {
-		t.Errorf("the ring does not have the key from before the rotation: found %v", found)
-	}
+}
 
-	// After a restart the ring has the keys of the secret only.
-	if found := newTestLoader(t, dir).Ring().Find(sig, []byte("message")); found != nil {
-		t.Errorf("found %v", found)
-	}
-	second["retired-1.pub"] = must[[]byte](t)(cryptoutils.MarshalPublicKeyToPEM(firstPublic))
-	write(t, dir, second)
-	if found := newTestLoader(t, dir).Ring().Find(sig, []byte("message")); found == nil {
-		t.Error("the ring does not have the retired key of the secret")
-	}
+func publicPEM(t *testing.T, public crypto.PublicKey) []byte {
+	t.Helper()
+	return must[[]byte](t)(cryptoutils.MarshalPublicKeyToPEM(public))
 }
 
 func TestLoad_ReportsUnusableRetiredKey(t *testing.T) {

@@ -8,17 +8,25 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"github.com/sigstore/sigstore/pkg/signature"
 )
 
 // ErrNoKey means that the ring has no usable key for a signer type. The error
 // also says why the key is not usable.
 var ErrNoKey = errors.New("no usable key")
 
-// Ring is one consistent state of the keys. It is immutable.
+// Ring is one consistent state of the keys. It is immutable. A key is in one of
+// active, retired and revoked.
 type Ring struct {
 	active   map[string]*Key // by signer type
 	retired  []*Key
+	revoked  []*Key
 	problems map[string]error // by signer type, also for signers whose last good key is active
+
+	fileSigner signature.SignerVerifier // nil if there is none
+	fileErr    error                    // why there is no fileSigner, or no newer one
+	revokedErr error                    // why it is not known which keys are revoked
 }
 
 // NewVerifyingRing returns a ring that verifies with the given keys and signs
@@ -26,12 +34,13 @@ type Ring struct {
 func NewVerifyingRing(keys ...crypto.PublicKey) (*Ring, error) {
 	r := &Ring{}
 	for _, public := range keys {
-		key, err := newKey(public, nil)
+		key, err := newKey(public)
 		if err != nil {
 			return nil, err
 		}
-		r.retired = merge(r.retired, key)
+		r.retired = append(r.retired, key)
 	}
+	r.retired = without(r.retired, nil)
 	return r, nil
 }
 
@@ -41,13 +50,27 @@ func (r *Ring) Active(signerType string) (*Key, error) {
 	if key, ok := r.active[signerType]; ok {
 		return key, nil
 	}
-	if problem := r.problems[signerType]; problem != nil {
-		return nil, fmt.Errorf("%w for signer %q: %w", ErrNoKey, signerType, problem)
-	}
-	return nil, fmt.Errorf("%w for signer %q", ErrNoKey, signerType)
+	return nil, noKey(signerType, r.problems[signerType])
 }
 
-// Keys returns all keys of the ring, the active keys first.
+// FileSigner returns the signer with the private key in the signing secret. It
+// signs runs, so its key can be of a type that Tekton cannot verify. The error
+// wraps ErrNoKey and says why there is no signer.
+func (r *Ring) FileSigner(signerType string) (signature.SignerVerifier, error) {
+	if r.fileSigner == nil {
+		return nil, noKey(signerType, r.fileErr)
+	}
+	return r.fileSigner, nil
+}
+
+func noKey(signerType string, problem error) error {
+	if problem == nil {
+		return fmt.Errorf("%w for signer %q", ErrNoKey, signerType)
+	}
+	return fmt.Errorf("%w for signer %q: %w", ErrNoKey, signerType, problem)
+}
+
+// Keys returns all keys of the ring that are not revoked, the active keys first.
 func (r *Ring) Keys() []*Key {
 	keys := make([]*Key, 0, len(r.active)+len(r.retired))
 	for _, signerType := range slices.Sorted(maps.Keys(r.active)) {
@@ -58,8 +81,14 @@ func (r *Ring) Keys() []*Key {
 
 // Find returns the key, active or retired, that verifies sig over message. It
 // returns nil when no key of the ring does.
-func (r *Ring) Find(sig, message []byte) *Key {
-	for _, key := range r.Keys() {
+func (r *Ring) Find(sig, message []byte) *Key { return find(r.Keys(), sig, message) }
+
+// FindRevoked returns the revoked key that verifies sig over message. It returns
+// nil when no revoked key does.
+func (r *Ring) FindRevoked(sig, message []byte) *Key { return find(r.revoked, sig, message) }
+
+func find(keys []*Key, sig, message []byte) *Key {
+	for _, key := range keys {
 		if key.Verify(sig, message) {
 			return key
 		}
@@ -67,50 +96,57 @@ func (r *Ring) Find(sig, message []byte) *Key {
 	return nil
 }
 
-// retireKeysOf adds the active keys of the previous ring to the retired keys,
-// because they signed resources. It then removes the active keys from the retired
-// keys: cosign.pub of an active key is read as a retired key.
-func (r *Ring) retireKeysOf(previous *Ring) {
-	retired := slices.Clone(r.retired)
-	for _, key := range previous.active {
-		retired = merge(retired, key)
+// Revoked reports whether the key with this ID is revoked.
+func (r *Ring) Revoked(keyID string) bool { return hasID(r.revoked, keyID) }
+
+// mayUse returns why a key must not sign, or nil. Without knowing which keys are
+// revoked, no key signs.
+func (r *Ring) mayUse(keyID string) error {
+	switch {
+	case r.revokedErr != nil:
+		return fmt.Errorf("nothing is signed, because it is not known which keys are revoked: %w", r.revokedErr)
+	case r.Revoked(keyID):
+		return fmt.Errorf("key %s is revoked: a file %s of the signing secret has its public key; replace the private key",
+			keyID, revokedPattern)
 	}
-	r.retired = slices.DeleteFunc(retired, func(key *Key) bool {
-		for _, active := range r.active {
-			if active.ID == key.ID {
-				return true
-			}
-		}
-		return false
-	})
+	return nil
 }
 
-// ids returns the IDs of the active keys by signer type, and of the retired keys.
-func (r *Ring) ids() (active map[string]string, retired []string) {
+// ids returns the IDs of the active keys by signer type, of the retired keys and of
+// the revoked keys.
+func (r *Ring) ids() (active map[string]string, retired, revoked []string) {
 	active = map[string]string{}
 	for signerType, key := range r.active {
 		active[signerType] = key.ID
 	}
-	for _, key := range r.retired {
-		retired = append(retired, key.ID)
-	}
-	return active, retired
+	return active, idsOf(r.retired), idsOf(r.revoked)
 }
 
-// merge appends those keys that are not in the list yet, without their signers:
-// a retired key never signs again.
-func merge(keys []*Key, more ...*Key) []*Key {
-	merged := slices.Clone(keys)
-	for _, key := range more {
-		if !slices.ContainsFunc(merged, func(known *Key) bool { return known.ID == key.ID }) {
-			merged = append(merged, &Key{ID: key.ID, public: key.public, verifier: key.verifier})
+func idsOf(keys []*Key) []string {
+	ids := make([]string, 0, len(keys))
+	for _, key := range keys {
+		ids = append(ids, key.ID)
+	}
+	return ids
+}
+
+func hasID(keys []*Key, id string) bool {
+	return slices.ContainsFunc(keys, func(key *Key) bool { return key.ID == id })
+}
+
+// without returns the keys that are not in others, each once.
+func without(keys, others []*Key) []*Key {
+	var left []*Key
+	for _, key := range keys {
+		if !hasID(left, key.ID) && !hasID(others, key.ID) {
+			left = append(left, key)
 		}
 	}
-	return merged
+	return left
 }
 
 func sameKeys(a, b *Ring) bool {
-	aActive, aRetired := a.ids()
-	bActive, bRetired := b.ids()
-	return maps.Equal(aActive, bActive) && slices.Equal(aRetired, bRetired)
+	aActive, aRetired, aRevoked := a.ids()
+	bActive, bRetired, bRevoked := b.ids()
+	return maps.Equal(aActive, bActive) && slices.Equal(aRetired, bRetired) && slices.Equal(aRevoked, bRevoked)
 }

@@ -42,7 +42,7 @@ func (f Signed) report() report {
 // whyAgain says why a signature was replaced.
 var whyAgain = map[decision.Reason]string{
 	decision.KeyRotated:     "the signature was made with a key that is not active any more",
-	decision.ContentChanged: "the signature did not verify, the content has changed since",
+	decision.ContentChanged: "the signature did not verify: the content has changed since, or the signing secret no longer has the key",
 }
 
 // EarlierStateRestored means that the content of a resource changed to one with a
@@ -93,7 +93,7 @@ func failure(r *resource.Summary, reason, message string, err error, logged bool
 		count: counted{signingFailures, kindAndReason(string(r.Kind), reason)},
 	}
 	if logged {
-		made.log = logLine{zapcore.WarnLevel, "Resource not signed", append(names(r), "reason", reason, zap.Error(err))}
+		made.log = logLine{zapcore.WarnLevel, "Resource not signed", append(append(names(r), "reason", reason, zap.Error(err)), stackOf(err)...)}
 	}
 	return made
 }
@@ -177,6 +177,37 @@ func reference(r *resource.Summary) *corev1.ObjectReference {
 	return &corev1.ObjectReference{
 		APIVersion: apiVersion, Kind: kind,
 		Namespace: r.Namespace, Name: r.Name, UID: r.UID, ResourceVersion: r.ResourceVersion,
+	}
+}
+
+// RunNotSigned means that a run could not be signed.
+type RunNotSigned struct {
+	Run *corev1.ObjectReference
+	// Reason is a reason of v1alpha1.
+	Reason string
+	Err    error
+}
+
+func (f RunNotSigned) report() report {
+	return report{
+		about: f.Run, event: Warning(f.Reason, "Not signed: "+f.Err.Error()),
+		log:   logLine{zapcore.WarnLevel, "Run not signed", append(append(runNames(f.Run), "reason", f.Reason, zap.Error(f.Err)), stackOf(f.Err)...)},
+		count: counted{runFailures, kindAndReason(f.Run.Kind, f.Reason)},
+	}
+}
+
+// NotVerified means that the attestation of a run says nothing about the resources
+// behind the run, because their verification panicked.
+type NotVerified struct {
+	Run *corev1.ObjectReference
+	Err error
+}
+
+func (f NotVerified) report() report {
+	return report{
+		about: f.Run, event: Warning(v1alpha1.ReasonPanicked, "The attestation says nothing about the resources behind this run: "+f.Err.Error()),
+		log:   logLine{zapcore.ErrorLevel, "Run not verified", append(append(runNames(f.Run), zap.Error(f.Err)), stackOf(f.Err)...)},
+		count: counted{runFailures, kindAndReason(f.Run.Kind, v1alpha1.ReasonPanicked)},
 	}
 }
 

@@ -18,6 +18,7 @@ const (
 	signatures              counter = "trustedresources_signatures"
 	signingFailures         counter = "trustedresources_signing_failures"
 	configErrors            counter = "trustedresources_config_errors"
+	runFailures             counter = "trustedresources_run_failures"
 	verifications           counter = "trustedresources_verifications"
 	verificationDifferences counter = "trustedresources_verification_differences"
 	stored                  counter = "trustedresources_stored"
@@ -29,6 +30,7 @@ const (
 var descriptions = map[counter]string{
 	signatures:              "Signatures written, by kind and reason.",
 	signingFailures:         "Resources that could not be signed or stored, by kind and reason.",
+	runFailures:             "Runs that could not be signed, or not be verified, by kind and reason.",
 	configErrors:            "ConfigMaps that were refused.",
 	verifications:           "Resources behind runs that were verified for an attestation, by kind, result and reason.",
 	verificationDifferences: "Runs whose verification gave another result than Tekton's, by kind.",

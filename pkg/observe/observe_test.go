@@ -41,7 +41,7 @@ func TestEmitter_TurnsFactsIntoEventsAndLogLines(t *testing.T) {
 	}{
 		"signed":     {Signed{Resource: task, Reason: decision.Unsigned, KeyID: "sha256:1"}, "Normal ResourceSigned Task ns/t: Signed with key sha256:1", "Resource signed"},
 		"rotated":    {Signed{Resource: task, Reason: decision.KeyRotated}, "Normal ResourceSignedAgain Task ns/t: Signed again with key : the signature was made with a key that is not active any more", "Resource signed"},
-		"changed":    {Signed{Resource: task, Reason: decision.ContentChanged}, "Normal ResourceSignedAgain Task ns/t: Signed again with key : the signature did not verify, the content has changed since", "Resource signed"},
+		"changed":    {Signed{Resource: task, Reason: decision.ContentChanged}, "Normal ResourceSignedAgain Task ns/t: Signed again with key : the signature did not verify: the content has changed since, or the signing secret no longer has the key", "Resource signed"},
 		"not signed": {NotSigned{Resource: task, Reason: v1alpha1.ReasonNoKey, Err: failed, Logged: true}, "Warning NoSigningKey Task ns/t: Not signed: out of order", "Resource not signed"},
 		"retried":    {NotSigned{Resource: task, Reason: v1alpha1.ReasonRefused, Err: failed}, "Warning SignatureRefused Task ns/t: Not signed: out of order", ""},
 		"not stored": {NotStored{Resource: task, Reason: v1alpha1.ReasonNotStored, Err: failed}, "Warning NotStored Task ns/t: Not stored yet, storing will be tried again: out of order", ""},
@@ -52,6 +52,8 @@ func TestEmitter_TurnsFactsIntoEventsAndLogLines(t *testing.T) {
 			"The content changed, and a signature with key sha256:1 that this controller did not make for the change came with it: " +
 			"somebody restored an earlier state, or another holder of the key signed this one", "Earlier state restored"},
 		"old Tekton":    {ReleaseRefused{failed}, "", "Nothing is signed"},
+		"run waits":     {RunNotSigned{Run: run, Reason: v1alpha1.ReasonRunNotSigned, Err: failed}, "Warning RunNotSigned TaskRun ns/r: Not signed: out of order", "Run not signed"},
+		"no verdict":    {NotVerified{run, failed}, "Warning ControllerPanicked TaskRun ns/r: The attestation says nothing about the resources behind this run: out of order", "Run not verified"},
 		"verified":      {Verified{Run: run, Passed: true}, "", ""},
 		"not verified":  {Verified{Run: run}, "", "Resource not verified"},
 		"policy Secret": {PolicySecretUnusable{"ns", "s", failed}, "", "Secret of a policy not usable"},
@@ -90,7 +92,7 @@ func TestMetrics_AreAllRegistered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []counter{signatures, signingFailures, configErrors, verifications, verificationDifferences, stored, earlierStates, eventsDropped} {
+	for _, name := range []counter{signatures, signingFailures, runFailures, configErrors, verifications, verificationDifferences, stored, earlierStates, eventsDropped} {
 		if m.counters[name] == nil {
 			t.Errorf("%s is not registered", name)
 		}

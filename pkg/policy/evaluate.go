@@ -5,6 +5,7 @@ package policy
 import (
 	"context"
 	"encoding/base64"
+	"slices"
 )
 
 // Unavailable says why the content of a resource, or its signature, is not
@@ -42,13 +43,18 @@ type InputVerifier interface {
 // OwnKeys are the keys of this installation.
 type OwnKeys interface {
 	// Signer returns the ID of the key that made the signature over the checksum.
-	// ours is false if no key of this installation made the signature.
+	// ours is false if no key of this installation, revoked or not, made the
+	// signature.
 	Signer(signature, checksum []byte) (keyID string, ours bool)
+	// Revoked reports whether the key with this ID is revoked.
+	Revoked(keyID string) bool
 }
 
 // Evaluate returns the verdict of the namespace's policies on a resource. The
 // first candidate that does not fail decides. If all fail, the verdict is that
-// on the first: Tekton verifies the signature of the content itself.
+// on the first: Tekton verifies the signature of the content itself. A signature of
+// a revoked key fails, whichever policy trusts the key, and says more than that the
+// content itself has no signature.
 func Evaluate(ctx context.Context, verifier InputVerifier, keys OwnKeys, namespace string, r Resource) Verdict {
 	if r.Unavailable.Reason != "" {
 		return notEvaluated(r.Unavailable)
@@ -61,14 +67,31 @@ func Evaluate(ctx context.Context, verifier InputVerifier, keys OwnKeys, namespa
 		if err != nil {
 			return notEvaluated(Unavailable{PolicyInvalid, err.Error()})
 		}
+		verdict = withoutRevoked(verdict, keys)
 		if verdict.Result != Failed {
 			return verdict
 		}
-		if i == 0 {
+		if i == 0 || (verdict.Reason == KeyRevoked && first.Reason == Unsigned) {
 			first = verdict
 		}
 	}
 	return nameOwnKey(first, keys, r)
+}
+
+// withoutRevoked returns the verdict after each policy that accepts a signature of a
+// revoked key is made to fail.
+func withoutRevoked(verdict Verdict, keys OwnKeys) Verdict {
+	accepts := func(o Outcome) bool { return o.Result == Passed && keys.Revoked(o.KeyID) }
+	if !slices.ContainsFunc(verdict.Policies, accepts) {
+		return verdict
+	}
+	outcomes := slices.Clone(verdict.Policies)
+	for i, o := range outcomes {
+		if accepts(o) {
+			outcomes[i].Result, outcomes[i].Reason, outcomes[i].Message = Failed, KeyRevoked, "the policy trusts a revoked key"
+		}
+	}
+	return decide(outcomes)
 }
 
 // notEvaluated is the verdict on a resource that could not be evaluated. Content
@@ -82,9 +105,9 @@ func notEvaluated(u Unavailable) Verdict {
 	return Verdict{Outcome: Outcome{Result: result, Reason: u.Reason, Message: u.Message}}
 }
 
-// nameOwnKey returns the verdict with the reason KeyUnknown and the key's ID if
-// a key of this installation made the signature of the content, and no policy
-// trusts that key.
+// nameOwnKey returns the verdict with the reason KeyUnknown, or KeyRevoked, and the
+// key's ID if a key of this installation made the signature of the content, and no
+// policy trusts that key.
 func nameOwnKey(verdict Verdict, keys OwnKeys, r Resource) Verdict {
 	if verdict.Reason != SignatureInvalid {
 		return verdict
@@ -95,6 +118,9 @@ func nameOwnKey(verdict Verdict, keys OwnKeys, r Resource) Verdict {
 	}
 	if id, ours := keys.Signer(signature, r.Checksum); ours {
 		verdict.Reason, verdict.KeyID = KeyUnknown, id
+		if keys.Revoked(id) {
+			verdict.Reason = KeyRevoked
+		}
 	}
 	return verdict
 }

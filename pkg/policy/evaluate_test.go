@@ -36,6 +36,8 @@ func (s ownSignature) Signer(signature, checksum []byte) (string, bool) {
 	return ownKeyID, string(signature) == string(s) && string(checksum) == evaluatedChecksum
 }
 
+func (ownSignature) Revoked(string) bool { return false }
+
 func verdictOf(result Result, reason Reason) Verdict {
 	o := Outcome{Policy: "policy", Mode: Enforce, Result: result, Reason: reason}
 	if result == Passed {

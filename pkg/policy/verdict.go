@@ -36,6 +36,9 @@ const (
 	// KeyUnknown: a key of our own key ring made the signature, but the policy
 	// does not trust this key.
 	KeyUnknown Reason = "KeyUnknown"
+	// KeyRevoked: a revoked key made the signature. A policy may still trust the key,
+	// so this reason is not one of Tekton's verifier: Evaluate adds it.
+	KeyRevoked Reason = "KeyRevoked"
 	// KeyUnavailable: a key of the policy cannot be read, because its Secret is
 	// missing or its KMS does not answer.
 	KeyUnavailable Reason = "KeyUnavailable"

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"testing"
+	"time"
 
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
@@ -88,6 +89,7 @@ func TestSigningKey_SignsAgainAfterRotation(t *testing.T) {
 
 	next, public, err := fixtures.X509Secret()
 	e.check(err)
+	next["retired.pub"] = []byte(e.publicKeyPEM())
 	e.enforcePolicy(ns, v1alpha1.Authority{Name: "old", Key: &v1alpha1.KeyRef{Data: e.publicKeyPEM()}}) // a policy may still trust the old key
 	old := *e
 	e.check(next.Write(e.secretsDir))
@@ -111,6 +113,43 @@ func TestSigningKey_SignsAgainAfterRotation(t *testing.T) {
 	if harness.Verify(t.Context(), e.getTask(ns, "rotated"), old.public) == nil {
 		t.Error("the first key still verifies the Task")
 	}
+}
+
+// A key is ours as long as the secret has it. Without the old public key in the
+// secret, the signature of the old key is that of another signer, before a restart as
+// after it.
+func TestSigningKey_IsForgottenWithoutItsPublicKey(t *testing.T) {
+	e := startController(t)
+	ns := e.namespace()
+	e.createTask(newTask(ns, "trusted"))
+	before := e.waitSigned(ns, "trusted")
+	e.enforcePolicy(ns, v1alpha1.Authority{Name: "old", Key: &v1alpha1.KeyRef{Data: e.publicKeyPEM()}})
+	old := e.publicKeyPEM()
+
+	next, public, err := fixtures.X509Secret()
+	e.check(err)
+	e.check(next.Write(e.secretsDir))
+	e.public = public
+	e.waitLogged(e.controller, "Key ring loaded", e.keyID(), `"retired":[]`)
+	for _, when := range []string{"running", "restarted"} {
+		if when == "restarted" {
+			e.check(e.controller.Stop(t.Context()))
+			e.check(e.controller.Start(t.Context()))
+		}
+		e.createTask(newTask(ns, when))
+		e.waitSigned(ns, when)
+		e.labelNamespace(ns, "")
+		e.labelNamespace(ns, "true") // all resources are looked at again
+		e.expectNoWrites(ns, 2*time.Second)
+		if got := e.getTask(ns, "trusted"); signature(got) != signature(before) {
+			t.Errorf("%s: the signature of a key that the secret does not have was replaced", when)
+		}
+	}
+
+	next["retired.pub"] = []byte(old)
+	e.check(next.Write(e.secretsDir))
+	e.waitSigned(ns, "trusted")
+	e.waitEvent(before, trv1alpha1.ReasonSignedAgain, "not active any more")
 }
 
 // publicKeyPEM returns the public key of e in the form for policies.

@@ -20,6 +20,7 @@ import (
 
 	trv1alpha1 "github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/test/fixtures"
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
@@ -122,6 +123,7 @@ func TestKMS_SignsAgainAfterRotation(t *testing.T) {
 	old := e.createTask(newTask(ns, "old"))
 	e.waitSigned(ns, "old")
 
+	e.check(fixtures.Secret{"retired.pub": []byte(e.publicKeyPEM())}.Write(e.secretsDir))
 	e.check(vault.RotateKey(t.Context(), "rotated"))
 	e.public = e.publicKey(ref)
 	e.createTask(newTask(ns, "new")) // the controller notices the rotation when it signs this Task

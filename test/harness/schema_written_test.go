@@ -55,6 +55,8 @@ func TestValidateVerification_AcceptsControllerOutput(t *testing.T) {
 	passes := verdicts.Outcome{Policy: "p", Revision: revision, Mode: verdicts.Enforce, Result: verdicts.Passed, KeyID: keyID}
 	ours := fails(verdicts.KeyUnknown, verdicts.Enforce)
 	ours.KeyID = keyID
+	revoked := fails(verdicts.KeyRevoked, verdicts.Enforce)
+	revoked.KeyID = keyID
 	skips := func(reason verdicts.Reason, mode verdicts.Mode) verdicts.Verdict {
 		return verdicts.Verdict{Outcome: verdicts.Outcome{Mode: mode, Result: verdicts.Skipped, Reason: reason}}
 	}
@@ -64,6 +66,7 @@ func TestValidateVerification_AcceptsControllerOutput(t *testing.T) {
 		"failed one of two":    verdict(fails(verdicts.Unsigned, verdicts.Warn), passes),
 		"SignatureInvalid":     verdict(fails(verdicts.SignatureInvalid, verdicts.Enforce)),
 		"KeyUnknown":           verdict(ours),
+		"KeyRevoked":           verdict(revoked, revoked),
 		"KeyUnavailable":       verdict(fails(verdicts.KeyUnavailable, verdicts.Warn)),
 		"KeyNotAllowed":        verdict(fails(verdicts.KeyNotAllowed, verdicts.Enforce)),
 		"PolicyInvalid":        verdict(fails(verdicts.PolicyInvalid, verdicts.Enforce)),

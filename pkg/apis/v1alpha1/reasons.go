@@ -28,6 +28,9 @@ const (
 	// authority that cannot be read now. The controller keeps the signature and
 	// tries again.
 	ReasonUndecided = "SignatureUndecided"
+	// ReasonKeyRevoked: a revoked key made the signature. The controller neither
+	// trusts nor replaces the signature.
+	ReasonKeyRevoked = "KeyRevoked"
 	// ReasonSignerFailed: the key or the KMS did not make a signature. The
 	// controller tries again.
 	ReasonSignerFailed = "SignerFailed"
@@ -38,6 +41,9 @@ const (
 	ReasonRefused = "SignatureRefused"
 	// ReasonNotStored: storing in the registry failed. The controller tries again.
 	ReasonNotStored = "NotStored"
+	// ReasonPanicked: the code of the controller panicked while it worked on this
+	// object. The controller tries again. Also a reason of Events on runs.
+	ReasonPanicked = "ControllerPanicked"
 )
 
 // Reasons of the Events on other objects.
@@ -45,6 +51,9 @@ const (
 	// ReasonConfigRefused: a ConfigMap has a setting that cannot be used. The last
 	// good configuration stays in force.
 	ReasonConfigRefused = "ConfigRefused"
+	// ReasonRunNotSigned: a run has no attestation yet, because there is no usable
+	// key. The controller tries again, unless no key is set at all.
+	ReasonRunNotSigned = "RunNotSigned"
 	// ReasonVerificationDiffers: the verification of the resources behind a run
 	// gave another result than Tekton's.
 	ReasonVerificationDiffers = "VerificationDiffers"

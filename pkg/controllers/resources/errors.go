@@ -45,6 +45,8 @@ type consequence struct {
 var consequences = []consequence{
 	{matches: wraps(keys.ErrNoKey), reason: v1alpha1.ReasonNoKey, waits: true},
 	{matches: wraps(tekton.ErrTooOld), reason: v1alpha1.ReasonTektonTooOld, waits: true},
+	{matches: wraps(decision.ErrKeyRevoked), reason: v1alpha1.ReasonKeyRevoked, waits: true},
+	{matches: wraps(observe.ErrPanicked), reason: v1alpha1.ReasonPanicked},
 	{matches: wraps(decision.ErrUndecided), reason: v1alpha1.ReasonUndecided},
 	{matches: wraps(keys.ErrSigner), reason: v1alpha1.ReasonSignerFailed},
 	{matches: wraps(ErrStoring), reason: v1alpha1.ReasonNotStored}, // before the errors of the API server that it may wrap
@@ -99,7 +101,7 @@ func Conclude(ctx context.Context, emitter Emitter, r *resource.Summary, err err
 }
 
 func (c consequence) fact(r *resource.Summary, err error) observe.Fact {
-	failed := observe.NotSigned{Resource: r, Reason: c.reason, Err: err, Logged: c.waits}
+	failed := observe.NotSigned{Resource: r, Reason: c.reason, Err: err, Logged: c.waits || c.reason == v1alpha1.ReasonPanicked}
 	if c.reason == v1alpha1.ReasonNotStored {
 		return observe.NotStored(failed)
 	}

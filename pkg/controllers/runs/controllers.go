@@ -3,7 +3,7 @@
 // Package runs runs the reconcilers of Tekton Chains for TaskRuns and
 // PipelineRuns, and reports on the runs that they attest to. The constructors of
 // Chains read the signing secret from a fixed path. Those of this package take
-// the path as an option.
+// signers that were checked.
 package runs
 
 import (
@@ -16,12 +16,15 @@ import (
 	"github.com/tektoncd/chains/pkg/reconciler/pipelinerun"
 	"github.com/tektoncd/chains/pkg/reconciler/taskrun"
 	"github.com/tektoncd/chains/pkg/taskrunmetrics"
+	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	pipelineclient "github.com/tektoncd/pipeline/pkg/client/injection/client"
 	pipelineruninformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1/pipelinerun"
 	taskruninformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1/taskrun"
 	pipelinerunreconciler "github.com/tektoncd/pipeline/pkg/client/injection/reconciler/pipeline/v1/pipelinerun"
 	taskrunreconciler "github.com/tektoncd/pipeline/pkg/client/injection/reconciler/pipeline/v1/taskrun"
 	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/cache"
 	kubeclient "knative.dev/pkg/client/injection/kube/client"
 	"knative.dev/pkg/configmap"
@@ -29,6 +32,8 @@ import (
 	"knative.dev/pkg/logging"
 
 	_ "github.com/tektoncd/chains/pkg/chains/formats/all" // registers the payload formats
+
+	"github.com/trusted-resources/chains-extension/pkg/config"
 )
 
 // The names of the finalizers are those of Chains: this controller releases a run
@@ -39,31 +44,54 @@ const (
 	finalizerFieldManager = "tekton-chains-controller/finalizers"
 )
 
-// NewTaskRunController returns Chains' controller of TaskRuns. It reads the signing
-// secret from secretsDir. An empty list of namespaces means all namespaces.
-func NewTaskRunController(ctx context.Context, cmw configmap.Watcher, secretsDir string, namespaces []string) *controller.Impl {
+// Options are what the controllers of this package share.
+type Options struct {
+	Signers Signers
+	Emitter Emitter
+	// Namespaces limits the controllers to some namespaces. Empty means all namespaces.
+	Namespaces []string
+}
+
+// NewTaskRunController returns Chains' controller of TaskRuns.
+func NewTaskRunController(ctx context.Context, cmw configmap.Watcher, o Options) *controller.Impl {
 	client := pipelineclient.Get(ctx)
-	signer := newRunSigner(chains.ObjectSigner{SecretPath: secretsDir, Pipelineclientset: client, Recorder: taskrunmetrics.Get(ctx)}, kubeclient.Get(ctx))
+	signer := newRunSigner(chains.ObjectSigner{Pipelineclientset: client, Recorder: taskrunmetrics.Get(ctx)}, kubeclient.Get(ctx), o.Signers, o.Emitter)
 	impl := taskrunreconciler.NewImpl(ctx, &taskrun.Reconciler{TaskRunSigner: signer, Pipelineclientset: client},
 		func(*controller.Impl) controller.Options { return chainsOptions(ctx, cmw, signer, taskRunFinalizer) })
-	watch(ctx, taskruninformer.Get(ctx).Informer(), chainsreconciler.TaskRunInformerFilterFunc(namespaces), impl.Enqueue)
+	informer := taskruninformer.Get(ctx)
+	guardReconciler(ctx, impl, o.Emitter, func(namespace, name string) *corev1.ObjectReference {
+		run, err := informer.Lister().TaskRuns(namespace).Get(name)
+		if err != nil {
+			run = &v1.TaskRun{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+		}
+		return reference(run, run.GetGroupVersionKind())
+	})
+	watch(ctx, informer.Informer(), chainsreconciler.TaskRunInformerFilterFunc(o.Namespaces), impl.Enqueue)
 	return impl
 }
 
 // NewPipelineRunController returns Chains' controller of PipelineRuns.
-func NewPipelineRunController(ctx context.Context, cmw configmap.Watcher, secretsDir string, namespaces []string) *controller.Impl {
+func NewPipelineRunController(ctx context.Context, cmw configmap.Watcher, o Options) *controller.Impl {
 	client := pipelineclient.Get(ctx)
-	taskRuns := taskruninformer.Get(ctx)
-	signer := newRunSigner(chains.ObjectSigner{SecretPath: secretsDir, Pipelineclientset: client, Recorder: pipelinerunmetrics.Get(ctx)}, kubeclient.Get(ctx))
-	r := &pipelinerun.Reconciler{PipelineRunSigner: signer, Pipelineclientset: client, TaskRunLister: taskRuns.Lister()}
+	children := taskruninformer.Get(ctx)
+	signer := newRunSigner(chains.ObjectSigner{Pipelineclientset: client, Recorder: pipelinerunmetrics.Get(ctx)}, kubeclient.Get(ctx), o.Signers, o.Emitter)
+	r := &pipelinerun.Reconciler{PipelineRunSigner: signer, Pipelineclientset: client, TaskRunLister: children.Lister()}
 	impl := pipelinerunreconciler.NewImpl(ctx, r,
 		func(*controller.Impl) controller.Options {
 			return chainsOptions(ctx, cmw, signer, pipelineRunFinalizer)
 		})
 	r.Tracker = impl.Tracker
-	watch(ctx, pipelineruninformer.Get(ctx).Informer(), chainsreconciler.PipelineRunInformerFilterFunc(namespaces), impl.Enqueue)
+	informer := pipelineruninformer.Get(ctx)
+	guardReconciler(ctx, impl, o.Emitter, func(namespace, name string) *corev1.ObjectReference {
+		run, err := informer.Lister().PipelineRuns(namespace).Get(name)
+		if err != nil {
+			run = &v1.PipelineRun{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+		}
+		return reference(run, run.GetGroupVersionKind())
+	})
+	watch(ctx, informer.Informer(), chainsreconciler.PipelineRunInformerFilterFunc(o.Namespaces), impl.Enqueue)
 	// A PipelineRun is signed after its TaskRuns.
-	watch(ctx, taskRuns.Informer(), chainsreconciler.TaskRunInformerFilterFuncWithOwnership(namespaces), impl.EnqueueControllerOf)
+	watch(ctx, children.Informer(), chainsreconciler.TaskRunInformerFilterFuncWithOwnership(o.Namespaces), impl.EnqueueControllerOf)
 	return impl
 }
 
@@ -79,13 +107,24 @@ func chainsOptions(ctx context.Context, cmw configmap.Watcher, signer *runSigner
 		}
 		signer.configure(ctx, *cfg)
 	})
-	store.WatchConfigs(cmw)
+	store.WatchConfigs(withoutToken{cmw})
 	return controller.Options{
 		ConfigStore:                     store,
 		SkipStatusUpdates:               true, // only Tekton Pipelines writes the status of a run
 		FinalizerName:                   finalizer,
 		UseServerSideApplyForFinalizers: true,
 		FinalizerFieldManager:           finalizerFieldManager,
+	}
+}
+
+// withoutToken is a watcher that delivers ConfigMaps without the token of a KMS:
+// knative logs each configuration of Chains at level debug.
+type withoutToken struct{ configmap.Watcher }
+
+// Watch implements configmap.Watcher.
+func (w withoutToken) Watch(name string, observers ...configmap.Observer) {
+	for _, observer := range observers {
+		w.Watcher.Watch(name, func(cm *corev1.ConfigMap) { observer(config.WithoutToken(cm)) })
 	}
 }
 

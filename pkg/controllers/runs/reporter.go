@@ -3,6 +3,7 @@
 package runs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync/atomic"
@@ -29,6 +30,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/keys"
 	"github.com/trusted-resources/chains-extension/pkg/observe"
 	"github.com/trusted-resources/chains-extension/pkg/policy"
+	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/pkg/store/oci"
 )
 
@@ -39,13 +41,23 @@ type Reporter struct {
 	reporter atomic.Pointer[reporter]
 }
 
-// Report implements attestation.ReportFunc.
-func (r *Reporter) Report(ctx context.Context, run any) (attestation.Report, bool) {
+// Report implements attestation.ReportFunc. After a panic, the report says that
+// nothing is known: without a report, the attestation would look like one that was
+// made while the verification status was turned off.
+func (r *Reporter) Report(ctx context.Context, run any) (report attestation.Report, wanted bool) {
 	reporter := r.reporter.Load()
 	if reporter == nil {
 		return attestation.Report{}, false
 	}
-	return reporter.report(ctx, run)
+	ctx = withoutHandover(ctx)
+	err := observe.Guard(func() error {
+		report, wanted = reporter.report(ctx, run)
+		return nil
+	})
+	if err != nil {
+		return reporter.unknown(ctx, run, err)
+	}
+	return report, wanted
 }
 
 // Start makes the Reporter report with the clients and informers of the context.
@@ -125,26 +137,11 @@ func (r *reporter) report(ctx context.Context, run any) (attestation.Report, boo
 	if !r.config().Provenance {
 		return attestation.Report{}, false
 	}
-	var collected []dependencies.Dependency
-	var condition *apis.Condition
-	var about *corev1.ObjectReference
-	var overrides []string
-	collector := r.collector
-	collector.Stored = &lookups{from: r.collector.Stored, clock: r.clock}
-	switch run := run.(type) {
-	case *objects.TaskRunObjectV1:
-		collected = collector.CollectTaskRun(ctx, run.TaskRun)
-		condition = run.Status.GetCondition(trustedresources.ConditionTrustedResourcesVerified)
-		about = reference(run.TaskRun, run.GetGroupVersionKind())
-		overrides = attestation.TaskRunOverrides(run.Spec)
-	case *objects.PipelineRunObjectV1:
-		collected = collector.CollectPipelineRun(ctx, run.PipelineRun, run.GetTaskRuns())
-		condition = run.Status.GetCondition(trustedresources.ConditionTrustedResourcesVerified)
-		about = reference(run.PipelineRun, run.GetGroupVersionKind())
-		overrides = attestation.PipelineRunOverrides(run.PipelineRun, run.GetTaskRuns())
-	default:
+	collected, overrides, ok := r.collect(ctx, run)
+	if !ok {
 		return attestation.Report{}, false
 	}
+	about, condition := describe(run)
 	records := make([]attestation.Record, 0, len(collected))
 	for _, d := range collected {
 		verdict := policy.Evaluate(ctx, r.verifier, r.keys, about.Namespace, d.PolicyResource())
@@ -154,6 +151,47 @@ func (r *reporter) report(ctx context.Context, run any) (attestation.Report, boo
 	report.Overrides = overrides
 	r.emit(ctx, about, report)
 	return report, true
+}
+
+// collect returns the dependencies of a run, and the fields of the run that no
+// signature covers. ok is false for what is no run.
+func (r *reporter) collect(ctx context.Context, run any) (collected []dependencies.Dependency, overrides []string, ok bool) {
+	collector := r.collector
+	collector.Stored = &lookups{from: r.collector.Stored, clock: r.clock}
+	switch run := run.(type) {
+	case *objects.TaskRunObjectV1:
+		return collector.CollectTaskRun(ctx, run.TaskRun), attestation.TaskRunOverrides(run.Spec), true
+	case *objects.PipelineRunObjectV1:
+		taskRuns := run.GetTaskRuns()
+		return collector.CollectPipelineRun(ctx, run.PipelineRun, taskRuns), attestation.PipelineRunOverrides(run.PipelineRun, taskRuns), true
+	}
+	return nil, nil, false
+}
+
+// unknown returns the report on a run whose verification panicked.
+func (r *reporter) unknown(ctx context.Context, run any, err error) (attestation.Report, bool) {
+	about, condition := describe(run)
+	d := dependencies.Dependency{
+		Role: dependencies.Task, Kind: resource.Task, Namespace: about.Namespace, Name: about.Name,
+		Unavailable: policy.Unavailable{Reason: policy.ContentUnavailable, Message: err.Error()},
+	}
+	if _, pipeline := run.(*objects.PipelineRunObjectV1); pipeline {
+		d.Role, d.Kind = dependencies.Pipeline, resource.Pipeline
+	}
+	verdict := policy.Evaluate(ctx, r.verifier, r.keys, about.Namespace, d.PolicyResource())
+	r.emitter.Emit(ctx, observe.NotVerified{Run: about, Err: err})
+	return attestation.NewReport([]attestation.Record{{Dependency: d, Verdict: verdict}}, condition, r.clock.Now()), true
+}
+
+// describe returns a reference to a run, and Tekton's condition of it.
+func describe(run any) (about *corev1.ObjectReference, condition *apis.Condition) {
+	switch run := run.(type) {
+	case *objects.TaskRunObjectV1:
+		return reference(run.TaskRun, run.GetGroupVersionKind()), run.Status.GetCondition(trustedresources.ConditionTrustedResourcesVerified)
+	case *objects.PipelineRunObjectV1:
+		return reference(run.PipelineRun, run.GetGroupVersionKind()), run.Status.GetCondition(trustedresources.ConditionTrustedResourcesVerified)
+	}
+	return nil, nil
 }
 
 // emit emits the facts of a report.
@@ -183,8 +221,12 @@ var _ policy.OwnKeys = ownKeys(nil)
 
 // Signer implements policy.OwnKeys.
 func (k ownKeys) Signer(signature, checksum []byte) (string, bool) {
-	if key := k().Find(signature, checksum); key != nil {
+	ring := k()
+	if key := cmp.Or(ring.Find(signature, checksum), ring.FindRevoked(signature, checksum)); key != nil {
 		return key.ID, true
 	}
 	return "", false
 }
+
+// Revoked implements policy.OwnKeys.
+func (k ownKeys) Revoked(keyID string) bool { return k().Revoked(keyID) }

@@ -2,10 +2,69 @@
 
 package runs
 
-import "testing"
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/tektoncd/chains/pkg/chains/objects"
+	chainsconfig "github.com/tektoncd/chains/pkg/config"
+	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/clock"
+
+	"github.com/trusted-resources/chains-extension/pkg/config"
+	"github.com/trusted-resources/chains-extension/pkg/keys"
+	"github.com/trusted-resources/chains-extension/pkg/observe"
+	"github.com/trusted-resources/chains-extension/pkg/policy"
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+)
 
 func TestReporter_ReportsNothingBeforeItIsStarted(t *testing.T) {
 	if _, wanted := (&Reporter{}).Report(t.Context(), "run"); wanted {
 		t.Error("a report is wanted before a controller was constructed")
 	}
+}
+
+// The author of a run cannot make the verification status disappear from the
+// attestation by input on which the verification panics.
+func TestReporter_ClaimsNothingAfterPanic(t *testing.T) {
+	meta := metav1.ObjectMeta{Namespace: "ns", Name: "run"}
+	taskRun := &v1.TaskRun{ObjectMeta: meta, Spec: v1.TaskRunSpec{TaskRef: &v1.TaskRef{Name: "build"}}}
+	pipelineRun := &v1.PipelineRun{ObjectMeta: meta, Spec: v1.PipelineRunSpec{PipelineRef: &v1.PipelineRef{Name: "build"}}}
+	for kind, run := range map[resource.Kind]any{
+		resource.Task: objects.NewTaskRunObjectV1(taskRun), resource.Pipeline: objects.NewPipelineRunObjectV1(pipelineRun),
+	} {
+		var emitted withContext
+		r := &Reporter{}
+		r.reporter.Store(&reporter{ // its collector has nothing to read objects with
+			config: func() *config.Config { return &config.Config{Provenance: true} },
+			keys:   func() *keys.Ring { return &keys.Ring{} }, emitter: &emitted, clock: clock.RealClock{},
+		})
+		report, wanted := r.Report(withHandover(t.Context(), &chainsconfig.Config{}, newSigner(t)), run)
+		if !wanted || len(report.Records) != 1 || report.Result() != policy.Skipped {
+			t.Fatalf("%s: got %+v, wanted: %v", kind, report, wanted)
+		}
+		if got := report.Records[0]; got.Reason != policy.ContentUnavailable || got.Dependency.Kind != kind || got.Name != "run" {
+			t.Errorf("%s: got record %+v", kind, got)
+		}
+		if emitted.ctx.Value(handoverKey{}) != nil {
+			t.Error("the verification, which resolves references of policies, has the signer of the run")
+		}
+		if f, ok := emitted.facts[0].(observe.NotVerified); !ok || !errors.Is(f.Err, observe.ErrPanicked) || f.Run.Name != "run" {
+			t.Errorf("%s: emitted %+v", kind, emitted.facts)
+		}
+	}
+}
+
+// withContext keeps the context of the last fact, too.
+type withContext struct {
+	facts
+
+	ctx context.Context
+}
+
+func (w *withContext) Emit(ctx context.Context, fact observe.Fact) {
+	w.ctx = ctx
+	w.facts.Emit(ctx, fact)
 }

@@ -5,6 +5,7 @@ package runs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"sync"
 	"sync/atomic"
@@ -15,15 +16,25 @@ import (
 	"github.com/tektoncd/chains/pkg/chains/storage/docdb"
 	chainsconfig "github.com/tektoncd/chains/pkg/config"
 	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"knative.dev/pkg/logging"
+
+	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
+	"github.com/trusted-resources/chains-extension/pkg/observe"
 )
 
-// runSigner signs runs with the storage backends of the last good configuration.
-// It replaces Chains' signer as a whole when the backends change: Chains reads the
+// errRefused means that Chains was not asked to sign a run.
+var errRefused = errors.New("no usable signer")
+
+// runSigner signs runs with checked keys, and with the storage backends of the last
+// good configuration. It replaces Chains' signer as a whole when the backends change: Chains reads the
 // backends of a signer without a lock.
 type runSigner struct {
 	kube    kubernetes.Interface
+	signers Signers
+	emitter Emitter
+	guard   *guard
 	current atomic.Pointer[chains.ObjectSigner]
 
 	mu        sync.Mutex // guards the fields below, and changes of current
@@ -33,15 +44,36 @@ type runSigner struct {
 var _ chains.Signer = (*runSigner)(nil)
 
 // newRunSigner returns a signer without storage backends.
-func newRunSigner(signer chains.ObjectSigner, kube kubernetes.Interface) *runSigner {
-	s := &runSigner{kube: kube, stopWatch: func() {}}
+func newRunSigner(signer chains.ObjectSigner, kube kubernetes.Interface, signers Signers, emitter Emitter) *runSigner {
+	s := &runSigner{kube: kube, signers: signers, emitter: emitter, guard: newGuard(emitter), stopWatch: func() {}}
 	s.current.Store(&signer)
 	return s
 }
 
 // Sign implements chains.Signer.
 func (s *runSigner) Sign(ctx context.Context, obj objects.TektonObject) error {
-	return s.current.Load().Sign(ctx, obj)
+	about, _ := describe(obj)
+	return s.guard.do(ctx, about, func() error { return s.sign(ctx, about, obj) })
+}
+
+// sign returns errRefused, and does not call Chains, if there is no usable signer:
+// Chains would mark the run as signed.
+func (s *runSigner) sign(ctx context.Context, about *corev1.ObjectReference, obj objects.TektonObject) error {
+	contexts, unset, err := passes(ctx, chainsconfig.FromContext(ctx), s.signers, obj)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errRefused, err)
+	}
+	if unset != nil {
+		s.emitter.Emit(ctx, observe.RunNotSigned{Run: about, Reason: v1alpha1.ReasonRunNotSigned, Err: unset})
+	}
+	signer := *s.current.Load()
+	last := len(contexts) - 1
+	for _, pass := range contexts[:last] {
+		if err := signFirst(pass, signer, obj); err != nil {
+			return err
+		}
+	}
+	return signer.Sign(contexts[last], obj)
 }
 
 // configure replaces the storage backends by those of a configuration. The last

@@ -4,14 +4,7 @@ package runs
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -24,29 +17,41 @@ import (
 	"go.uber.org/zap"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"knative.dev/pkg/logging"
+
+	"github.com/trusted-resources/chains-extension/pkg/keys"
+	"github.com/trusted-resources/chains-extension/pkg/observe"
+	"github.com/trusted-resources/chains-extension/test/fixtures"
 )
 
 // newTestSigner returns a signer with an x509 key, the TaskRun that it may sign,
 // and a context with the configuration that Chains signs by.
 func newTestSigner(t *testing.T) (context.Context, *runSigner, *objects.TaskRunObjectV1) {
 	t.Helper()
+	secret, _, err := fixtures.X509Secret()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newTestSignerWith(t, secret, &facts{})
+}
+
+func newTestSignerWith(t *testing.T, secret fixtures.Secret, emitter Emitter) (context.Context, *runSigner, *objects.TaskRunObjectV1) {
+	t.Helper()
 	dir := t.TempDir()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
+	if err := secret.Write(dir); err != nil {
 		t.Fatal(err)
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "x509.pem"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	tr := &v1.TaskRun{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "run", UID: "uid"}}
-	signer := newRunSigner(chains.ObjectSigner{SecretPath: dir, Pipelineclientset: fake.NewSimpleClientset(tr)}, nil)
 	ctx := logging.WithLogger(t.Context(), zap.NewNop().Sugar())
+	loader := keys.NewLoader(dir, func() {})
+	loader.Configure(ctx, keys.Settings{})
+	tr := &v1.TaskRun{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "run", UID: "uid"}}
+	signer := newRunSigner(chains.ObjectSigner{Pipelineclientset: fake.NewSimpleClientset(tr)}, nil, loader, emitter)
 	return chainsconfig.ToContext(ctx, withStorage(t, "tekton")), signer, objects.NewTaskRunObjectV1(tr)
 }
+
+// facts are the facts that were emitted.
+type facts []observe.Fact
+
+func (f *facts) Emit(_ context.Context, fact observe.Fact) { *f = append(*f, fact) }
 
 func withStorage(t *testing.T, backend string) *chainsconfig.Config {
 	t.Helper()

@@ -96,7 +96,7 @@ func (s *Signer) Reconcile(ctx context.Context, key string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if err := s.reconcile(ctx, key, r); err != nil {
+	if err := observe.Guard(func() error { return s.reconcile(ctx, key, r) }); err != nil {
 		if errors.Is(err, keys.ErrSigner) {
 			s.state.InvalidateKey(s.kind)
 		}

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/sigstore/sigstore/pkg/signature"
+	chainsconfig "github.com/tektoncd/chains/pkg/config"
 	policyclient "github.com/tektoncd/pipeline/pkg/client/clientset/versioned/typed/pipeline/v1alpha1"
 	policylisters "github.com/tektoncd/pipeline/pkg/client/listers/pipeline/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
@@ -129,6 +131,11 @@ func (s *State) Scope() []string { return s.sources.Scope }
 // rotation in a KMS its signatures do not verify with the public key that was
 // read.
 func (s *State) InvalidateKey(kind resource.Kind) { s.keys.Invalidate(s.config.Load().Signer(kind)) }
+
+// RunSigner returns a signer of a type for a run, as keys.Loader describes it.
+func (s *State) RunSigner(ctx context.Context, signerType string, settings chainsconfig.KMSSigner) (signature.SignerVerifier, error) {
+	return s.keys.RunSigner(ctx, signerType, settings)
+}
 
 // OnChange registers a function that is called with the namespace (or
 // AllNamespaces) whose snapshot has changed.

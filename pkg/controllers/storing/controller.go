@@ -104,7 +104,7 @@ func (s *Storer) Reconcile(ctx context.Context, key string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	switch err := s.put(ctx, key, store, r); {
+	switch err := observe.Guard(func() error { return s.put(ctx, key, store, r) }); {
 	case errors.Is(err, errNotSignedYet):
 		return controller.NewSkipKey(key)
 	case err != nil:
