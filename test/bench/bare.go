@@ -9,13 +9,15 @@ import (
 	"strings"
 
 	tektonv1 "github.com/tektoncd/pipeline/pkg/client/clientset/versioned/typed/pipeline/v1"
+	"github.com/tektoncd/pipeline/pkg/trustedresources"
 	"golang.org/x/sync/errgroup"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// bareAnnotation is the annotation that the bare client writes.
-const bareAnnotation = "example.com/bare"
+// bareAnnotation is the annotation that the bare client writes. The API server lets
+// the controller's service account change no other annotation of a Task.
+const bareAnnotation = trustedresources.SignatureAnnotation
 
 // bareValue has the length of an ECDSA P-256 signature in base64.
 var bareValue = strings.Repeat("x", base64.StdEncoding.EncodedLen(72))

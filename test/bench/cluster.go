@@ -21,6 +21,7 @@ import (
 type bench struct {
 	cluster    *harness.Cluster
 	secretsDir string
+	secret     fixtures.Secret  // in secretsDir
 	publicKey  crypto.PublicKey // of the signing secret
 	profiles   *profiles        // nil: no profiles are saved
 	log        *log.Logger      // progress
@@ -70,7 +71,7 @@ func (b *bench) configure(ctx context.Context) error {
 	if err := secret.Write(b.secretsDir); err != nil {
 		return err
 	}
-	b.publicKey = public
+	b.secret, b.publicKey = secret, public
 	return b.cluster.Configure(ctx, harness.SignAll())
 }
 

@@ -4,7 +4,9 @@
 //   - latency: how long a new Task waits for its signature;
 //   - backlog: how fast existing Tasks are signed, compared with a bare client
 //     that only writes;
-//   - memory: how much memory the controller uses.
+//   - memory: how much memory the controller uses;
+//   - soak: whether hostile tenants can slow down or stop the controller. Only
+//     on request: --soak.
 //
 // Two measurements run without a cluster:
 //   - verification: how long one verification takes, compared with Tekton's;
@@ -96,6 +98,14 @@ func (b *bench) measure(ctx context.Context, o options, results *report) (err er
 	if o.memory {
 		if results.Memory, err = b.measureMemory(ctx, o); err != nil {
 			return fmt.Errorf("memory: %w", err)
+		}
+	}
+	if o.soak {
+		if results.Soak, err = b.measureSoak(ctx, o); err != nil {
+			return fmt.Errorf("soak: %w", err)
+		}
+		if len(results.Soak.Faults) > 0 {
+			return errSoak // the report lists the faults
 		}
 	}
 	return nil

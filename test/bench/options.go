@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/trusted-resources/chains-extension/test/bench/verification"
 )
@@ -23,7 +24,7 @@ const (
 )
 
 type options struct {
-	latency, backlog, memory, verification, storage bool
+	latency, backlog, memory, verification, storage, soak bool
 
 	count        int
 	memoryCounts []int
@@ -34,9 +35,16 @@ type options struct {
 	kms          string
 	profiles     string
 	output       string
+
+	// Of the soak.
+	duration, burstLength, burstEvery time.Duration
+	honestRate, burstRate             int
+	pace                              float64
+	actions                           []string
+	settings                          map[string]string
 }
 
-func (o options) needsCluster() bool { return o.latency || o.backlog || o.memory }
+func (o options) needsCluster() bool { return o.latency || o.backlog || o.memory || o.soak }
 
 // latencyCount returns the number of Tasks for each row of the latency table.
 func (o options) latencyCount() int { return o.count / 10 }
@@ -65,6 +73,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	flags.IntVar(&o.concurrency, "concurrency", 8, "Number of workers of the controller (--threads-per-controller) and of the bare client.")
 	flags.StringVar(&o.profiles, "profile", "", "Directory for pprof profiles of the controller: CPU and heap in each round of --backlog, heap in --memory. Without a directory none are saved. Recording a CPU profile makes the controller slightly slower.")
 	flags.StringVar(&o.output, "o", formatTable, "Format of the report: table, json or yaml.")
+	o.soakFlags(flags)
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
@@ -87,7 +96,45 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	case !slices.Contains([]string{formatTable, formatJSON, formatYAML}, o.output):
 		return o, fmt.Errorf("found -o %q, expected %s, %s or %s", o.output, formatTable, formatJSON, formatYAML)
 	}
-	return o, nil
+	return o, o.checkSoak()
+}
+
+// soakFlags adds the flags of the soak. It is never part of a run of all measurements.
+func (o *options) soakFlags(flags *flag.FlagSet) {
+	flags.BoolVar(&o.soak, "soak", false, "Run an honest tenant beside four hostile ones, and fail if the honest one waits, the memory grows or the controller ends.")
+	flags.DurationVar(&o.duration, "duration", 30*time.Minute, "Duration of --soak. The growth of the memory is known after more than 10 minutes.")
+	flags.IntVar(&o.honestRate, "honest-rate", 5, "Tasks per second of the honest tenant of --soak.")
+	flags.IntVar(&o.burstRate, "burst-rate", 60, "Tasks per second in a burst of a hostile tenant of --soak.")
+	flags.DurationVar(&o.burstLength, "burst-length", 3*time.Second, "Length of a burst of --soak.")
+	flags.DurationVar(&o.burstEvery, "burst-every", time.Minute, "Time between two bursts of one hostile tenant of --soak. The four tenants take turns.")
+	flags.Float64Var(&o.pace, "pace", 1, "Factor for the time between two actions of the hostile tenants of --soak: 2 halves the load.")
+	o.actions = allActions
+	flags.Func("actions", "What the hostile tenants of --soak do, separated by commas. (Default: "+strings.Join(allActions, ",")+".)", func(list string) error {
+		o.actions = strings.Split(list, ",")
+		for _, name := range o.actions {
+			if !slices.Contains(allActions, name) {
+				return fmt.Errorf("found %q, expected some of %v", name, allActions)
+			}
+		}
+		return nil
+	})
+	o.settings = map[string]string{}
+	flags.Func("set", "One more setting of chains-config for --soak: KEY=VALUE, repeatable. "+kmsPlaceholder+" in the value stands for the address of a KMS that never answers.", func(text string) error {
+		key, value, found := strings.Cut(text, "=")
+		if !found || key == "" {
+			return errors.New("expected KEY=VALUE")
+		}
+		o.settings[key] = value
+		return nil
+	})
+}
+
+func (o *options) checkSoak() error {
+	if o.duration <= 0 || o.burstLength <= 0 || o.burstEvery <= 0 || o.honestRate < 1 || o.burstRate < 1 || o.pace <= 0 {
+		return fmt.Errorf("found --duration=%v --burst-length=%v --burst-every=%v --honest-rate=%d --burst-rate=%d --pace=%v, expected values above 0",
+			o.duration, o.burstLength, o.burstEvery, o.honestRate, o.burstRate, o.pace)
+	}
+	return nil
 }
 
 // parseCounts reads positive numbers that are separated by commas.

@@ -34,6 +34,9 @@ func (r report) printTables(out io.Writer) error {
 	if r.Memory != nil {
 		t.memory(r.Memory)
 	}
+	if r.Soak != nil {
+		t.soak(r.Soak)
+	}
 	aligned := tabwriter.NewWriter(out, 0, 0, 3, ' ', tabwriter.AlignRight)
 	if _, err := io.WriteString(aligned, t.String()); err != nil {
 		return err

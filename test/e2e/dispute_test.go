@@ -17,10 +17,12 @@ import (
 
 // In some clusters a mutating webhook changes a resource on each write, so that each
 // signature is invalid as soon as it is written. The controller must not write in an
-// endless loop.
+// endless loop. With the limits of the service account, the API server refuses the
+// write instead: see TestServiceAccount_RefusesToWriteForWebhooks.
 func TestDispute_BacksOffFromMutatingPolicy(t *testing.T) {
 	e := startController(t)
 	ns := e.namespace()
+	e.removeLimits(ns)
 	e.stampUpdates(ns)
 	created := e.createTask(newTask(ns, "disputed"))
 	e.waitEvent(created, v1alpha1.ReasonDisputed, "mutating admission webhook")
