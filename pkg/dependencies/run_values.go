@@ -19,10 +19,11 @@ type runValues struct {
 	results map[resultKey]v1.TaskRunResult
 	// propagated are the results in a spec that a task carries itself. Tekton
 	// knows fewer notations there than in parameters and references.
-	propagated replacements
-	states     map[string]string // of other tasks, in tasks that run finally
-	lengths    map[string]string // of matrices
-	budget     *budget
+	propagated      replacements
+	propagatedSizes sizes
+	states          map[string]string // of other tasks, in tasks that run finally
+	lengths         map[string]string // of matrices
+	budget          *budget
 }
 
 // resultKey names a result of a task.
@@ -76,6 +77,7 @@ func newRunValues(c *children, taskRuns []*v1.TaskRun) runValues {
 			v.propagated.propagate(name, result)
 		}
 	}
+	v.propagatedSizes = v.propagated.sizes()
 	v.addStates(c, byTask)
 	return v
 }
@@ -105,15 +107,21 @@ func resultsOf(task pipelineTask, taskRuns []*v1.TaskRun) []v1.TaskRunResult {
 }
 
 // resultsFor returns the values of the results that the parameters of a task refer
-// to. Tekton fills in no others.
+// to. Tekton fills in no others. With more than maxVariables, the rest is left out,
+// as results that are not known.
 func (v runValues) resultsFor(task *v1.PipelineTask) replacements {
-	r, added := newReplacements(), map[resultKey]bool{}
+	r, added, variables := newReplacements(), map[resultKey]bool{}, 0
 	for _, ref := range v1.PipelineTaskResultRefs(task) {
 		key := resultKey{ref.PipelineTask, ref.Result}
-		if result, known := v.results[key]; known && !added[key] {
-			r.addResult(key.task, result)
-			added[key] = true
+		result, known := v.results[key]
+		if !known || added[key] {
+			continue
 		}
+		if variables += 1 + len(result.Value.ArrayVal) + len(result.Value.ObjectVal); variables > maxVariables {
+			break
+		}
+		r.addResult(key.task, result)
+		added[key] = true
 	}
 	return r
 }

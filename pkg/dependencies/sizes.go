@@ -40,7 +40,7 @@ func (s *sizes) put(name string, value v1.ParamValue) {
 		s.err = fmt.Errorf("%w: it has more than %d variables", errSubstitution, maxVariables)
 		return
 	}
-	for _, notation := range append(notations, "inputs.params.%s") {
+	for _, notation := range taskNotations {
 		key := fmt.Sprintf(notation, name)
 		switch value.Type {
 		case v1.ParamTypeArray:

@@ -12,6 +12,10 @@ import (
 // paramReference is how Tekton finds out that a default refers to a parameter.
 const paramReference = "$(params."
 
+// costOfSearch is what it costs to find the references in a text with a regular
+// expression, in lookups.
+const costOfSearch = 20
+
 // paramSizes returns the sizes of the parameters of a Task or StepAction, with the
 // values that are given. A default may refer to other parameters. Tekton fills in
 // such defaults one after another, so that their sizes multiply.
@@ -47,8 +51,7 @@ type chain struct {
 type chainState int
 
 const (
-	unresolved chainState = iota
-	resolving
+	resolving chainState = iota + 1
 	resolved
 )
 
@@ -76,7 +79,7 @@ func (c *chain) resolve(name string) {
 	}
 	c.found += found
 	c.cost += found * size / 1024 // Tekton copies the default for each reference
-	for _, notation := range append(notations, "inputs.params.%s") {
+	for _, notation := range taskNotations {
 		c.raise(fmt.Sprintf(notation, name), size)
 	}
 }
@@ -85,9 +88,9 @@ func (c *chain) resolve(name string) {
 // variables, and a search through all parameters for each reference in a default,
 // repeated until no default is left.
 func (c *chain) addCost(declared int) {
-	const perDefault, perLookup = 20, 64 // a regular expression; comparisons of names
+	const perLookup = 64 // comparisons of names
 	defaults := len(c.defaults)
-	c.cost += len(c.of) + perDefault*defaults + defaults*(c.found+defaults)*declared/perLookup
+	c.cost += len(c.of) + costOfSearch*defaults + defaults*(c.found+defaults)*declared/perLookup
 }
 
 // refersToParam reports whether a value refers to a parameter, or may do so once

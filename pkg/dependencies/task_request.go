@@ -56,7 +56,7 @@ func (v runValues) request(ctx context.Context, from pipelineTask) (taskRequest,
 	if task.TaskSpec != nil {
 		embedded := task.TaskSpec.TaskSpec.DeepCopy()
 		embedded.SetDefaults(ctx)
-		if err := v.budget.allow(v.propagated.sizes(), embedded); err != nil {
+		if err := v.budget.allow(v.propagatedSizes, embedded); err != nil {
 			return taskRequest{}, err
 		}
 		spec.TaskSpec = taskresources.ApplyReplacements(embedded, v.propagated.texts, v.propagated.lists, nil)

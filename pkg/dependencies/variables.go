@@ -26,6 +26,9 @@ type variables struct {
 // notations are the forms of a reference to a parameter.
 var notations = []string{"params.%s", "params[%q]", "params['%s']"}
 
+// taskNotations are those in Tasks and StepActions.
+var taskNotations = append([]string{"inputs.params.%s"}, notations...)
+
 func variablesOf(pr *v1.PipelineRun, pipeline *v1.Pipeline) variables {
 	v := variables{
 		texts: map[string]string{}, lists: map[string][]string{}, objects: map[string]map[string]string{},
@@ -89,8 +92,7 @@ func (v *variables) putDefaults(defaults v1.Params) {
 				if v.budget.allow(v.sizes, p.Value) != nil {
 					return
 				}
-				p.Value.ApplyReplacements(v.texts, nil, nil)
-				v.put(p.Name, p.Value)
+				v.put(p.Name, *replaced(v.texts, nil, nil)(&p.Value))
 				progress = true
 			}
 			defaults = unknown
@@ -101,7 +103,9 @@ func (v *variables) putDefaults(defaults v1.Params) {
 // knows reports whether the value of each parameter is known that the default
 // refers to.
 func (v *variables) knows(p v1.Param) bool {
-	if v.budget.allow(newSizes(), p.Value) != nil {
+	search := newSizes()
+	search.cost = costOfSearch
+	if v.budget.allow(search, p.Value) != nil {
 		return false
 	}
 	references, _ := p.GetVarSubstitutionExpressions()
@@ -120,11 +124,13 @@ func (v variables) withTaskParams(given v1.Params) variables {
 	scoped := v
 	scoped.texts, scoped.lists, scoped.objects = maps.Clone(v.texts), maps.Clone(v.lists), maps.Clone(v.objects)
 	scoped.sizes = v.sizes.clone()
-	if v.budget.allow(v.sizes, given) != nil {
+	scoped.sizes.cost = len(v.texts) // of the clones
+	if v.budget.allow(scoped.sizes, given) != nil {
 		return v
 	}
+	scoped.sizes.cost = 0
 	for _, p := range given.DeepCopy() {
-		p.Value.ApplyReplacements(v.texts, v.lists, v.objects)
+		replaced(v.texts, v.lists, v.objects)(&p.Value)
 		scoped.sizes.put(p.Name, p.Value)
 		for _, notation := range notations {
 			key := fmt.Sprintf(notation, p.Name)
