@@ -219,5 +219,9 @@ func (e *env) asEditor(namespace string) *harness.Cluster {
 	as := *cluster
 	as.Tekton, err = versioned.NewForConfig(cfg)
 	e.check(err)
+	e.eventually(soon, func() error { // the API server's cache of RoleBindings
+		_, err := as.Tekton.TektonV1().TaskRuns(namespace).List(e.t.Context(), metav1.ListOptions{Limit: 1})
+		return err
+	})
 	return &as
 }
