@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -67,7 +68,7 @@ func TestCosign_VerifiesAttestationsWithStatus(t *testing.T) {
 			m.check(err)
 			m.createTaskRun(ns, "run", &v1.TaskRef{Name: "built"}, func(run *v1.TaskRun) {
 				run.Annotations = harness.Builds(image.Context().Name(), image.DigestStr())
-			})
+			}, lastingFor(2*time.Second)) // the configuration is in force once the key is loaded
 			m.expectVerifications(m.waitAttestation(ns, "run", false, soon), "Task built PASSED")
 			m.waitLogged(m.controller, "Created payload of type "+format)
 

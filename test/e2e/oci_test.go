@@ -257,7 +257,8 @@ func TestStoring_RetriesWhileRegistryIsDown(t *testing.T) {
 // controller uses new credentials without a restart.
 func TestStoring_UsesPullSecretsAndCA(t *testing.T) {
 	e := newEnv(t)
-	distribution := e.startDistribution(harness.DistributionOptions{TLS: true, Users: map[string]string{"chains": "secret"}})
+	const password = "pull-password"
+	distribution := e.startDistribution(harness.DistributionOptions{TLS: true, Users: map[string]string{"chains": password}})
 	e.configureStore(distribution.Host(), "tekton,oci")
 	e.controller = e.addReplicaWithEnv([]string{"SSL_CERT_FILE=" + distribution.CA()}, "controller")
 	ns := e.namespace()
@@ -268,12 +269,12 @@ func TestStoring_UsesPullSecretsAndCA(t *testing.T) {
 	e.applyPullSecret(distribution.Host(), "chains", "wrong")
 	e.patchTask(ns, "build", `{"spec":{"description":"another"}}`)
 	e.waitEvent(e.getTask(ns, "build"), "NotStored", "401")
-	e.applyPullSecret(distribution.Host(), "chains", "secret")
+	e.applyPullSecret(distribution.Host(), "chains", password)
 	e.waitEvent(created, "ResourceStored", distribution.Host()+"/tekton/"+ns+"@sha256:")
 
 	log, err := e.controller.Log()
 	e.check(err)
-	if strings.Contains(log, "secret\"") || strings.Contains(log, base64.StdEncoding.EncodeToString([]byte("chains:secret"))) {
+	if strings.Contains(log, password) || strings.Contains(log, base64.StdEncoding.EncodeToString([]byte("chains:"+password))) {
 		t.Error("the log of the controller contains the password")
 	}
 }
