@@ -237,6 +237,7 @@ func TestAttestation_ListsTwentyTasksOfOneBundle(t *testing.T) {
 // make the run fail.
 func TestAttestation_NamesUnavailableParts(t *testing.T) {
 	m := startWithStatus(t)
+	m.configure(with(withProvenance, map[string]string{"trustedresources.policies.kms": "hashivault://absent"}))
 
 	t.Run("registry is down", func(t *testing.T) {
 		m := &matrix{env: m.sub(t), signer: m.signer, registry: m.registry}
@@ -264,6 +265,7 @@ func TestAttestation_NamesUnavailableParts(t *testing.T) {
 			SecretRef: &corev1.SecretReference{Name: "absent", Namespace: "default"},
 		}}, "FAILED KeyUnavailable"},
 		{"KMS does not exist", v1alpha1.Authority{Name: "kms", Key: &v1alpha1.KeyRef{KMS: "hashivault://absent"}}, "FAILED KeyUnavailable"},
+		{"KMS is not allowed", v1alpha1.Authority{Name: "kms", Key: &v1alpha1.KeyRef{KMS: "hashivault://other"}}, "FAILED KeyNotAllowed"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			m := &matrix{env: m.sub(t), signer: m.signer}

@@ -51,6 +51,7 @@ func TestUnknownSignatures_ShareOneListPerSecond(t *testing.T) {
 	e.createTask(newTask(ns, "first"))
 	e.waitSigned(ns, "first")
 
+	e.waitNamespacesDeleted() // the deletion of a namespace takes LISTs of the policies in it
 	before, start := e.policyLists(), time.Now()
 	e.check(createUnknown(t.Context(), ns, many))
 	e.enforcePolicy(ns, v1alpha1.Authority{Name: "them", Key: &v1alpha1.KeyRef{Data: them.publicKeyPEM()}})
@@ -67,6 +68,23 @@ func TestUnknownSignatures_ShareOneListPerSecond(t *testing.T) {
 		t.Error("signatures were replaced without a LIST of policies")
 	}
 	e.check(harness.Verify(t.Context(), e.getTask(ns, "theirs"), them.public))
+}
+
+// waitNamespacesDeleted waits until no namespace is being deleted.
+func (e *env) waitNamespacesDeleted() {
+	e.t.Helper()
+	e.eventually(harness.TimeLimit(time.Minute), func() error {
+		namespaces, err := cluster.Kube.CoreV1().Namespaces().List(e.t.Context(), metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		for _, ns := range namespaces.Items {
+			if ns.DeletionTimestamp != nil {
+				return fmt.Errorf("namespace %s is being deleted", ns.Name)
+			}
+		}
+		return nil
+	})
 }
 
 // policyLists returns how many LISTs of the policies of one namespace the API server
