@@ -111,7 +111,7 @@ func fieldPaths(prefix string, spec any) (paths []string) {
 			continue
 		}
 		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-		if template, ok := value.Interface().(*pod.PodTemplate); ok {
+		if template, ok := reflect.TypeAssert[*pod.PodTemplate](value); ok {
 			paths = append(paths, fieldPaths(prefix+name+".", *template)...)
 			continue
 		}

@@ -114,7 +114,7 @@ func TestPipelineRunOverrides_ListsFieldsOfTaskRunsThatThePipelineRunDoesNotExpl
 		tr := &v1.TaskRun{ObjectMeta: metav1.ObjectMeta{Name: tc.taskRun}, Spec: *made.DeepCopy()}
 		tc.change(&tr.Spec)
 		want := slices.Clone(own)
-		for _, path := range strings.Fields(tc.want) {
+		for path := range strings.FieldsSeq(tc.want) {
 			want = append(want, "taskRuns[]."+path)
 		}
 		slices.Sort(want)
@@ -148,7 +148,7 @@ func fill(value reflect.Value) {
 		value.SetString(secret)
 	case kind == reflect.Bool:
 		value.SetBool(true)
-	case kind == reflect.Int:
+	case value.CanInt():
 		value.SetInt(1)
 	}
 }

@@ -50,18 +50,18 @@ const (
 	repositoryKey = "trustedresources.oci.repository"
 )
 
-// inlineTokenKey is the setting of Chains that has a token for a KMS in it. Everybody who
+// kmsAuthKey is the setting of Chains that has a token for a KMS in it. Everybody who
 // may read the ConfigMap can read the token.
-const inlineTokenKey = "signers.kms.auth.token"
+const kmsAuthKey = "signers.kms.auth.token"
 
 // WithoutToken returns the ConfigMap without a token for a KMS. It does not change
 // the ConfigMap.
 func WithoutToken(cm *corev1.ConfigMap) *corev1.ConfigMap {
-	if _, found := cm.Data[inlineTokenKey]; !found {
+	if _, found := cm.Data[kmsAuthKey]; !found {
 		return cm
 	}
 	cm = cm.DeepCopy()
-	delete(cm.Data, inlineTokenKey)
+	delete(cm.Data, kmsAuthKey)
 	return cm
 }
 
@@ -141,10 +141,10 @@ func Parse(data map[string]string) (*Config, error) {
 			problems = append(problems, fmt.Sprintf("%s: %s", key, problem))
 		}
 	}
-	if data[inlineTokenKey] != "" {
-		problems = append(problems, inlineTokenKey+": found a token, which everybody who may read this ConfigMap can read; "+
+	if data[kmsAuthKey] != "" {
+		problems = append(problems, kmsAuthKey+": found a token, which everybody who may read this ConfigMap can read; "+
 			"expected signers.kms.auth.token-path. Revoke the token in the KMS, write a new one to a file of the Secret signing-secrets, "+
-			"set signers.kms.auth.token-path to the path of this file (/etc/signing-secrets/…), and remove "+inlineTokenKey)
+			"set signers.kms.auth.token-path to the path of this file (/etc/signing-secrets/…), and remove "+kmsAuthKey)
 	}
 	if len(problems) > 0 {
 		return nil, fmt.Errorf("%s", strings.Join(problems, "; "))

@@ -110,8 +110,9 @@ func TestParse_RejectsInvalidSettings(t *testing.T) {
 }
 
 func TestParse_AcceptsFileWithToken(t *testing.T) {
-	got, err := Parse(map[string]string{"signers.kms.auth.token-path": "/etc/signing-secrets/kms-token", "signers.kms.auth.token": ""})
-	if err != nil || got.Chains.Signers.KMS.Auth.TokenPath != "/etc/signing-secrets/kms-token" {
+	const file = "/etc/signing-secrets/kms"
+	got, err := Parse(map[string]string{kmsAuthKey + "-path": file, kmsAuthKey: ""})
+	if err != nil || got.Chains.Signers.KMS.Auth.TokenPath != file {
 		t.Errorf("got %v", err)
 	}
 }

@@ -22,22 +22,22 @@ func TestAllowKMS_ComparesWithList(t *testing.T) {
 		"gcpkms://projects/p/"
 	c := parse(t, map[string]string{"trustedresources.policies.kms": list, "signers.kms.kmsref": "hashivault://signer"})
 	for reference, want := range map[string]bool{
-		"hashivault://signer":     true, // the signer's, which is not in the list
-		"hashivault://signer-2":   false,
-		"hashivault://team-a":     true,
-		"hashivault://team-a-2":   false,
-		"hashivault://team":       false,
-		"hashivault://team-b-":    true,
-		"hashivault://team-b-x":   true,
-		"hashivault://team-b":     false,
-		"hashivault://team-bx":    false,
-		"HASHIVAULT://team-a":     false,
-		"hashivault://Team-a":     false,
-		"openbao://team-a":        false,
-		"hashivault://":           false,
-		" hashivault://team-a":    false,
-		"hashivault://team-a\n":   false,
-		"hashivault://team-a\x00": false,
+		"hashivault://signer":       true, // the signer's, which is not in the list
+		"hashivault://signer-2":     false,
+		"hashivault://team-a":       true,
+		"hashivault://team-a-2":     false,
+		"hashivault://team":         false,
+		"hashivault://team-b-":      true,
+		"hashivault://team-b-x":     true,
+		"hashivault://team-b":       false,
+		"hashivault://team-bx":      false,
+		"HASHIVAULT://team-a":       false,
+		"hashivault://Team-a":       false,
+		"openbao://team-a":          false,
+		"hashivault://":             false,
+		" " + "hashivault://team-a": false,
+		"hashivault://team-a\n":     false,
+		"hashivault://team-a\x00":   false,
 
 		"awskms:///alias/ci/x":                          true,
 		"awskms:///alias/ci":                            false,

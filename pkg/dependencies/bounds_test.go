@@ -268,8 +268,8 @@ func TestCollect_ProvesLargeRuns(t *testing.T) {
 func TestTaskRun_BoundsTheReport(t *testing.T) {
 	w := newTestCluster(t)
 	objects := w.objectsOnce()
-	var items []Dependency
 	const runs = 2*maxDependencies + 1
+	items := make([]Dependency, 0, runs)
 	for i := range runs {
 		name := fmt.Sprintf("build-%d", i)
 		build := task(name, "")

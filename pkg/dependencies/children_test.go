@@ -87,7 +87,7 @@ func taskRunsFor(t *testing.T, pr *v1.PipelineRun, task v1.PipelineTask) []*v1.T
 	if applied.IsMatrixed() {
 		fan = applied.Matrix.FanOut()
 	}
-	var taskRuns []*v1.TaskRun
+	taskRuns := make([]*v1.TaskRun, 0, len(fan))
 	for i, combination := range fan {
 		taskRuns = append(taskRuns, taskRun("run-next-"+string(rune('a'+i)), controlledBy(pr), succeeded, func(tr *v1.TaskRun) {
 			tr.Spec.TaskRef, tr.Spec.Params = applied.TaskRef, slices.Concat(combination, applied.Params)

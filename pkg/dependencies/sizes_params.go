@@ -22,7 +22,7 @@ const costOfSearch = 20
 func paramSizes(declared v1.ParamSpecs, given v1.Params) sizes {
 	c := chain{sizes: newSizes(), defaults: map[string]string{}, state: map[string]chainState{}}
 	for _, p := range given {
-		c.sizes.put(p.Name, p.Value)
+		c.put(p.Name, p.Value)
 	}
 	for _, p := range declared {
 		switch {
@@ -30,7 +30,7 @@ func paramSizes(declared v1.ParamSpecs, given v1.Params) sizes {
 		case strings.Contains(p.Default.StringVal, paramReference):
 			c.defaults[p.Name] += p.Default.StringVal // Tekton refuses two parameters of one name
 		default:
-			c.sizes.put(p.Name, *p.Default)
+			c.put(p.Name, *p.Default)
 		}
 	}
 	for _, p := range declared {

@@ -44,7 +44,7 @@ type taskRequest struct {
 // order as Tekton, with Tekton's own functions, see createTaskRun in
 // pkg/reconciler/pipelinerun in tektoncd/pipeline.
 func (v runValues) request(ctx context.Context, from pipelineTask) (taskRequest, error) {
-	task := from.PipelineTask.DeepCopy()
+	task := from.DeepCopy()
 	dynamic, err := isDynamic(task)
 	if err != nil {
 		return taskRequest{}, err

@@ -105,7 +105,7 @@ func (l *Loader) kmsKey(ctx context.Context, settings chainsconfig.KMSSigner) (*
 }
 
 // kmsClient connects to the KMS.
-func (l *Loader) kmsClient(ctx context.Context, settings chainsconfig.KMSSigner) (*KMSClient, error) {
+func (l *Loader) kmsClient(ctx context.Context, settings chainsconfig.KMSSigner) (signature.SignerVerifier, error) {
 	client, err := Call(ctx, l.connects, settings.KMSRef, func(ctx context.Context) (signature.SignerVerifier, error) {
 		return kms.NewSigner(ctx, settings)
 	})

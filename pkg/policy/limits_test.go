@@ -107,7 +107,7 @@ func TestAuthorizes_DoesNotKnowBeyondTheLimit(t *testing.T) {
 // A verification with a key of a megabit would take minutes.
 func TestVerify_RefusesHugeKeys(t *testing.T) {
 	modulus := func(bits int) string {
-		n := must(rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), uint(bits)))) //nolint:gosec // a size of this test
+		n := must(rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), uint(bits))))
 		n.SetBit(n, bits-1, 1).SetBit(n, 0, 1)
 		return string(must(cryptoutils.MarshalPublicKeyToPEM(&rsa.PublicKey{N: n, E: 65537})))
 	}

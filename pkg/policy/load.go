@@ -106,7 +106,7 @@ func (k *policyKeys) unusable(p *v1alpha1.VerificationPolicy, err error) *policy
 
 // unanswered returns why keys of a KMS are not available.
 func (k *policyKeys) unanswered() error {
-	var errs []error
+	errs := make([]error, 0, len(k.authorities))
 	for _, a := range k.authorities {
 		errs = append(errs, a.unavailable)
 	}

@@ -139,8 +139,8 @@ func TestSet_RemembersMatch(t *testing.T) {
 // One policy with many KMS that hang takes no longer than one.
 func TestVerify_ManyHangingKMSTakeOneTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var refs []*v1alpha1.KeyRef
-		for i := range 30 {
+		refs := make([]*v1alpha1.KeyRef, 0, 30)
+		for i := range cap(refs) {
 			server, ref := newServer(fmt.Sprintf("%s-%d", t.Name(), i), newKey())
 			server.block = make(chan struct{})
 			defer server.unblock()

@@ -164,8 +164,8 @@ func TestWaits_CanceledCallerDoesNotSilence(t *testing.T) {
 // resources of the tenant. Each policy of 50 has keys of its own.
 func TestAuthorizes_HangingKMSDoesNotHoldWorkers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var policies []*v1alpha1.VerificationPolicy
-		for i := range 50 {
+		policies := make([]*v1alpha1.VerificationPolicy, 0, 50)
+		for i := range cap(policies) {
 			server, ref := newServer(fmt.Sprintf("%s-%d", t.Name(), i), newKey())
 			server.block = make(chan struct{})
 			defer server.unblock()

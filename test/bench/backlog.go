@@ -9,8 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/tektoncd/pipeline/pkg/trustedresources"
-
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
@@ -96,7 +94,7 @@ func (b *bench) controllerPass(ctx context.Context, o options, r *round) error {
 	return b.withTasks(ctx, optedIn, o.count, func(namespace string) error {
 		ctx, cancel := context.WithTimeout(ctx, passTimeout(o.count))
 		defer cancel()
-		tracker, err := b.track(ctx, namespace, trustedresources.SignatureAnnotation)
+		tracker, err := b.track(ctx, namespace)
 		if err != nil {
 			return err
 		}

@@ -42,7 +42,7 @@ func (b *bench) barePass(ctx context.Context, o options, r *round) error {
 		if err != nil {
 			return err
 		}
-		tracker, err := b.track(ctx, namespace, bareAnnotation)
+		tracker, err := b.track(ctx, namespace)
 		if err != nil {
 			return err
 		}

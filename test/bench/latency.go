@@ -9,7 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/tektoncd/pipeline/pkg/trustedresources"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/trusted-resources/chains-extension/test/harness"
@@ -35,7 +34,7 @@ func (b *bench) measureLatency(ctx context.Context, o options) (results []latenc
 	ctx, cancel := context.WithTimeout(ctx, latencyTimeout)
 	defer cancel()
 	err = b.withTasks(ctx, optedIn, 0, func(namespace string) error {
-		tracker, err := b.track(ctx, namespace, trustedresources.SignatureAnnotation)
+		tracker, err := b.track(ctx, namespace)
 		if err != nil {
 			return err
 		}

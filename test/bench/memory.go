@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/tektoncd/pipeline/pkg/trustedresources"
-
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
@@ -80,7 +78,7 @@ func (b *bench) measureMemoryOf(ctx context.Context, namespace string, count, th
 	ctx, cancel := context.WithTimeout(ctx, passTimeout(count))
 	defer cancel()
 	result.Count = count
-	tracker, err := b.track(ctx, namespace, trustedresources.SignatureAnnotation)
+	tracker, err := b.track(ctx, namespace)
 	if err != nil {
 		return result, err
 	}

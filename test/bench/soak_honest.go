@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/tektoncd/pipeline/pkg/client/clientset/versioned"
-	"github.com/tektoncd/pipeline/pkg/trustedresources"
 	"golang.org/x/sync/errgroup"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -63,7 +62,7 @@ func (b *bench) newHonest(ctx context.Context, o options) (*honestTenant, error)
 	if err != nil {
 		return nil, err
 	}
-	tracker, err := b.track(ctx, namespace, trustedresources.SignatureAnnotation)
+	tracker, err := b.track(ctx, namespace)
 	return &honestTenant{namespace: namespace, rate: o.honestRate, tekton: tekton, tracker: tracker, tell: b.log.Printf}, err
 }
 

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tektoncd/pipeline/pkg/trustedresources"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
@@ -27,8 +28,8 @@ type tracker struct {
 	err   error
 }
 
-// track watches the Tasks of a namespace from now on, until ctx ends.
-func (b *bench) track(ctx context.Context, namespace, annotation string) (*tracker, error) {
+// track watches the signatures of the Tasks of a namespace from now on, until ctx ends.
+func (b *bench) track(ctx context.Context, namespace string) (*tracker, error) {
 	tasks := b.cluster.Tekton.TektonV1().Tasks(namespace)
 	now, err := tasks.List(ctx, metav1.ListOptions{Limit: 1})
 	if err != nil {
@@ -39,7 +40,7 @@ func (b *bench) track(ctx context.Context, namespace, annotation string) (*track
 		defer close(t.ended)
 		t.err = follow(ctx, now.ResourceVersion, tasks.Watch, func(change watch.Event) bool {
 			obj, ok := change.Object.(metav1.Object)
-			if ok && change.Type != watch.Deleted && obj.GetAnnotations()[annotation] != "" {
+			if ok && change.Type != watch.Deleted && obj.GetAnnotations()[trustedresources.SignatureAnnotation] != "" {
 				t.arrived(obj.GetName(), time.Now())
 			}
 			return true

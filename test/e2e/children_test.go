@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -212,10 +213,7 @@ func TestAttestation_PassesForEveryWayToFillInParameters(t *testing.T) {
 	}, metav1.CreateOptions{})
 	m.check(err)
 	p := m.waitAttestation(ns, "run", true, harness.TimeLimit(time.Minute))
-	want := []string{"Pipeline filled PASSED", "Task harmless PASSED"}
-	for range 5 { // by-param, results, two of the matrix, end
-		want = append(want, "Task takes PASSED")
-	}
-	m.expectVerifications(p, want...)
+	takesPassed := slices.Repeat([]string{"Task takes PASSED"}, 5) // by-param, results, two of the matrix, end
+	m.expectVerifications(p, append(takesPassed, "Pipeline filled PASSED", "Task harmless PASSED")...)
 	m.expectResult(p, "PASSED")
 }

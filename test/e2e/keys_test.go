@@ -171,20 +171,20 @@ func (e *env) enforcePolicy(namespace string, authorities ...v1alpha1.Authority)
 	e.check(err)
 }
 
-// foreignTask returns a Task that another key has signed, and an env with that key.
-func (e *env) foreignTask(namespace, name string) (*v1.Task, *env) {
+// foreignTask returns a Task "theirs" that another key has signed, and an env with that key.
+func (e *env) foreignTask(namespace string) (*v1.Task, *env) {
 	e.t.Helper()
 	key, public := e.newKey()
 
 	// The signature covers the Task with the defaults that the API server sets.
-	dry, err := cluster.Tekton.TektonV1().Tasks(namespace).Create(e.t.Context(), newTask(namespace, name),
+	dry, err := cluster.Tekton.TektonV1().Tasks(namespace).Create(e.t.Context(), newTask(namespace, "theirs"),
 		metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	e.check(err)
 	checksum, err := dry.Checksum()
 	e.check(err)
 	sig, err := key.Sign(e.t.Context(), checksum)
 	e.check(err)
-	t := newTask(namespace, name, func(t *v1.Task) {
+	t := newTask(namespace, "theirs", func(t *v1.Task) {
 		t.Annotations = map[string]string{trustedresources.SignatureAnnotation: resource.EncodeSignature(sig)}
 	})
 	return t, &env{t: e.t, public: public}
@@ -210,7 +210,7 @@ func TestForeignSignature_IsKeptWhileItMayBeTrusted(t *testing.T) {
 		t.Run("trusted key "+name+" is kept", func(t *testing.T) {
 			e := e.sub(t)
 			ns := e.namespace()
-			theirs, them := e.foreignTask(ns, "theirs")
+			theirs, them := e.foreignTask(ns)
 			// The policy exists before the Task. Upstream code panics on the first
 			// authority, which has no key.
 			e.enforcePolicy(ns, v1alpha1.Authority{Name: "broken"}, authority(e, ns, them.publicKeyPEM()))
@@ -229,7 +229,7 @@ func TestForeignSignature_IsKeptWhileItMayBeTrusted(t *testing.T) {
 	t.Run("untrusted key is replaced", func(t *testing.T) {
 		e := e.sub(t)
 		ns := e.namespace()
-		theirs, _ := e.foreignTask(ns, "theirs")
+		theirs, _ := e.foreignTask(ns)
 		e.createTask(theirs)
 		e.waitSigned(ns, "theirs")
 	})
@@ -237,7 +237,7 @@ func TestForeignSignature_IsKeptWhileItMayBeTrusted(t *testing.T) {
 	t.Run("unreadable authority keeps signature", func(t *testing.T) {
 		e := e.sub(t)
 		ns := e.namespace()
-		theirs, them := e.foreignTask(ns, "theirs")
+		theirs, them := e.foreignTask(ns)
 		e.enforcePolicy(ns, v1alpha1.Authority{Name: "them", Key: &v1alpha1.KeyRef{SecretRef: &corev1.SecretReference{Namespace: ns, Name: "missing"}}})
 		created := e.createTask(theirs)
 		e.waitEvent(created, trv1alpha1.ReasonUndecided, "missing", "policy-")

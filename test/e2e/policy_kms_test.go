@@ -79,14 +79,14 @@ var garbage = resource.EncodeSignature([]byte("garbage"))
 
 // hostileTenant creates a namespace with a policy that names the KMS, and Tasks whose
 // signature may be of the KMS's key.
-func (e *env) hostileTenant(kms *silentKMS, tasks int) (namespace string, created []*v1.Task) {
+func (e *env) hostileTenant(kms *silentKMS, tasks int) (created []*v1.Task) {
 	e.t.Helper()
 	ns := e.namespace()
 	e.enforcePolicy(ns, v1alpha1.Authority{Name: "kms", Key: &v1alpha1.KeyRef{KMS: kms.reference()}})
 	for i := range tasks {
 		created = append(created, e.createTask(newTask(ns, fmt.Sprintf("garbage-%d", i), withGarbage)))
 	}
-	return ns, created
+	return created
 }
 
 func withGarbage(t *v1.Task) {
@@ -124,7 +124,7 @@ func (e *env) signingLatencies(namespace string, count int) []time.Duration {
 func TestPolicyKMS_IsNotCalledUnlessAllowed(t *testing.T) {
 	e := startControllerForAWS(t)
 	kms := e.startSilentKMS()
-	_, tasks := e.hostileTenant(kms, 8)
+	tasks := e.hostileTenant(kms, 8)
 	for _, task := range tasks {
 		e.waitEvent(task, trv1alpha1.ReasonUndecided, "policy-", "trustedresources.policies.kms", kms.reference())
 	}
@@ -159,10 +159,9 @@ func TestPolicyKMS_ThatHangsDoesNotDelayOtherNamespaces(t *testing.T) {
 	quiet, busy := e.namespace(), e.namespace()
 	e.logLatencies("with nobody else", e.signingLatencies(quiet, honest))
 
-	var tasks []*v1.Task
+	tasks := make([]*v1.Task, 0, tenants*tasksOfTenant)
 	for range tenants {
-		_, created := e.hostileTenant(kms, tasksOfTenant)
-		tasks = append(tasks, created...)
+		tasks = append(tasks, e.hostileTenant(kms, tasksOfTenant)...)
 	}
 	e.eventually(soon, func() error {
 		if kms.accepted.Load() == 0 {

@@ -47,7 +47,7 @@ func TestUnknownSignatures_ShareOneListPerSecond(t *testing.T) {
 	e := startController(t)
 	const many = 200
 	ns := e.namespace()
-	theirs, them := e.foreignTask(ns, "theirs")
+	theirs, them := e.foreignTask(ns)
 	e.createTask(newTask(ns, "first"))
 	e.waitSigned(ns, "first")
 

@@ -45,19 +45,25 @@ func TestGuard_TriesAgainAfterPanicsAndRefusals(t *testing.T) {
 					t.Fatalf("tried again: %v after %v, want after %v", again, after, delay)
 				}
 			}
-			for _, fact := range emitted {
-				if f, ok := fact.(observe.RunNotSigned); !ok || f.Reason != tc.reason || f.Run != run {
-					t.Errorf("emitted %+v, want reason %q", fact, tc.reason)
-				}
-			}
-			if (len(emitted) > 0) != (tc.reason != "") {
-				t.Errorf("emitted %d facts", len(emitted))
-			}
+			emitted.expectReason(t, run, tc.reason)
 			_ = g.do(t.Context(), run, func() error { return nil })
 			if delay := g.delays.Get(string(run.UID)); delay != 0 {
 				t.Errorf("after a success the delay is still %v", delay)
 			}
 		})
+	}
+}
+
+// expectReason expects facts about the run with this reason, and none if it is empty.
+func (f facts) expectReason(t *testing.T, run *corev1.ObjectReference, reason string) {
+	t.Helper()
+	for _, fact := range f {
+		if got, ok := fact.(observe.RunNotSigned); !ok || got.Reason != reason || got.Run != run {
+			t.Errorf("emitted %+v, want reason %q", fact, reason)
+		}
+	}
+	if (len(f) > 0) != (reason != "") {
+		t.Errorf("emitted %d facts", len(f))
 	}
 }
 

@@ -184,12 +184,12 @@ func checkSignedBy(t *testing.T, what string, a artifact, want signature.Verifie
 func TestPasses_KeepSettingsOfKMSFromChains(t *testing.T) {
 	for _, signers := range []signersByType{{"kms": newSigner(t), "x509": newSigner(t)}, {}} {
 		for _, ofRun := range []string{"none", "x509", "kms"} {
-			contexts, _, err := passes(t.Context(), configured(t, ofRun, "kms"), signers, build())
-			if err != nil || len(contexts) == 0 {
-				t.Fatalf("got %d contexts and %v", len(contexts), err)
+			all, _, err := passes(t.Context(), configured(t, ofRun, "kms"), signers, build())
+			if err != nil || len(all) == 0 {
+				t.Fatalf("got %d passes and %v", len(all), err)
 			}
-			for _, ctx := range contexts {
-				if text := fmt.Sprintf("%#v", *chainsconfig.FromContext(ctx)); strings.Contains(text, "s3cr3t") || strings.Contains(text, "hashivault") {
+			for _, p := range all {
+				if text := fmt.Sprintf("%#v", *chainsconfig.FromContext(p.context(t.Context()))); strings.Contains(text, "s3cr3t") || strings.Contains(text, "hashivault") {
 					t.Errorf("signer %s: Chains gets %s", ofRun, text)
 				}
 			}

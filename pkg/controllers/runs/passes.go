@@ -25,21 +25,35 @@ type Signers interface {
 	RunSigner(ctx context.Context, signerType string, settings chainsconfig.KMSSigner) (signature.SignerVerifier, error)
 }
 
-// passes returns one context for each call of Chains that signs a run. Chains can be
-// given one signer for a call (withHandover), and one call signs all artifacts of a
-// run that have signers of the same type: its attestation, and the images that it
-// built. unset says why the run gets no attestation: no key is set for it, and then
-// stock Chains makes none either.
-func passes(ctx context.Context, cfg *chainsconfig.Config, signers Signers, obj objects.TektonObject) (contexts []context.Context, unset, err error) {
+// pass is one call of Chains that signs a run: with one signer, or with none.
+type pass struct {
+	cfg    *chainsconfig.Config
+	signer signature.SignerVerifier // nil if Chains needs none from us
+}
+
+// context returns the context with which Chains makes the pass.
+func (p pass) context(ctx context.Context) context.Context {
+	if p.signer == nil {
+		return chainsconfig.ToContext(ctx, p.cfg)
+	}
+	return withHandover(ctx, p.cfg, p.signer)
+}
+
+// passes returns the calls of Chains that sign a run. Chains can be given one signer
+// for a call (withHandover), and one call signs all artifacts of a run that have
+// signers of the same type: its attestation, and the images that it built. unset says
+// why the run gets no attestation: no key is set for it, and then stock Chains makes
+// none either.
+func passes(ctx context.Context, cfg *chainsconfig.Config, signers Signers, obj objects.TektonObject) (all []pass, unset, err error) {
 	ofRun, ofImages := signerTypes(ctx, cfg, obj)
 	for _, signerType := range slices.Compact([]string{ofRun, ofImages}) {
 		if signerType == config.SignerNone {
 			continue
 		}
-		pass, err := newPass(ctx, cfg, signers, signerType)
+		made, err := newPass(ctx, cfg, signers, signerType)
 		switch {
 		case err == nil:
-			contexts = append(contexts, pass)
+			all = append(all, made)
 		case errors.Is(err, keys.ErrNotSet) && signerType == ofRun:
 			unset = err
 		case errors.Is(err, keys.ErrNotSet): // as in stock Chains, whose default is that images have the signer x509
@@ -48,10 +62,10 @@ func passes(ctx context.Context, cfg *chainsconfig.Config, signers Signers, obj 
 			return nil, nil, err
 		}
 	}
-	if len(contexts) == 0 { // Chains only marks the run
-		contexts = append(contexts, chainsconfig.ToContext(ctx, only(cfg, config.SignerNone, config.SignerNone)))
+	if len(all) == 0 { // Chains only marks the run
+		all = append(all, pass{cfg: only(cfg, config.SignerNone, config.SignerNone)})
 	}
-	return contexts, unset, nil
+	return all, unset, nil
 }
 
 // signerTypes returns the types of the signers of a run's attestation and of the
@@ -70,17 +84,17 @@ func signerTypes(ctx context.Context, cfg *chainsconfig.Config, obj objects.Tekt
 	return ofRun, ofImages
 }
 
-// newPass returns the context in which Chains signs the artifacts that have a signer
-// of a type. With Fulcio, Chains makes its own key, and reads none.
-func newPass(ctx context.Context, cfg *chainsconfig.Config, signers Signers, signerType string) (context.Context, error) {
+// newPass returns the pass that signs the artifacts that have a signer of a type. With
+// Fulcio, Chains makes its own key, and reads none.
+func newPass(ctx context.Context, cfg *chainsconfig.Config, signers Signers, signerType string) (pass, error) {
 	if signerType == signing.TypeX509 && cfg.Signers.X509.FulcioEnabled {
-		return chainsconfig.ToContext(ctx, only(cfg, signerType, signerType)), nil
+		return pass{cfg: only(cfg, signerType, signerType)}, nil
 	}
 	signer, err := signers.RunSigner(ctx, signerType, cfg.Signers.KMS)
 	if err != nil {
-		return nil, err
+		return pass{}, err
 	}
-	return withHandover(ctx, only(cfg, signerType, handedOverType), signer), nil
+	return pass{only(cfg, signerType, handedOverType), signer}, nil
 }
 
 // only returns a copy of the configuration in which only the artifacts with a signer

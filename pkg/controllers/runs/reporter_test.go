@@ -45,7 +45,7 @@ func TestReporter_ClaimsNothingAfterPanic(t *testing.T) {
 		if !wanted || len(report.Records) != 1 || report.Result() != policy.Skipped {
 			t.Fatalf("%s: got %+v, wanted: %v", kind, report, wanted)
 		}
-		if got := report.Records[0]; got.Reason != policy.ContentUnavailable || got.Dependency.Kind != kind || got.Name != "run" {
+		if got := report.Records[0]; got.Reason != policy.ContentUnavailable || got.Kind != kind || got.Name != "run" {
 			t.Errorf("%s: got record %+v", kind, got)
 		}
 		if emitted.ctx.Value(handoverKey{}) != nil {

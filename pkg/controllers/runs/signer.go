@@ -28,8 +28,8 @@ import (
 var errRefused = errors.New("no usable signer")
 
 // runSigner signs runs with checked keys, and with the storage backends of the last
-// good configuration. It replaces Chains' signer as a whole when the backends change: Chains reads the
-// backends of a signer without a lock.
+// good configuration. It replaces Chains' signer as a whole when the backends
+// change: Chains reads the backends of a signer without a lock.
 type runSigner struct {
 	kube    kubernetes.Interface
 	signers Signers
@@ -59,7 +59,7 @@ func (s *runSigner) Sign(ctx context.Context, obj objects.TektonObject) error {
 // sign returns errRefused, and does not call Chains, if there is no usable signer:
 // Chains would mark the run as signed.
 func (s *runSigner) sign(ctx context.Context, about *corev1.ObjectReference, obj objects.TektonObject) error {
-	contexts, unset, err := passes(ctx, chainsconfig.FromContext(ctx), s.signers, obj)
+	all, unset, err := passes(ctx, chainsconfig.FromContext(ctx), s.signers, obj)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errRefused, err)
 	}
@@ -67,13 +67,13 @@ func (s *runSigner) sign(ctx context.Context, about *corev1.ObjectReference, obj
 		s.emitter.Emit(ctx, observe.RunNotSigned{Run: about, Reason: v1alpha1.ReasonRunNotSigned, Err: unset})
 	}
 	signer := *s.current.Load()
-	last := len(contexts) - 1
-	for _, pass := range contexts[:last] {
-		if err := signFirst(pass, signer, obj); err != nil {
+	last := len(all) - 1
+	for _, first := range all[:last] {
+		if err := signFirst(first.context(ctx), signer, obj); err != nil {
 			return err
 		}
 	}
-	return signer.Sign(contexts[last], obj)
+	return signer.Sign(all[last].context(ctx), obj)
 }
 
 // configure replaces the storage backends by those of a configuration. The last

@@ -75,8 +75,8 @@ func TestContents_NeedLittleMemory(t *testing.T) {
 	for i := range resources {
 		c.wrote(fmt.Sprintf("some-namespace-%d/some-resource-%d", i%100, i), sum("a"))
 	}
-	if used := heap() - before; used > limit {
-		t.Errorf("%d resources take %d bytes, want at most %d", resources, used, limit)
+	if after := heap(); after > before+limit {
+		t.Errorf("%d resources take %d bytes, want at most %d", resources, after-before, limit)
 	}
 	for i := range resources {
 		c.gone(fmt.Sprintf("some-namespace-%d/some-resource-%d", i%100, i))
@@ -86,9 +86,9 @@ func TestContents_NeedLittleMemory(t *testing.T) {
 	}
 }
 
-func heap() int64 {
+func heap() uint64 {
 	runtime.GC()
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
-	return int64(stats.HeapAlloc)
+	return stats.HeapAlloc
 }

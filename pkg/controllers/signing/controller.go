@@ -177,12 +177,8 @@ func (s *Signer) wrote(ctx context.Context, key string, written write, resourceV
 // controller did not make for the present change: an earlier state that somebody
 // restored.
 func (s *Signer) noticeEarlier(ctx context.Context, key string, r *resource.Summary, d decision.Decision) {
-	switch d.Reason {
-	case decision.SignedByActiveKey, decision.KeyRotated, decision.SignedByAuthority:
-	default:
-		return // the signature on this state is not valid
-	}
-	if !s.contents.found(key, r.Checksum) {
+	valid := d.Reason == decision.SignedByActiveKey || d.Reason == decision.KeyRotated || d.Reason == decision.SignedByAuthority
+	if !valid || !s.contents.found(key, r.Checksum) {
 		return
 	}
 	if signer := s.state.Keys().Find(r.Signature, r.Checksum); signer != nil {

@@ -74,9 +74,10 @@ func (l live) expectRead(namespace string, after time.Time) {
 	}
 }
 
-func (l live) expectAgain(namespace string, after time.Time, within time.Duration) {
+// expectAgain is about the namespace "a".
+func (l live) expectAgain(after time.Time, within time.Duration) {
 	l.Helper()
-	_, err := l.readAfter(l.Context(), namespace, after)
+	_, err := l.readAfter(l.Context(), "a", after)
 	if again, delay := controller.IsRequeueKey(err); !again || delay <= 0 || delay > within {
 		l.Errorf("got error %v, want to be asked to come back within %v", err, within)
 	}
@@ -92,12 +93,12 @@ func (l live) expectLists(count int) {
 func TestLivePolicies_ShareOneListPerSecond(t *testing.T) {
 	l := newLive(t)
 	l.expectRead("a", l.received())
-	var waiting []time.Time
-	for range 100 {
+	waiting := make([]time.Time, 0, 100)
+	for range cap(waiting) {
 		waiting = append(waiting, l.received())
 	}
 	for _, after := range waiting {
-		l.expectAgain("a", after, listInterval) // the LIST is older than the state
+		l.expectAgain(after, listInterval) // the LIST is older than the state
 	}
 	l.expectLists(1)
 	l.expectRead("b", l.received()) // other namespaces do not wait
@@ -115,7 +116,7 @@ func TestLivePolicies_ShareOneListPerSecond(t *testing.T) {
 func TestLivePolicies_DoNotWaitForAnotherWorker(t *testing.T) {
 	l := newLive(t)
 	asked := l.received()
-	l.server.during = func() { l.expectAgain("a", asked, listPoll) }
+	l.server.during = func() { l.expectAgain(asked, listPoll) }
 	l.expectRead("a", asked)
 	l.expectLists(1)
 	l.server.during = nil
@@ -128,8 +129,8 @@ func TestLivePolicies_NeverUseAListThatStartedBefore(t *testing.T) {
 	var during time.Time
 	l.server.during = func() { during = l.received() }
 	l.expectRead("a", l.received())
-	l.expectAgain("a", during, listInterval)
-	l.expectAgain("a", time.Time{}, listInterval) // not known when the state was received
+	l.expectAgain(during, listInterval)
+	l.expectAgain(time.Time{}, listInterval) // not known when the state was received
 }
 
 func TestLivePolicies_ReadAllPages(t *testing.T) {
@@ -162,7 +163,7 @@ func TestLivePolicies_DoNotShareFailures(t *testing.T) {
 		t.Errorf("got error %v, want %v", err, l.server.err)
 	}
 	l.server.err = nil
-	l.expectAgain("a", asked, listInterval)
+	l.expectAgain(asked, listInterval)
 	l.clock.Step(listInterval)
 	l.expectRead("a", asked)
 }

@@ -133,10 +133,10 @@ func TestBreaker_TriesAgain(t *testing.T) {
 		r.expectSent(hangs, maxSilent)
 		<-time.After(silentFor + time.Second) // fake time
 		r.expectSent(hangs, 1)
-		r.expectStopped() // one request is enough to know that nothing has changed
+		_ = r.expectStopped() // one request is enough to know that nothing has changed
 		<-time.After(silentFor + time.Second)
 		r.expectSent(func(request *http.Request) (*http.Response, error) {
-			r.expectStopped() // one request at a time
+			_ = r.expectStopped() // one request at a time
 			return busy(request)
 		}, 1)
 		r.expectSent(busy, 100)
