@@ -80,7 +80,6 @@ type shared struct {
 	store   *storeOfConfig
 	objects objects
 	patcher patcher
-	secrets secrets
 }
 
 // controllers returns the constructors of all controllers. Knative calls them one
@@ -131,7 +130,6 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 	if err != nil {
 		logging.FromContext(ctx).Fatalw("Cannot set up metrics", zap.Error(err))
 	}
-	policySecrets := secrets{kube.CoreV1()}
 	policies, namespaces := policyinformer.Get(ctx), namespaceinformer.Get(ctx)
 	s := state.New(ctx, state.Sources{
 		SecretsDir:   a.options.SecretsDir,
@@ -139,7 +137,7 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 		Namespaces:   namespaces.Lister(),
 		Policies:     policies.Lister(),
 		LivePolicies: pipelineclient.Get(ctx).TektonV1alpha1(),
-		Secrets:      policySecrets,
+		Secrets:      secrets{kube.CoreV1()},
 		Emitter:      emitter,
 	})
 	s.WatchConfig(ctx, cmw)
@@ -154,7 +152,7 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 	}
 	return &shared{
 		state: s, emitter: emitter, store: newStoreOfConfig(kube, s.Config),
-		objects: objects{pipelineclient.Get(ctx)}, secrets: policySecrets, patcher: patcher{metadata.NewForConfigOrDie(injection.GetConfig(ctx))},
+		objects: objects{pipelineclient.Get(ctx)}, patcher: patcher{metadata.NewForConfigOrDie(injection.GetConfig(ctx))},
 	}
 }
 
@@ -171,7 +169,7 @@ func (a *app) runControllers() []injection.ControllerConstructor {
 		a.constructor(func(ctx context.Context, cmw configmap.Watcher, s *shared) (*controller.Impl, error) {
 			err := reporter.Start(ctx, runs.Inputs{
 				Config: s.state.Config, Keys: s.state.Keys, Store: s.store.load,
-				Objects: s.objects, Secrets: s.secrets, Handlers: &a.handlers, Emitter: s.emitter,
+				Objects: s.objects, Policies: s.state.PolicySources(), Handlers: &a.handlers, Emitter: s.emitter,
 			})
 			return runs.NewTaskRunController(ctx, cmw, options(s)), err
 		}),

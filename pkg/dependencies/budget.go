@@ -95,48 +95,26 @@ func tooLarge(size int) error {
 
 // eachText visits all texts in a value.
 func eachText(value reflect.Value, visit func(string)) {
-	if visitParts, holdsText := partsOf[value.Kind()]; holdsText {
-		visitParts(value, visit)
-	}
-}
-
-// partsOf visits the texts in a value, by kind of value. Other kinds hold no text.
-var partsOf map[reflect.Kind]func(reflect.Value, func(string))
-
-func init() { // the functions refer to the map
-	partsOf = map[reflect.Kind]func(reflect.Value, func(string)){
-		reflect.String:    func(value reflect.Value, visit func(string)) { visit(value.String()) },
-		reflect.Pointer:   eachTextBehind,
-		reflect.Interface: eachTextBehind,
-		reflect.Slice:     eachTextInList,
-		reflect.Array:     eachTextInList,
-		reflect.Map: func(value reflect.Value, visit func(string)) {
-			for entries := value.MapRange(); entries.Next(); {
-				eachText(entries.Key(), visit)
-				eachText(entries.Value(), visit)
+	kind := value.Kind()
+	switch {
+	case kind == reflect.String:
+		visit(value.String())
+	case (kind == reflect.Pointer || kind == reflect.Interface) && !value.IsNil():
+		eachText(value.Elem(), visit)
+	case (kind == reflect.Slice || kind == reflect.Array) && value.Type().Elem().Kind() != reflect.Uint8:
+		for i := range value.Len() {
+			eachText(value.Index(i), visit)
+		}
+	case kind == reflect.Map:
+		for entries := value.MapRange(); entries.Next(); {
+			eachText(entries.Key(), visit)
+			eachText(entries.Value(), visit)
+		}
+	case kind == reflect.Struct:
+		for i := range value.NumField() {
+			if value.Type().Field(i).IsExported() {
+				eachText(value.Field(i), visit)
 			}
-		},
-		reflect.Struct: func(value reflect.Value, visit func(string)) {
-			for i := range value.NumField() {
-				if value.Type().Field(i).IsExported() {
-					eachText(value.Field(i), visit)
-				}
-			}
-		},
-	}
-}
-
-func eachTextBehind(pointer reflect.Value, visit func(string)) {
-	if !pointer.IsNil() {
-		eachText(pointer.Elem(), visit)
-	}
-}
-
-func eachTextInList(list reflect.Value, visit func(string)) {
-	if list.Type().Elem().Kind() == reflect.Uint8 {
-		return
-	}
-	for i := range list.Len() {
-		eachText(list.Index(i), visit)
+		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/trusted-resources/chains-extension/pkg/policy"
@@ -16,10 +17,10 @@ import (
 
 // children are the TaskRuns of a PipelineRun, by the tasks of its Pipeline.
 //
-// Tekton finds the TaskRun of a task by its name or by its labels, whoever created
-// the TaskRun and whatever it ran. So a TaskRun counts only if the PipelineRun
-// controls it, if it is the first that the PipelineRun had under this name, and if
-// it runs what the task asks for.
+// Tekton finds the TaskRun of a task by its name or by its labels. Tekton does not
+// check who created the TaskRun, nor which Task it ran. So a TaskRun counts only if
+// the PipelineRun controls it, if it is the first that the PipelineRun had under
+// this name, and if it has the reference or spec and the parameters of the task.
 type children struct {
 	pr        *v1.PipelineRun
 	creations RunCreations
@@ -27,8 +28,8 @@ type children struct {
 	taskOf    map[string]string       // name of the task, by name of the TaskRun
 	values    runValues
 	requests  map[string]taskRequest // by name of the task
-	// missing are the combinations of parameters for which no TaskRun was found, by
-	// name of the task. A task without a matrix has one empty combination.
+	// missing are the parameters of the TaskRuns that were not found, by name of the
+	// task.
 	missing map[string][]v1.Params
 }
 
@@ -90,18 +91,15 @@ func (c *children) asks(ctx context.Context, task pipelineTask, tr *v1.TaskRun) 
 	if err != nil {
 		return err
 	}
-	if _, begun := c.missing[task.Name]; !begun {
-		c.missing[task.Name] = want.combinations
-	}
 	got := tr.Spec.DeepCopy()
 	got.SetDefaults(ctx)
 	differs := ""
 	switch {
 	case !sameReference(want.taskRef, got.TaskRef, c.pr.Namespace):
 		differs = "refers to another Task"
-	case !sameSpec(want.taskSpec, got.TaskSpec):
+	case !want.hasSpec(got.TaskSpec):
 		differs = "has another spec"
-	case !c.take(task.Name, want.params, got.Params):
+	case !c.take(task.Name, got.Params):
 		differs = "has other parameters"
 	default:
 		return nil
@@ -111,7 +109,7 @@ func (c *children) asks(ctx context.Context, task pipelineTask, tr *v1.TaskRun) 
 		// The values of some variables are not known, such as results of CustomRuns.
 		return policy.Unavailable{Reason: policy.ContentUnavailable, Message: message + ", or a value that Tekton filled in is not known"}
 	}
-	return policy.Unavailable{Reason: policy.ReferenceMismatch, Message: message}
+	return mismatch("%s", message)
 }
 
 // request returns what a task asks of its TaskRuns, which is the same for all.
@@ -121,21 +119,20 @@ func (c *children) request(ctx context.Context, task pipelineTask) (taskRequest,
 	}
 	request, err := c.values.request(ctx, task)
 	if err == nil {
-		c.requests[task.Name] = request
+		c.requests[task.Name], c.missing[task.Name] = request, request.params
 	}
 	return request, err
 }
 
-// take reports whether the parameters are those of the task with a combination
-// that no TaskRun had before, and takes that combination.
-func (c *children) take(task string, params, got v1.Params) bool {
-	at := slices.IndexFunc(c.missing[task], func(combination v1.Params) bool {
-		return sameParams(slices.Concat(combination, params), got)
-	})
+// take reports whether the parameters are those of a TaskRun that was not found
+// before, and removes that TaskRun from the missing ones.
+func (c *children) take(task string, params v1.Params) bool {
+	params = byName(params)
+	at := slices.IndexFunc(c.missing[task], func(missing v1.Params) bool { return equality.Semantic.DeepEqual(missing, params) })
 	if at < 0 {
 		return false
 	}
-	c.missing[task] = slices.Delete(slices.Clone(c.missing[task]), at, at+1)
+	c.missing[task] = slices.Delete(c.missing[task], at, at+1)
 	return true
 }
 

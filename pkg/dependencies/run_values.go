@@ -29,30 +29,6 @@ type runValues struct {
 // resultKey names a result of a task.
 type resultKey struct{ task, result string }
 
-// replacements are the values of variables, by name of the variable.
-type replacements struct {
-	texts   map[string]string
-	lists   map[string][]string
-	objects map[string]map[string]string
-}
-
-// sizes returns the sizes of the values.
-func (r replacements) sizes() sizes {
-	s := newSizes()
-	s.putTexts(r.texts)
-	for name, list := range r.lists {
-		s.putWhole(name, list, len(list))
-	}
-	for name, object := range r.objects {
-		s.putWhole(name, object, len(object))
-	}
-	return s
-}
-
-func newReplacements() replacements {
-	return replacements{texts: map[string]string{}, lists: map[string][]string{}, objects: map[string]map[string]string{}}
-}
-
 // newRunValues returns the values that the TaskRuns of a PipelineRun left.
 func newRunValues(c *children, taskRuns []*v1.TaskRun) runValues {
 	v := runValues{
@@ -129,29 +105,9 @@ func (v runValues) resultsFor(task *v1.PipelineTask) replacements {
 // addResult adds the value of a result under each notation of a reference to it.
 func (r replacements) addResult(task string, result v1.TaskRunResult) {
 	prefix := fmt.Sprintf("%s.%s.%s", v1.ResultTaskPart, task, v1.ResultResultPart)
-	dotted := prefix + "." + result.Name
-	for _, name := range []string{dotted, fmt.Sprintf("%s[%q]", prefix, result.Name), fmt.Sprintf("%s['%s']", prefix, result.Name)} {
-		switch result.Value.Type {
-		case v1.ParamTypeArray:
-			r.lists[name] = result.Value.ArrayVal
-			for i, element := range result.Value.ArrayVal {
-				r.texts[fmt.Sprintf("%s[%d]", name, i)] = element
-			}
-		case v1.ParamTypeObject:
-			r.objects[name] = result.Value.ObjectVal
-			for property, text := range result.Value.ObjectVal {
-				key := fmt.Sprintf("%s[%s]", name, property)
-				if name == dotted {
-					key = name + "." + property
-				}
-				r.texts[key] = text
-			}
-		case v1.ParamTypeString:
-			fallthrough
-		default:
-			r.texts[name] = result.Value.StringVal
-		}
-	}
+	r.put(prefix+"."+result.Name, result.Value, dotted)
+	r.put(fmt.Sprintf("%s[%q]", prefix, result.Name), result.Value, bracketed)
+	r.put(fmt.Sprintf("%s['%s']", prefix, result.Name), result.Value, bracketed)
 }
 
 // propagate adds the value of a result as in a spec that a task carries itself.

@@ -30,11 +30,10 @@ const maxCombinedParams = 32 << 10
 // taskRequest is what a task of a Pipeline asks of its TaskRuns.
 type taskRequest struct {
 	taskRef  *v1.TaskRef
-	taskSpec *v1.TaskSpec
-	params   v1.Params
-	// combinations are the parameters of each TaskRun that the matrix adds. A task
-	// without a matrix has one TaskRun, with no more parameters.
-	combinations []v1.Params
+	taskSpec []byte // as stored; nil if the task refers to a Task
+	// params are the parameters of each TaskRun, by name. A task without a matrix has
+	// one TaskRun.
+	params []v1.Params
 	// dynamic reports that the task refers to values that Tekton fills in when it
 	// creates the TaskRun.
 	dynamic bool
@@ -62,8 +61,13 @@ func (v runValues) request(ctx context.Context, from pipelineTask) (taskRequest,
 		spec.TaskSpec = taskresources.ApplyReplacements(embedded, v.propagated.texts, v.propagated.lists, nil)
 	}
 	spec.SetDefaults(ctx)
-	request := taskRequest{taskRef: spec.TaskRef, taskSpec: spec.TaskSpec, params: task.Params, dynamic: dynamic}
-	request.combinations, err = combinations(task)
+	request := taskRequest{taskRef: spec.TaskRef, dynamic: dynamic}
+	if spec.TaskSpec != nil {
+		if request.taskSpec, err = asStored(spec.TaskSpec); err != nil {
+			return taskRequest{}, err
+		}
+	}
+	request.params, err = paramsOf(task)
 	return request, err
 }
 
@@ -120,15 +124,21 @@ func replaceInMatrix(task *v1.PipelineTask, r replacements) {
 	}
 }
 
-func combinations(task *v1.PipelineTask) ([]v1.Params, error) {
+// paramsOf returns the parameters of each TaskRun of a task: those of the task, and a
+// combination of its matrix.
+func paramsOf(task *v1.PipelineTask) ([]v1.Params, error) {
 	if !task.IsMatrixed() {
-		return []v1.Params{nil}, nil
+		return []v1.Params{byName(task.Params)}, nil
 	}
 	if !boundedMatrix(task.Matrix) {
 		return nil, fmt.Errorf("task %s has a matrix with more than %d combinations, or more than %d parameters in all of them",
 			task.Name, maxCombinations, maxCombinedParams)
 	}
-	return task.Matrix.FanOut(), nil
+	all := task.Matrix.FanOut()
+	for i, combination := range all {
+		all[i] = byName(slices.Concat(combination, task.Params))
+	}
+	return all, nil
 }
 
 // boundedMatrix reports whether the combinations of a matrix are few.
@@ -153,28 +163,24 @@ func sameReference(want, got *v1.TaskRef, namespace string) bool {
 	if want == nil || got == nil || want.Resolver != "" || got.Resolver != resolverCluster || got.Name != "" {
 		return false
 	}
-	return sameParams(got.Params, v1.Params{
+	return equality.Semantic.DeepEqual(byName(got.Params), v1.Params{
 		{Name: "kind", Value: *v1.NewStructuredValues(strings.ToLower(string(resource.Task)))},
 		{Name: "name", Value: *v1.NewStructuredValues(want.Name)},
 		{Name: "namespace", Value: *v1.NewStructuredValues(namespace)},
 	})
 }
 
-// sameParams compares parameters in any order.
-func sameParams(a, b v1.Params) bool {
-	byName := func(a, b v1.Param) int { return cmp.Compare(a.Name, b.Name) }
-	return equality.Semantic.DeepEqual(slices.SortedStableFunc(slices.Values(a), byName), slices.SortedStableFunc(slices.Values(b), byName))
+// byName returns the parameters in the order of their names: Tekton does not look at
+// their order.
+func byName(params v1.Params) v1.Params {
+	return slices.SortedStableFunc(slices.Values(params), func(a, b v1.Param) int { return cmp.Compare(a.Name, b.Name) })
 }
 
-// sameSpec compares specs as they are stored.
-func sameSpec(want, got *v1.TaskSpec) bool {
-	if want == nil || got == nil {
-		return want == got
-	}
-	wanted, err := asStored(want)
-	if err != nil {
-		return false
+// hasSpec reports whether the spec that a TaskRun has itself is the one of the task.
+func (r taskRequest) hasSpec(got *v1.TaskSpec) bool {
+	if r.taskSpec == nil || got == nil {
+		return r.taskSpec == nil && got == nil
 	}
 	found, err := asStored(got)
-	return err == nil && bytes.Equal(wanted, found)
+	return err == nil && bytes.Equal(r.taskSpec, found)
 }

@@ -14,9 +14,7 @@ import (
 // variables are the values that Tekton fills in for the variables of a Pipeline,
 // by the name of the variable.
 type variables struct {
-	texts    map[string]string
-	lists    map[string][]string
-	objects  map[string]map[string]string
+	replacements
 	contexts map[string]string // filled in after the parameters, also in their values
 	rounds   int               // of substitution
 	sizes    sizes             // of all of them
@@ -30,10 +28,7 @@ var notations = []string{"params.%s", "params[%q]", "params['%s']"}
 var taskNotations = append([]string{"inputs.params.%s"}, notations...)
 
 func variablesOf(pr *v1.PipelineRun, pipeline *v1.Pipeline) variables {
-	v := variables{
-		texts: map[string]string{}, lists: map[string][]string{}, objects: map[string]map[string]string{},
-		contexts: contexts(pr, pipeline), sizes: newSizes(), budget: newBudget(),
-	}
+	v := variables{replacements: newReplacements(), contexts: contexts(pr, pipeline), sizes: newSizes(), budget: newBudget()}
 	v.sizes.lazy = true
 	v.sizes.putTexts(v.contexts)
 	given := map[string]bool{}
@@ -56,23 +51,7 @@ func (v *variables) put(name string, value v1.ParamValue) {
 		return
 	}
 	for _, notation := range notations {
-		key := fmt.Sprintf(notation, name)
-		switch value.Type {
-		case v1.ParamTypeArray:
-			v.lists[key] = value.ArrayVal
-			for i, element := range value.ArrayVal {
-				v.texts[fmt.Sprintf("%s[%d]", key, i)] = element
-			}
-		case v1.ParamTypeObject:
-			v.objects[key] = value.ObjectVal
-			for property, text := range value.ObjectVal {
-				v.texts[key+"."+property] = text
-			}
-		case v1.ParamTypeString:
-			fallthrough
-		default:
-			v.texts[key] = value.StringVal
-		}
+		v.replacements.put(fmt.Sprintf(notation, name), value, dotted)
 	}
 }
 

@@ -169,7 +169,7 @@ func (p memoryPass) process(ctx context.Context) (pid int, started time.Time, er
 func readFootprint(pid int) (footprint, error) {
 	var f footprint
 	for entry, value := range map[string]*mebibytes{"VmRSS": &f.Resident, "RssAnon": &f.Anonymous, "VmHWM": &f.Peak} {
-		bytes, err := processMemory(pid, entry)
+		bytes, err := harness.ProcessMemory(pid, entry)
 		if err != nil {
 			return f, err
 		}

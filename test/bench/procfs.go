@@ -63,18 +63,6 @@ func processStat(pid int) ([]string, error) {
 	return append([]string{"", "pid", "comm"}, strings.Fields(afterName)...), nil
 }
 
-// processMemory returns an entry of /proc/PID/status, such as VmHWM, in bytes.
-func processMemory(pid int, entry string) (uint64, error) {
-	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, err
-	}
-	_, after, _ := strings.Cut(string(content), "\n"+entry+":")
-	kibibytes, _, _ := strings.Cut(strings.TrimSpace(after), " ")
-	n, err := strconv.ParseUint(kibibytes, 10, 64)
-	return n << 10, err
-}
-
 // ticks adds up the fields with these indexes.
 func ticks(fields []string, indexes ...int) (time.Duration, error) {
 	var sum time.Duration

@@ -71,7 +71,7 @@ type (
 func inMicroseconds(d time.Duration) microseconds { return microseconds(float64(d) / 1000) }
 func inMilliseconds(d time.Duration) milliseconds { return milliseconds(1000 * d.Seconds()) }
 func inSeconds(d time.Duration) seconds           { return seconds(d.Seconds()) }
-func inMebibytes(bytes uint64) mebibytes          { return mebibytes(float64(bytes) / (1 << 20)) }
+func inMebibytes(bytes int64) mebibytes           { return mebibytes(float64(bytes) / (1 << 20)) }
 
 func (m microseconds) String() string { return fmt.Sprintf("%.1f µs", float64(m)) }
 func (m milliseconds) String() string { return fmt.Sprintf("%.1f ms", float64(m)) }

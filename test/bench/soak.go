@@ -66,7 +66,7 @@ func (b *bench) measureSoak(ctx context.Context, o options) (*soak, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer servers.stop()
+	defer func() { _ = servers.stop() }() // the result is complete without them
 	if err := b.cluster.Configure(ctx, soakConfig(o.settings, servers)); err != nil {
 		return nil, err
 	}
@@ -113,7 +113,7 @@ func (b *bench) soakWith(ctx context.Context, o options, servers hangingServers,
 		return nil, err
 	}
 	result := watched.conclude(o, good, bad)
-	result.Unanswered = unanswered{Registry: servers.registry.accepted(), KMS: servers.kms.accepted()}
+	result.Unanswered = unanswered{Registry: servers.registry.Accepted(), KMS: servers.kms.Accepted()}
 	return result, ctx.Err()
 }
 
@@ -129,12 +129,12 @@ func soakConfig(more map[string]string, servers hangingServers) map[string]strin
 		"artifacts.pipelinerun.storage":       "tekton",
 		"artifacts.oci.signer":                "none",
 		"trustedresources.provenance.enabled": "true",
-		"trustedresources.oci.repository":     servers.registry.address() + "/tekton",
-		"trustedresources.policies.kms":       "awskms://" + servers.kms.address() + "/",
+		"trustedresources.oci.repository":     servers.registry.Host() + "/tekton",
+		"trustedresources.policies.kms":       "awskms://" + servers.kms.Host() + "/",
 		"storage.oci.repository.insecure":     "true",
 	})
 	for key, value := range more {
-		settings[key] = strings.ReplaceAll(value, kmsPlaceholder, servers.kms.address())
+		settings[key] = strings.ReplaceAll(value, kmsPlaceholder, servers.kms.Host())
 	}
 	return settings
 }

@@ -110,7 +110,7 @@ func (h *hostile) createPolicies(ctx context.Context) error {
 			return err
 		}
 	}
-	return h.createPolicy(ctx, h.hanging, "policy", &v1alpha1.KeyRef{KMS: fmt.Sprintf("awskms://%s/alias/key-%d", h.kms.address(), h.number)})
+	return h.createPolicy(ctx, h.hanging, "policy", &v1alpha1.KeyRef{KMS: fmt.Sprintf("awskms://%s/alias/key-%d", h.kms.Host(), h.number)})
 }
 
 func (h *hostile) createPolicy(ctx context.Context, namespace, name string, key *v1alpha1.KeyRef) error {

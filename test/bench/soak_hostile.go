@@ -15,6 +15,8 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
+
+	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
 // hostile is a tenant with the rights of the ClusterRole "edit" in three namespaces of
@@ -27,7 +29,7 @@ type hostile struct {
 
 	tekton  versioned.Interface
 	options options
-	kms     *hanging
+	kms     *harness.Silent
 
 	mu   sync.Mutex
 	done map[string]*actionCount
@@ -51,7 +53,7 @@ type action struct {
 	do    func(ctx context.Context, n int) error
 }
 
-func (b *bench) newHostile(ctx context.Context, number int, o options, kms *hanging) (*hostile, error) {
+func (b *bench) newHostile(ctx context.Context, number int, o options, kms *harness.Silent) (*hostile, error) {
 	h := &hostile{number: number, options: o, kms: kms, done: map[string]*actionCount{}}
 	user := fmt.Sprintf("soak-hostile-%d", number)
 	for _, ns := range []struct {

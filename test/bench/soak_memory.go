@@ -81,7 +81,7 @@ func (s *sampler) sample() memorySample {
 
 // keepRunning starts a controller that has ended, as Kubernetes does.
 func (s *sampler) keepRunning(ctx context.Context) error {
-	if _, err := processMemory(s.processes[s.controller.Name], "VmRSS"); err == nil {
+	if _, err := harness.ProcessMemory(s.processes[s.controller.Name], "VmRSS"); err == nil {
 		return nil
 	}
 	s.log.Printf("soak: the controller has ended, see %s", s.cluster.Log(s.controller.Name)) // a process that has ended has no memory

@@ -5,61 +5,35 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"net"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
-	"github.com/tektoncd/pipeline/pkg/trustedresources"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	trv1alpha1 "github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
-	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// silentKMS accepts connections and sends nothing.
-type silentKMS struct {
-	address  string
-	accepted atomic.Int64
-}
+// silentKMS is a KMS that never answers.
+type silentKMS struct{ *harness.Silent }
 
-func (e *env) startSilentKMS() *silentKMS {
+func (e *env) startSilentKMS() silentKMS {
 	e.t.Helper()
-	listener, err := new(net.ListenConfig).Listen(e.t.Context(), "tcp", "127.0.0.1:0")
+	server, err := harness.StartSilent(e.t.Context())
 	e.check(err)
-	s := &silentKMS{address: listener.Addr().String()}
-	var connections sync.Map
-	go func() {
-		for {
-			connection, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			connections.Store(connection, nil)
-			s.accepted.Add(1)
-		}
-	}()
-	e.cleanup(func() error {
-		err := listener.Close()
-		connections.Range(func(connection, _ any) bool {
-			_ = connection.(net.Conn).Close() // the controller may have closed it
-			return true
-		})
-		return err
-	})
-	return s
+	e.cleanup(server.Stop)
+	return silentKMS{server}
 }
 
 // reference names a key of the KMS. The clients of AWS take any host.
-func (s *silentKMS) reference() string { return s.prefix() + "alias/key" }
+func (s silentKMS) reference() string { return s.prefix() + "alias/key" }
 
-func (s *silentKMS) prefix() string { return "awskms://" + s.address + "/" }
+func (s silentKMS) prefix() string { return "awskms://" + s.Host() + "/" }
 
 // awsEnvironment makes the client of AWS send requests without asking for credentials
 // first.
@@ -74,12 +48,9 @@ func startControllerForAWS(t *testing.T) *env {
 	return e
 }
 
-// garbage is no signature of any key.
-var garbage = resource.EncodeSignature([]byte("garbage"))
-
 // hostileTenant creates a namespace with a policy that names the KMS, and Tasks whose
 // signature may be of the KMS's key.
-func (e *env) hostileTenant(kms *silentKMS, tasks int) (created []*v1.Task) {
+func (e *env) hostileTenant(kms silentKMS, tasks int) (created []*v1.Task) {
 	e.t.Helper()
 	ns := e.namespace()
 	e.enforcePolicy(ns, v1alpha1.Authority{Name: "kms", Key: &v1alpha1.KeyRef{KMS: kms.reference()}})
@@ -87,10 +58,6 @@ func (e *env) hostileTenant(kms *silentKMS, tasks int) (created []*v1.Task) {
 		created = append(created, e.createTask(newTask(ns, fmt.Sprintf("garbage-%d", i), withGarbage)))
 	}
 	return created
-}
-
-func withGarbage(t *v1.Task) {
-	t.Annotations = map[string]string{trustedresources.SignatureAnnotation: garbage}
 }
 
 // expectGarbageKept fails the test if a signature of the Tasks was replaced.
@@ -129,7 +96,7 @@ func TestPolicyKMS_IsNotCalledUnlessAllowed(t *testing.T) {
 		e.waitEvent(task, trv1alpha1.ReasonUndecided, "policy-", "trustedresources.policies.kms", kms.reference())
 	}
 	e.signingLatencies(e.namespace(), 1)
-	if n := kms.accepted.Load(); n != 0 {
+	if n := kms.Accepted(); n != 0 {
 		t.Errorf("the KMS got %d connections, want none", n)
 	}
 	e.expectGarbageKept(tasks)
@@ -138,8 +105,8 @@ func TestPolicyKMS_IsNotCalledUnlessAllowed(t *testing.T) {
 	// nothing.
 	e.configure(with(signAll, map[string]string{"trustedresources.policies.kms": kms.prefix()}))
 	e.eventually(soon, func() error {
-		if kms.accepted.Load() == 0 {
-			return fmt.Errorf("%s got no connection after it was allowed", kms.address)
+		if kms.Accepted() == 0 {
+			return fmt.Errorf("%s got no connection after it was allowed", kms.Host())
 		}
 		return nil
 	})
@@ -164,8 +131,8 @@ func TestPolicyKMS_ThatHangsDoesNotDelayOtherNamespaces(t *testing.T) {
 		tasks = append(tasks, e.hostileTenant(kms, tasksOfTenant)...)
 	}
 	e.eventually(soon, func() error {
-		if kms.accepted.Load() == 0 {
-			return fmt.Errorf("%s got no connection", kms.address)
+		if kms.Accepted() == 0 {
+			return fmt.Errorf("%s got no connection", kms.Host())
 		}
 		return nil
 	})

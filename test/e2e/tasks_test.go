@@ -7,6 +7,8 @@ import (
 	"github.com/tektoncd/pipeline/pkg/trustedresources"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
 // newTask returns a valid Task, changed by the modifiers.
@@ -19,6 +21,13 @@ func newTask(namespace, name string, modifiers ...func(*v1.Task)) *v1.Task {
 		modify(t)
 	}
 	return t
+}
+
+// garbage is no signature of any key.
+var garbage = resource.EncodeSignature([]byte("garbage"))
+
+func withGarbage(t *v1.Task) {
+	t.Annotations = map[string]string{trustedresources.SignatureAnnotation: garbage}
 }
 
 func (e *env) createTask(t *v1.Task) *v1.Task {

@@ -9,20 +9,13 @@ import (
 	"testing"
 	"time"
 
-	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
-	"github.com/tektoncd/pipeline/pkg/trustedresources"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
-
-// unknownSignature puts a signature on a Task that no key has made.
-func unknownSignature(t *v1.Task) {
-	t.Annotations = map[string]string{trustedresources.SignatureAnnotation: "bm8ga2V5IGhhcyBtYWRlIHRoaXM="}
-}
 
 // createUnknown creates the Tasks task-0 to task-(count-1) with unknown signatures,
 // eight at a time.
@@ -31,7 +24,7 @@ func createUnknown(ctx context.Context, namespace string, count int) error {
 	group.SetLimit(8)
 	for i := range count {
 		group.Go(func() error {
-			task := newTask(namespace, fmt.Sprintf("task-%d", i), unknownSignature)
+			task := newTask(namespace, fmt.Sprintf("task-%d", i), withGarbage)
 			_, err := cluster.Tekton.TektonV1().Tasks(namespace).Create(ctx, task, metav1.CreateOptions{})
 			return err
 		})

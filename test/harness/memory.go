@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	"sigs.k8s.io/yaml"
 )
 
@@ -95,20 +95,22 @@ func (w *memoryWatch) check() error {
 	return w.err
 }
 
-// peakMemory returns the most memory that a process ever took, see proc_pid_status(5).
-func peakMemory(pid int) (int64, error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+// ProcessMemory returns an entry of /proc/PID/status, such as VmHWM, in bytes. The
+// entries are in proc_pid_status(5). The error says that the process has ended, or
+// that there is no such entry.
+func ProcessMemory(pid int, entry string) (int64, error) {
+	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
 	}
-	for line := range strings.Lines(string(status)) {
-		if value, found := strings.CutPrefix(line, "VmHWM:"); found {
-			quantity, err := resource.ParseQuantity(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")) + "Ki")
-			return quantity.Value(), err
-		}
-	}
-	return 0, fmt.Errorf("process %d has no memory any more", pid)
+	_, after, _ := strings.Cut(string(content), "\n"+entry+":")
+	kibibytes, _, _ := strings.Cut(strings.TrimSpace(after), " ")
+	n, err := strconv.ParseInt(kibibytes, 10, 64)
+	return n << 10, err
 }
+
+// peakMemory returns the most memory that a process ever took.
+func peakMemory(pid int) (int64, error) { return ProcessMemory(pid, "VmHWM") }
 
 // PeakMemory returns the most memory that the replica took since it started, in bytes.
 func (c *Controller) PeakMemory(ctx context.Context) (int64, error) {

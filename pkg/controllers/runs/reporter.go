@@ -77,7 +77,7 @@ type Inputs struct {
 	// Store returns the place where bundles are stored, or nil if there is none.
 	Store    func() *oci.Store
 	Objects  dependencies.Objects
-	Secrets  policy.Secrets
+	Policies policy.Sources
 	Handlers *informers.Handlers
 	Emitter  Emitter
 }
@@ -102,11 +102,7 @@ func newReporter(ctx context.Context, in Inputs) (*reporter, error) {
 	creations := newRunCreations()
 	onRun := controller.HandleAll(creations.observe)
 	watched := policyinformer.Get(ctx)
-	verifier := policy.New(policies{watched.Lister()}, policy.Sources{
-		Secrets: in.Secrets, Clock: clock.RealClock{},
-		Access:         func() policy.Access { return in.Config() },
-		SecretUnusable: observe.SecretUnusable(in.Emitter.Emit),
-	})
+	verifier := policy.New(policies{watched.Lister()}, in.Policies)
 	onPolicy := controller.HandleAll(func(item any) {
 		if name, err := cache.DeletionHandlingObjectToName(item); err == nil {
 			verifier.PoliciesChanged(name.Namespace)

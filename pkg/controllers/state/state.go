@@ -77,13 +77,19 @@ func New(ctx context.Context, sources Sources) *State {
 			sources.Emitter.Emit(ctx, observe.ConfigRefused{ConfigMap: cm, Err: err})
 		},
 	)
-	s.policyKeys = policy.NewKeys(policy.Sources{
-		Secrets: sources.Secrets, Clock: clock.RealClock{},
-		Access:         func() policy.Access { return s.config.Load() },
-		SecretUnusable: observe.SecretUnusable(sources.Emitter.Emit),
-	})
+	s.policyKeys = policy.NewKeys(s.PolicySources())
 	s.live = newLivePolicies(sources.LivePolicies, s.policyKeys, clock.RealClock{})
 	return s
+}
+
+// PolicySources returns what the keys of policies are read with, for all who verify
+// with policies.
+func (s *State) PolicySources() policy.Sources {
+	return policy.Sources{
+		Secrets: s.sources.Secrets, Clock: clock.RealClock{},
+		Access:         func() policy.Access { return s.config.Load() },
+		SecretUnusable: observe.SecretUnusable(s.sources.Emitter.Emit),
+	}
 }
 
 // Snapshot returns the snapshot of a namespace at this moment.
