@@ -71,7 +71,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	flags.IntVar(&o.count, "count", 5000, "Number of Tasks in the backlog. --latency uses a tenth of this number.")
 	flags.IntVar(&o.rounds, "rounds", 3, "Number of rounds of --backlog and of --storage.")
 	flags.IntVar(&o.concurrency, "concurrency", 8, "Number of workers of the controller (--threads-per-controller) and of the bare client.")
-	flags.StringVar(&o.profiles, "profile", "", "Directory for pprof profiles of the controller: CPU and heap in each round of --backlog, heap in --memory. Without a directory none are saved. Recording a CPU profile makes the controller slightly slower.")
+	flags.StringVar(&o.profiles, "profile", "", "Directory for pprof profiles of the controller: CPU and heap in each round of --backlog, heap in --memory and every 5 minutes of --soak. Without a directory none are saved. Recording a CPU profile makes the controller slightly slower.")
 	flags.StringVar(&o.output, "o", formatTable, "Format of the report: table, json or yaml.")
 	o.soakFlags(flags)
 	if err := flags.Parse(args); err != nil {

@@ -22,6 +22,7 @@ type memorySample struct {
 type sampler struct {
 	*bench
 	controller *harness.Controller
+	profile    *controllerProfile
 	started    time.Time
 	processes  processes
 	before     cpuTimes
@@ -35,13 +36,19 @@ func (b *bench) newSampler(ctx context.Context, controller *harness.Controller) 
 		return nil, err
 	}
 	before, err := processes.cpuTimes()
-	return &sampler{bench: b, controller: controller, started: time.Now(), processes: processes, before: before}, err
+	return &sampler{
+		bench: b, controller: controller, profile: b.profiles.of(controller, "soak"),
+		started: time.Now(), processes: processes, before: before,
+	}, err
 }
 
-// run looks at the controller each second and takes a sample each soakInterval, until
-// the context ends.
+// soakHeaps is the time between two heap profiles of a soak.
+const soakHeaps = 5 * time.Minute
+
+// run looks at the controller each second, takes a sample each soakInterval and saves
+// a heap profile each soakHeaps, until the context ends.
 func (s *sampler) run(ctx context.Context, good *honestTenant, bad []*hostile) error {
-	seen, next := 0, s.started.Add(soakInterval)
+	seen, next, heap := 0, s.started.Add(soakInterval), s.started.Add(soakHeaps)
 	for waitFor(ctx, time.Second) {
 		if err := s.keepRunning(ctx); err != nil {
 			return err
@@ -55,6 +62,12 @@ func (s *sampler) run(ctx context.Context, good *honestTenant, bad []*hostile) e
 		text, seen = good.since(seen)
 		s.log.Printf("soak: %v: %s; controller %v; hostile: %s; %d restarts", time.Since(s.started).Round(time.Second),
 			text, s.samples[len(s.samples)-1].Footprint.Resident, progress(sum(bad)), s.restarts)
+		if time.Now().After(heap) {
+			if err := s.profile.saveHeap(ctx, time.Since(s.started).Round(time.Minute).String()); err != nil && ctx.Err() == nil {
+				return err
+			}
+			heap = heap.Add(soakHeaps)
+		}
 	}
 	s.samples = append(s.samples, s.sample())
 	return nil

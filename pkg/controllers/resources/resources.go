@@ -26,6 +26,7 @@ type Resources struct {
 	reconciler.LeaderAwareFuncs
 
 	summaries *informers.Summaries
+	turns     *turns
 }
 
 var _ reconciler.LeaderAware = (*Resources)(nil)
@@ -39,9 +40,11 @@ func New(summaries *informers.Summaries) *Resources {
 
 // enqueueAll enqueues all resources of a bucket for a replica that becomes its
 // leader.
-func (r *Resources) enqueueAll(bucket reconciler.Bucket, enqueue func(reconciler.Bucket, types.NamespacedName)) error {
+func (r *Resources) enqueueAll(bucket reconciler.Bucket, _ func(reconciler.Bucket, types.NamespacedName)) error {
 	for _, key := range r.summaries.Keys("") {
-		enqueue(bucket, key)
+		if bucket.Has(key) {
+			r.turns.add(key, checked)
+		}
 	}
 	return nil
 }
@@ -75,16 +78,20 @@ type Queue struct {
 const maxRetryDelay = 5 * time.Minute
 
 // NewController returns a controller that calls c for each resource that changes,
-// and for the resources of each namespace whose snapshot changes.
+// and for the resources of each namespace whose snapshot changes. The namespaces take
+// turns.
 func (r *Resources) NewController(ctx context.Context, handlers *informers.Handlers, c controller.Reconciler, q Queue) (*controller.Impl, error) {
 	impl := controller.NewContext(ctx, c, controller.ControllerOptions{
 		WorkQueueName: v1alpha1.Group + "." + q.Name,
 		Logger:        logging.FromContext(ctx).Named(q.Name),
 		RateLimiter:   workqueue.NewTypedItemExponentialFailureRateLimiter[any](q.FirstRetry, maxRetryDelay),
 	})
+	// One namespace alone can keep all workers busy.
+	r.turns = newTurns(impl.EnqueueKey, impl.Concurrency)
+	impl.Reconciler = &fair{LeaderAware: r, turns: r.turns, next: c}
 	err := r.summaries.OnEvent(handlers, func(key types.NamespacedName) {
 		if q.Wanted() {
-			impl.EnqueueKey(key)
+			r.turns.add(key, changed)
 		}
 	})
 	if err != nil {
@@ -92,7 +99,7 @@ func (r *Resources) NewController(ctx context.Context, handlers *informers.Handl
 	}
 	q.Changes(func(namespace string) {
 		for _, key := range r.summaries.Keys(namespace) {
-			impl.EnqueueSlowKey(key)
+			r.turns.add(key, checked)
 		}
 	})
 	return impl, nil
