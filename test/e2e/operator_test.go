@@ -60,6 +60,13 @@ func TestOperator_SignsRunsAndThenResources(t *testing.T) {
 		e.waitEventWithin(afterGrant, chains, v1alpha1.ReasonRightsGranted)
 		e.waitSigned(ns, "build")
 	})
+	t.Run("not with settings of Chains in our ConfigMap", func(t *testing.T) {
+		e := e.sub(t)
+		own := e.configMapIn(config.OwnConfigMap, with(signAll, map[string]string{"artifacts.taskrun.signer": "none"}))
+		e.waitEvent(own, v1alpha1.ReasonConfigRefused, "artifacts.taskrun.signer")
+		e.createTask(newTask(ns, "kept")) // with the last good configuration
+		e.waitSigned(ns, "kept")
+	})
 	t.Run("with the release in its own namespace", func(t *testing.T) {
 		e := e.sub(t)
 		e.configMapIn(tekton.InfoConfigMap, map[string]string{"version": "v0.30.0"})
