@@ -45,6 +45,7 @@ var mayImport = map[string][]string{
 	// Actions.
 	"controllers/informers": {"resource"},
 	"controllers/leases":    {},
+	"controllers/rights":    {"resource"},
 	"controllers/state":     {"config", "decision", "keys", "observe", "policy", "resource", "snapshot", "tekton"},
 	"controllers/resources": {
 		"apis/v1alpha1", "controllers/informers", "decision", "keys", "observe", "oci/registry", "resource", "tekton",
@@ -65,7 +66,7 @@ var mayImport = map[string][]string{
 	// Wiring.
 	"app": {
 		"apis/v1alpha1", "attestation", "config",
-		"controllers/informers", "controllers/leases", "controllers/runs", "controllers/signing", "controllers/state", "controllers/storing",
+		"controllers/informers", "controllers/leases", "controllers/rights", "controllers/runs", "controllers/signing", "controllers/state", "controllers/storing",
 		"observe", "oci/imagesignature", "oci/registry", "policy", "resource", "store/annotation", "store/oci", "tekton",
 	},
 }
@@ -74,7 +75,7 @@ var mayImport = map[string][]string{
 // of knative. All other packages take interfaces of one to three methods.
 var withClients = map[string]bool{
 	"app": true, "observe": true,
-	"controllers/informers": true, "controllers/leases": true, "controllers/resources": true, "controllers/runs": true,
+	"controllers/informers": true, "controllers/leases": true, "controllers/resources": true, "controllers/rights": true, "controllers/runs": true,
 	"controllers/signing": true, "controllers/state": true, "controllers/storing": true,
 	// Tekton's functions want a client; this one answers without a server.
 	"dependencies/offline": true,

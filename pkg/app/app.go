@@ -13,11 +13,10 @@ import (
 
 	_ "github.com/sigstore/cosign/v2/pkg/providers/all" // identity providers for Chains' keyless signing
 	pipelineclient "github.com/tektoncd/pipeline/pkg/client/injection/client"
-	policyinformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1alpha1/verificationpolicy"
+	taskruninformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1/taskrun"
 	"go.uber.org/zap"
 	"k8s.io/client-go/metadata"
 	kubeclient "knative.dev/pkg/client/injection/kube/client"
-	namespaceinformer "knative.dev/pkg/client/injection/kube/informers/core/v1/namespace"
 	"knative.dev/pkg/configmap"
 	"knative.dev/pkg/controller"
 	"knative.dev/pkg/injection"
@@ -28,12 +27,14 @@ import (
 
 	"github.com/trusted-resources/chains-extension/pkg/attestation"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/informers"
+	"github.com/trusted-resources/chains-extension/pkg/controllers/rights"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/runs"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/signing"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/state"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/storing"
 	"github.com/trusted-resources/chains-extension/pkg/observe"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 )
 
 // component names the leases, as Chains does, so that a stock Chains and this
@@ -76,6 +77,8 @@ type app struct {
 // shared is what all controllers use.
 type shared struct {
 	state   *state.State
+	watched *informers.Watched
+	gate    *rights.Gate // watched is started when it opens
 	emitter *observe.Emitter
 	store   *storeOfConfig
 	objects objects
@@ -90,10 +93,10 @@ func (a *app) controllers() []injection.ControllerConstructor {
 	for _, kind := range resource.Kinds {
 		constructors = append(constructors,
 			a.constructor(func(ctx context.Context, _ configmap.Watcher, s *shared) (*controller.Impl, error) {
-				return signing.NewController(ctx, kind, s.state, &a.handlers, s.emitter, s.patcher)
+				return signing.NewController(ctx, kind, s.state, s.watched, s.emitter, s.patcher)
 			}),
 			a.constructor(func(ctx context.Context, _ configmap.Watcher, s *shared) (*controller.Impl, error) {
-				return storing.NewController(ctx, kind, s.state, &a.handlers, s.emitter, s.objects, s.store.load)
+				return storing.NewController(ctx, kind, s.state, s.watched, s.emitter, s.objects, s.store.load)
 			}))
 	}
 	if a.options.SignRuns {
@@ -130,30 +133,51 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 	if err != nil {
 		logging.FromContext(ctx).Fatalw("Cannot set up metrics", zap.Error(err))
 	}
-	policies, namespaces := policyinformer.Get(ctx), namespaceinformer.Get(ctx)
+	watched, err := informers.NewWatched(ctx)
+	if err != nil {
+		logging.FromContext(ctx).Fatalw("Cannot watch the cluster", zap.Error(err))
+	}
+	configMaps, ok := cmw.(configmap.DefaultingWatcher)
+	if !ok {
+		logging.FromContext(ctx).Fatalf("ConfigMaps are watched with a %T, expected a watcher with defaults", cmw)
+	}
 	s := state.New(ctx, state.Sources{
 		SecretsDir:   a.options.SecretsDir,
 		Scope:        a.options.Namespaces,
-		Namespaces:   namespaces.Lister(),
-		Policies:     policies.Lister(),
+		Namespaces:   watched.Namespaces().Lister(),
+		Policies:     watched.Policies().Lister(),
 		LivePolicies: pipelineclient.Get(ctx).TektonV1alpha1(),
 		Secrets:      secrets{kube.CoreV1()},
 		Emitter:      emitter,
 	})
-	s.WatchConfig(ctx, cmw)
+	s.WatchConfig(ctx, configMaps, system.Namespace())
+	gate := rights.NewGate(kube.AuthorizationV1().SelfSubjectAccessReviews(), rights.Needed(a.options.SignRuns), rightsObserver{kube.CoreV1(), emitter})
+	// Without the rights, the controller is ready to do the work of Chains.
+	a.handlers.Await(func() bool { return gate.LacksRights() || gate.IsOpen() && watched.Synced() })
+	// Knative starts this informer when all controllers are constructed.
+	a.handlers.Await(taskruninformer.Get(ctx).Informer().HasSynced)
 	err = errors.Join(
-		informers.Summarize(ctx),
-		s.WatchPolicies(&a.handlers, policies.Informer()),
-		s.WatchNamespaces(&a.handlers, namespaces.Informer()),
-		s.WatchRelease(ctx, &a.handlers, kube, a.options.TektonNamespace),
+		s.WatchPolicies(watched, watched.Policies().Informer()),
+		s.WatchNamespaces(watched, watched.Namespaces().Informer()),
+		s.WatchRelease(ctx, &a.handlers, kube, a.releaseNamespaces()...),
+		gate.Open(ctx, watched.Start),
 	)
 	if err != nil {
 		logging.FromContext(ctx).Fatalw("Cannot watch the cluster", zap.Error(err))
 	}
 	return &shared{
-		state: s, emitter: emitter, store: newStoreOfConfig(kube, s.Config),
+		state: s, watched: watched, gate: gate, emitter: emitter, store: newStoreOfConfig(kube, s.Config),
 		objects: objects{pipelineclient.Get(ctx)}, patcher: patcher{metadata.NewForConfigOrDie(injection.GetConfig(ctx))},
 	}
+}
+
+// releaseNamespaces returns the namespaces in which Tekton Pipelines may publish its
+// release. The Tekton operator installs Pipelines and Chains in one namespace.
+func (a *app) releaseNamespaces() []string {
+	if a.options.TektonNamespace != "" {
+		return []string{a.options.TektonNamespace}
+	}
+	return []string{system.Namespace(), tekton.DefaultNamespace}
 }
 
 // runControllers returns the constructors of Chains' controllers, and registers
@@ -169,7 +193,8 @@ func (a *app) runControllers() []injection.ControllerConstructor {
 		a.constructor(func(ctx context.Context, cmw configmap.Watcher, s *shared) (*controller.Impl, error) {
 			err := reporter.Start(ctx, runs.Inputs{
 				Config: s.state.Config, Keys: s.state.Keys, Store: s.store.load,
-				Objects: s.objects, Policies: s.state.PolicySources(), Handlers: &a.handlers, Emitter: s.emitter,
+				Objects: s.objects, Policies: s.state.PolicySources(), Emitter: s.emitter,
+				Watched: s.watched, Ready: s.gate.IsOpen, Handlers: &a.handlers,
 			})
 			return runs.NewTaskRunController(ctx, cmw, options(s)), err
 		}),

@@ -50,6 +50,10 @@ const (
 	repositoryKey = "trustedresources.oci.repository"
 )
 
+// OwnConfigMap may have our settings instead of chains-config, which does not belong
+// to the administrator where the Tekton operator has installed Chains.
+const OwnConfigMap = "trusted-resources-config"
+
 // kmsAuthKey is the setting of Chains that has a token for a KMS in it. Everybody who
 // may read the ConfigMap can read the token.
 const kmsAuthKey = "signers.kms.auth.token"

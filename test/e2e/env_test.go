@@ -67,8 +67,7 @@ func (e *env) keyID() string {
 	return id
 }
 
-// addReplica starts one more controller. If the test fails, the end of its log is
-// shown.
+// addReplica starts one more controller until the test ends.
 func (e *env) addReplica(name string, flags ...string) *harness.Controller {
 	e.t.Helper()
 	return e.addReplicaWithEnv(nil, name, flags...)
@@ -78,16 +77,23 @@ func (e *env) addReplicaWithEnv(environment []string, name string, flags ...stri
 	e.t.Helper()
 	controller, err := cluster.AddControllerIn(e.t.Context(), environment, name, e.secretsDir, flags...)
 	e.check(err)
+	e.removeAtEnd(controller)
+	return controller
+}
+
+// removeAtEnd removes a controller when the test ends, and shows the end of its log if
+// the test has failed.
+func (e *env) removeAtEnd(controller *harness.Controller) {
+	e.t.Helper()
 	e.t.Cleanup(func() {
 		if e.t.Failed() {
 			log, _ := controller.Log()
-			e.t.Logf("end of the log of %s:\n%s", name, lastLines(log, 40))
+			e.t.Logf("end of the log of %s:\n%s", controller.Name, lastLines(log, 40))
 		}
 		if err := controller.Remove(cleanupContext()); err != nil {
 			e.t.Error(err)
 		}
 	})
-	return controller
 }
 
 func lastLines(text string, lines int) string {

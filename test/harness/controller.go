@@ -42,7 +42,13 @@ func (c *Cluster) AddControllerIn(ctx context.Context, environment []string, nam
 	if err != nil {
 		return nil, err
 	}
-	controller := &Controller{
+	how.env = append(how.env, environment...)
+	return c.addController(ctx, name, how)
+}
+
+// addController starts a replica and waits until the replica answers its readiness probe.
+func (c *Cluster) addController(ctx context.Context, name string, how invocation) (controller *Controller, err error) {
+	controller = &Controller{
 		Name: name, MetricsURL: how.metricsURL, ProfilingURL: how.pprofURL,
 		cluster: c, memory: &memoryWatch{limit: how.memoryLimit},
 	}
@@ -50,7 +56,7 @@ func (c *Cluster) AddControllerIn(ctx context.Context, environment []string, nam
 		return nil, err
 	}
 	add := []string{"add", name, "--ready-url", how.readyURL}
-	for _, variable := range append(how.env, environment...) {
+	for _, variable := range how.env {
 		add = append(add, "--env", variable)
 	}
 	add = append(append(add, "--"), how.command...)

@@ -29,7 +29,12 @@ func (c *Cluster) ServiceAccountConfig(ctx context.Context) (*rest.Config, error
 // writeServiceAccountKubeconfig writes a kubeconfig with a new token of the
 // controller's service account, and returns its path.
 func (c *Cluster) writeServiceAccountKubeconfig(ctx context.Context) (string, error) {
-	kubeconfig := filepath.Join(c.Dir, ServiceAccount+".kubeconfig")
-	_, err := c.localcluster(ctx, "kubeconfig", "--service-account", SystemNamespace+"/"+ServiceAccount, "--output", kubeconfig)
+	return c.writeKubeconfigOf(ctx, SystemNamespace, ServiceAccount)
+}
+
+// writeKubeconfigOf is writeServiceAccountKubeconfig for any service account.
+func (c *Cluster) writeKubeconfigOf(ctx context.Context, namespace, serviceAccount string) (string, error) {
+	kubeconfig := filepath.Join(c.Dir, namespace+"-"+serviceAccount+".kubeconfig")
+	_, err := c.localcluster(ctx, "kubeconfig", "--service-account", namespace+"/"+serviceAccount, "--output", kubeconfig)
 	return kubeconfig, err
 }

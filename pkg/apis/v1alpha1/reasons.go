@@ -51,6 +51,11 @@ const (
 	// ReasonConfigRefused: a ConfigMap has a setting that cannot be used. The last
 	// good configuration stays in force.
 	ReasonConfigRefused = "ConfigRefused"
+	// ReasonRightsMissing: the service account of the controller lacks rights, so no
+	// resource is signed. The Event is on the ConfigMap chains-config.
+	ReasonRightsMissing = "RightsMissing"
+	// ReasonRightsGranted: no right is missing any more.
+	ReasonRightsGranted = "RightsGranted"
 	// ReasonRunNotSigned: a run has no attestation yet, because there is no usable
 	// key. The controller tries again, unless no key is set at all.
 	ReasonRunNotSigned = "RunNotSigned"

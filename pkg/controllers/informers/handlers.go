@@ -27,6 +27,13 @@ func (h *Handlers) Add(informer cache.SharedIndexInformer, handler cache.Resourc
 	return nil
 }
 
+// Await makes Synced wait for a condition, too.
+func (h *Handlers) Await(synced func() bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.synced = append(h.synced, synced)
+}
+
 // Synced reports whether all handlers have seen the initial state. It is false
 // until the first handler is registered.
 func (h *Handlers) Synced() bool {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package informers has the informers of Tasks, Pipelines and StepActions, and
-// registers event handlers.
+// Package informers has the informers that the work on Tasks, Pipelines and
+// StepActions needs, and registers event handlers.
 package informers
 
 import (
@@ -10,35 +10,12 @@ import (
 	"slices"
 	"time"
 
-	pipelineinformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1/pipeline"
-	taskinformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1/task"
-	stepactioninformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1beta1/stepaction"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 	"knative.dev/pkg/controller"
 
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
-
-// informerOf are the informers by kind. Their caches hold *resource.Summary once
-// Summarize was called.
-var informerOf = map[resource.Kind]func(context.Context) cache.SharedIndexInformer{
-	resource.Task:       func(ctx context.Context) cache.SharedIndexInformer { return taskinformer.Get(ctx).Informer() },
-	resource.Pipeline:   func(ctx context.Context) cache.SharedIndexInformer { return pipelineinformer.Get(ctx).Informer() },
-	resource.StepAction: func(ctx context.Context) cache.SharedIndexInformer { return stepactioninformer.Get(ctx).Informer() },
-}
-
-// Summarize makes the caches of all kinds keep summaries in place of resources.
-// It must be called before the informers start.
-func Summarize(ctx context.Context) error {
-	for _, kind := range resource.Kinds {
-		transform := func(item any) (any, error) { return summarize(ctx, item) }
-		if err := informerOf[kind](ctx).SetTransform(transform); err != nil {
-			return fmt.Errorf("informer of kind %s: %w", kind, err)
-		}
-	}
-	return nil
-}
 
 // summarize is a cache.TransformFunc. Client-go may pass an item through it twice,
 // so a summary stays as it is.
@@ -62,10 +39,10 @@ type Summaries struct {
 	scope    []string
 }
 
-// SummariesOf returns the summaries of one kind. scope limits them to some
+// Summaries returns the summaries of one kind. scope limits them to some
 // namespaces; empty means all namespaces.
-func SummariesOf(ctx context.Context, kind resource.Kind, scope []string) *Summaries {
-	return &Summaries{kind: kind, informer: informerOf[kind](ctx), scope: scope}
+func (w *Watched) Summaries(kind resource.Kind, scope []string) *Summaries {
+	return &Summaries{kind: kind, informer: w.informerOf[kind], scope: scope}
 }
 
 // Get returns the summary of a resource, or nil if there is no such resource.

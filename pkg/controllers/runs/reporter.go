@@ -12,7 +12,6 @@ import (
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	pipelineruninformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1/pipelinerun"
 	taskruninformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1/taskrun"
-	policyinformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1alpha1/verificationpolicy"
 	resolutionclient "github.com/tektoncd/pipeline/pkg/client/resolution/injection/client"
 	"github.com/tektoncd/pipeline/pkg/trustedresources"
 	corev1 "k8s.io/api/core/v1"
@@ -78,6 +77,11 @@ type Inputs struct {
 	Store    func() *oci.Store
 	Objects  dependencies.Objects
 	Policies policy.Sources
+	// Watched has the VerificationPolicies.
+	Watched *informers.Watched
+	// Ready reports whether Watched has been read, and whether the service account
+	// may read what a verification needs. Until then, there are no reports.
+	Ready    func() bool
 	Handlers *informers.Handlers
 	Emitter  Emitter
 }
@@ -91,6 +95,7 @@ type Emitter interface {
 // policies of the run's namespace on each.
 type reporter struct {
 	config    func() *config.Config
+	ready     func() bool
 	collector dependencies.Collector
 	verifier  *policy.Verifier
 	keys      ownKeys
@@ -101,7 +106,7 @@ type reporter struct {
 func newReporter(ctx context.Context, in Inputs) (*reporter, error) {
 	creations := newRunCreations()
 	onRun := controller.HandleAll(creations.observe)
-	watched := policyinformer.Get(ctx)
+	watched := in.Watched.Policies()
 	verifier := policy.New(policies{watched.Lister()}, in.Policies)
 	onPolicy := controller.HandleAll(func(item any) {
 		if name, err := cache.DeletionHandlingObjectToName(item); err == nil {
@@ -111,10 +116,11 @@ func newReporter(ctx context.Context, in Inputs) (*reporter, error) {
 	err := errors.Join(
 		in.Handlers.Add(taskruninformer.Get(ctx).Informer(), onRun),
 		in.Handlers.Add(pipelineruninformer.Get(ctx).Informer(), onRun),
-		in.Handlers.Add(watched.Informer(), onPolicy),
+		in.Watched.Add(watched.Informer(), onPolicy),
 	)
 	return &reporter{
 		config: in.Config,
+		ready:  in.Ready,
 		collector: dependencies.Collector{
 			Objects:      in.Objects,
 			Requests:     requests{resolutionclient.Get(ctx).ResolutionV1beta1()},
@@ -130,7 +136,7 @@ func newReporter(ctx context.Context, in Inputs) (*reporter, error) {
 }
 
 func (r *reporter) report(ctx context.Context, run any) (attestation.Report, bool) {
-	if !r.config().Provenance {
+	if !r.config().Provenance || !r.ready() {
 		return attestation.Report{}, false
 	}
 	collected, overrides, ok := r.collect(ctx, run)

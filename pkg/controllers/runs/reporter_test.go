@@ -26,6 +26,17 @@ func TestReporter_ReportsNothingBeforeItIsStarted(t *testing.T) {
 	}
 }
 
+// Without the rights to read policies, an attestation is one of a stock Chains.
+func TestReporter_ReportsNothingWithoutRights(t *testing.T) {
+	r := &Reporter{}
+	r.reporter.Store(&reporter{
+		config: func() *config.Config { return &config.Config{Provenance: true} }, ready: func() bool { return false },
+	})
+	if report, wanted := r.Report(t.Context(), objects.NewTaskRunObjectV1(&v1.TaskRun{})); wanted {
+		t.Errorf("got %+v, want no report", report)
+	}
+}
+
 // The author of a run cannot make the verification status disappear from the
 // attestation by input on which the verification panics.
 func TestReporter_ClaimsNothingAfterPanic(t *testing.T) {
@@ -38,8 +49,8 @@ func TestReporter_ClaimsNothingAfterPanic(t *testing.T) {
 		var emitted withContext
 		r := &Reporter{}
 		r.reporter.Store(&reporter{ // its collector has nothing to read objects with
-			config: func() *config.Config { return &config.Config{Provenance: true} },
-			keys:   func() *keys.Ring { return &keys.Ring{} }, emitter: &emitted, clock: clock.RealClock{},
+			config: func() *config.Config { return &config.Config{Provenance: true} }, ready: func() bool { return true },
+			keys: func() *keys.Ring { return &keys.Ring{} }, emitter: &emitted, clock: clock.RealClock{},
 		})
 		report, wanted := r.Report(withHandover(t.Context(), &chainsconfig.Config{}, newSigner(t)), run)
 		if !wanted || len(report.Records) != 1 || report.Result() != policy.Skipped {

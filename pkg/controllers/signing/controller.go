@@ -56,10 +56,10 @@ var _ controller.Reconciler = (*Signer)(nil)
 
 // NewController returns the controller that signs the resources of one kind.
 func NewController(
-	ctx context.Context, kind resource.Kind, s *state.State, handlers *informers.Handlers, emitter resources.Emitter, patcher annotation.Patcher,
+	ctx context.Context, kind resource.Kind, s *state.State, watched *informers.Watched, emitter resources.Emitter, patcher annotation.Patcher,
 ) (*controller.Impl, error) {
 	signer := &Signer{
-		Resources: resources.New(informers.SummariesOf(ctx, kind, s.Scope())),
+		Resources: resources.New(watched.Summaries(kind, s.Scope())),
 		kind:      kind, state: s, emitter: emitter, patcher: patcher,
 		disputes: flowcontrol.NewBackOff(firstDisputeDelay, maxDisputeDelay),
 		writes:   newWrites(),
@@ -70,7 +70,7 @@ func NewController(
 		signer.contents.restart()
 		return enqueueAll(bucket, enqueue)
 	}
-	return signer.NewController(ctx, handlers, signer, resources.Queue{
+	return signer.NewController(ctx, &watched.Handlers, signer, resources.Queue{
 		Name: kind.ConfigName(), FirstRetry: firstRetry,
 		Wanted: signer.wanted, Changes: s.OnChange,
 	})

@@ -4,6 +4,8 @@ package state
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	chainsconfig "github.com/tektoncd/chains/pkg/config"
 	corev1 "k8s.io/api/core/v1"
@@ -15,6 +17,7 @@ import (
 	"knative.dev/pkg/configmap"
 	"knative.dev/pkg/controller"
 
+	"github.com/trusted-resources/chains-extension/pkg/config"
 	"github.com/trusted-resources/chains-extension/pkg/observe"
 	"github.com/trusted-resources/chains-extension/pkg/tekton"
 )
@@ -24,9 +27,11 @@ type Handlers interface {
 	Add(informer cache.SharedIndexInformer, handler cache.ResourceEventHandler) error
 }
 
-// WatchConfig loads the configuration from the ConfigMap chains-config whenever it
-// changes, and the keys whenever their files change, until ctx ends.
-func (s *State) WatchConfig(ctx context.Context, cmw configmap.Watcher) {
+// WatchConfig loads the configuration from the ConfigMaps of the controller's namespace
+// whenever one of them changes, and the keys whenever their files change, until ctx
+// ends.
+func (s *State) WatchConfig(ctx context.Context, cmw configmap.DefaultingWatcher, namespace string) {
+	cmw.WatchWithDefault(corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: config.OwnConfigMap}}, s.config.Update)
 	cmw.Watch(chainsconfig.ChainsConfig, s.config.Update)
 	go s.keys.Run(ctx)
 }
@@ -57,20 +62,16 @@ func (s *State) WatchNamespaces(handlers Handlers, namespaces cache.SharedIndexI
 // WatchRelease follows the ConfigMap that names the release of Tekton Pipelines.
 // The release is read once before WatchRelease returns, so that nothing is signed
 // for a release that is too old. A release that cannot be read counts as current
-// until it can be read.
-func (s *State) WatchRelease(ctx context.Context, handlers Handlers, kube kubernetes.Interface, namespace string) error {
-	info, err := kube.CoreV1().ConfigMaps(namespace).Get(ctx, tekton.InfoConfigMap, metav1.GetOptions{})
-	if err != nil {
-		s.sources.Emitter.Emit(ctx, observe.ReleaseUnknown{Namespace: namespace, Name: tekton.InfoConfigMap, Err: err})
-	} else {
-		s.releaseRead(ctx, info.Data)
-	}
+// until it can be read. The ConfigMap is in the first of the namespaces that has one
+// now, or otherwise in the last.
+func (s *State) WatchRelease(ctx context.Context, handlers Handlers, kube kubernetes.Interface, namespaces ...string) error {
+	namespace := s.findRelease(ctx, kube, namespaces)
 	factory := informers.NewSharedInformerFactoryWithOptions(kube, 0,
 		informers.WithNamespace(namespace),
 		informers.WithTweakListOptions(func(o *metav1.ListOptions) {
 			o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, tekton.InfoConfigMap).String()
 		}))
-	err = handlers.Add(factory.Core().V1().ConfigMaps().Informer(), cache.ResourceEventHandlerFuncs{
+	err := handlers.Add(factory.Core().V1().ConfigMaps().Informer(), cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(item any) { s.releaseRead(ctx, item.(*corev1.ConfigMap).Data) },
 		UpdateFunc: func(_, item any) { s.releaseRead(ctx, item.(*corev1.ConfigMap).Data) },
 	})
@@ -79,6 +80,22 @@ func (s *State) WatchRelease(ctx context.Context, handlers Handlers, kube kubern
 	}
 	factory.Start(ctx.Done())
 	return nil
+}
+
+// findRelease reads the release, and returns the namespace that it was found in, or
+// the last namespace.
+func (s *State) findRelease(ctx context.Context, kube kubernetes.Interface, namespaces []string) (namespace string) {
+	var errs []error
+	for _, namespace = range namespaces {
+		info, err := kube.CoreV1().ConfigMaps(namespace).Get(ctx, tekton.InfoConfigMap, metav1.GetOptions{})
+		if err == nil {
+			s.releaseRead(ctx, info.Data)
+			return namespace
+		}
+		errs = append(errs, fmt.Errorf("namespace %s: %w", namespace, err))
+	}
+	s.sources.Emitter.Emit(ctx, observe.ReleaseUnknown{Namespace: namespace, Name: tekton.InfoConfigMap, Err: errors.Join(errs...)})
+	return namespace
 }
 
 // releaseRead calls the listeners if the release has become usable or unusable.

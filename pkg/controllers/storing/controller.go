@@ -71,14 +71,14 @@ var _ controller.Reconciler = (*Storer)(nil)
 // NewController returns the controller that stores the resources of one kind. It
 // has a work queue of its own, so that a slow registry does not delay signatures.
 func NewController(
-	ctx context.Context, kind resource.Kind, s *state.State, handlers *informers.Handlers, emitter resources.Emitter, objects Objects, store Store,
+	ctx context.Context, kind resource.Kind, s *state.State, watched *informers.Watched, emitter resources.Emitter, objects Objects, store Store,
 ) (*controller.Impl, error) {
 	storer := &Storer{
-		Resources: resources.New(informers.SummariesOf(ctx, kind, s.Scope())),
+		Resources: resources.New(watched.Summaries(kind, s.Scope())),
 		kind:      kind, state: s, objects: objects, store: store, emitter: emitter,
 		uploads: map[string]upload{},
 	}
-	return storer.NewController(ctx, handlers, storer, resources.Queue{
+	return storer.NewController(ctx, &watched.Handlers, storer, resources.Queue{
 		Name: "store-" + kind.ConfigName(), FirstRetry: firstRetry,
 		Wanted: storer.wanted, Changes: s.OnChange,
 	})

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rights
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	authorization "k8s.io/api/authorization/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/yaml"
+)
+
+// account answers questions about the rights of a service account.
+type account struct {
+	denied map[string]bool // by verb and resource
+	err    error
+}
+
+func (a *account) Create(_ context.Context, review *authorization.SelfSubjectAccessReview, _ metav1.CreateOptions) (*authorization.SelfSubjectAccessReview, error) {
+	asked := review.Spec.ResourceAttributes
+	review.Status.Allowed = !a.denied[asked.Verb+" "+asked.Resource]
+	return review, a.err
+}
+
+// observed keeps what a gate told its observer.
+type observed struct {
+	missing [][]string
+	unknown int
+}
+
+func (o *observed) Missing(_ context.Context, rights []string) { o.missing = append(o.missing, rights) }
+func (o *observed) Unknown(context.Context, error)             { o.unknown++ }
+
+func opens(context.Context) error { return nil }
+
+func TestGate_OpensAtOnceWithAllRights(t *testing.T) {
+	var o observed
+	gate := NewGate(&account{}, Needed(true), &o)
+	if err := gate.Open(t.Context(), opens); err != nil || !gate.IsOpen() || gate.LacksRights() || len(o.missing) != 0 {
+		t.Errorf("got %v, open: %v, reported %q", err, gate.IsOpen(), o.missing)
+	}
+}
+
+func TestGate_ReportsOnceAndOpensLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var o observed
+		a := &account{denied: map[string]bool{"list verificationpolicies": true, "watch verificationpolicies": true, "get resolutionrequests": true}}
+		gate := NewGate(a, Needed(true), &o)
+		if err := gate.Open(t.Context(), opens); err != nil || gate.IsOpen() {
+			t.Fatalf("got %v, open: %v, want a closed gate", err, gate.IsOpen())
+		}
+		want := []string{"list, watch verificationpolicies.tekton.dev", "get resolutionrequests.resolution.tekton.dev"}
+		<-time.After(4 * askInterval)
+		synctest.Wait()
+		if len(o.missing) != 1 || !slices.Equal(o.missing[0], want) {
+			t.Errorf("reported %q, want once %q", o.missing, want)
+		}
+		a.denied = nil
+		<-time.After(2 * askInterval)
+		synctest.Wait()
+		if !gate.IsOpen() || len(o.missing) != 2 || len(o.missing[1]) != 0 {
+			t.Errorf("open: %v, reported %q, want an open gate and an empty list", gate.IsOpen(), o.missing)
+		}
+	})
+}
+
+func TestGate_StaysClosedWhileTheAnswerIsUnknown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var o observed
+		gate := NewGate(&account{err: errors.New("connection refused")}, Needed(true), &o)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*askRetry)
+		defer cancel()
+		if err := gate.Open(ctx, opens); err == nil || gate.IsOpen() || o.unknown == 0 || len(o.missing) != 0 {
+			t.Errorf("got %v, open: %v, %d unknown answers, reported %q", err, gate.IsOpen(), o.unknown, o.missing)
+		}
+	})
+}
+
+func TestGate_StaysClosedIfTheWorkDidNotStart(t *testing.T) {
+	failed := errors.New("context ended")
+	gate := NewGate(&account{}, Needed(true), &observed{})
+	if err := gate.Open(t.Context(), func(context.Context) error { return failed }); !errors.Is(err, failed) || gate.IsOpen() {
+		t.Errorf("got %v, open: %v", err, gate.IsOpen())
+	}
+}
+
+func TestMissing_NamesTheRightToAsk(t *testing.T) {
+	forbidden := apierrors.NewForbidden(schema.GroupResource{Resource: "selfsubjectaccessreviews"}, "", errors.New("no"))
+	got, err := missing(t.Context(), &account{err: forbidden}, Needed(true))
+	if err != nil || !slices.Equal(got, []string{askMissing}) {
+		t.Errorf("got %q and %v", got, err)
+	}
+}
+
+// The manifests grant what the controller needs.
+func TestNeeded_IsGrantedByTheManifests(t *testing.T) {
+	for name, files := range map[string][]string{
+		"operator": {"operator/base/rbac.yaml"},
+		"own":      {"201-rbac-resources.yaml", "201-rbac-runs.yaml"},
+	} {
+		granted := grants(t, files)
+		for _, right := range Needed(true) {
+			for _, verb := range right.Verbs {
+				if !granted[verb+" "+right.Resource.String()] {
+					t.Errorf("%s: no ClusterRole grants %s %s", name, verb, right.Resource)
+				}
+			}
+		}
+		if granted["list resolutionrequests.resolution.tekton.dev"] {
+			t.Errorf("%s grants more than is needed", name)
+		}
+	}
+}
+
+func TestNeeded_HasNoRightsForAttestationsBesideAStockChains(t *testing.T) {
+	if slices.ContainsFunc(Needed(false), func(r Right) bool { return r.Resource.Resource == "resolutionrequests" }) {
+		t.Error("without runs, no right to read requests is needed")
+	}
+}
+
+func grants(t *testing.T, files []string) map[string]bool {
+	t.Helper()
+	granted := map[string]bool{}
+	for _, file := range files {
+		content, err := os.ReadFile(filepath.Join("..", "..", "..", "config", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for document := range bytes.SplitSeq(content, []byte("\n---\n")) {
+			var role rbacv1.ClusterRole
+			if err := yaml.Unmarshal(document, &role); err != nil {
+				t.Fatal(err)
+			}
+			if role.Kind != "ClusterRole" {
+				continue
+			}
+			for _, rule := range role.Rules {
+				for _, resource := range rule.Resources {
+					for _, verb := range rule.Verbs {
+						granted[verb+" "+schema.GroupResource{Group: rule.APIGroups[0], Resource: resource}.String()] = true
+					}
+				}
+			}
+		}
+	}
+	return granted
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package observe
+
+import (
+	"strings"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
+)
+
+// RightsMissing means that the service account may not do all that the work on
+// resources needs. The controller runs without that work.
+type RightsMissing struct {
+	// ConfigMap is the object of the Event.
+	ConfigMap *corev1.ObjectReference
+	Rights    []string
+}
+
+const withoutRights = "No resource is signed, and attestations do not report on resources"
+
+func (f RightsMissing) report() report {
+	return report{
+		about: f.ConfigMap,
+		event: Warning(v1alpha1.ReasonRightsMissing, withoutRights+": the service account of the controller has no right to "+
+			strings.Join(f.Rights, "; ")+". Apply the ClusterRole and the ClusterRoleBinding of config/operator; no restart is needed"),
+		log: logLine{zapcore.ErrorLevel, withoutRights + ": the service account of the controller lacks rights, " +
+			"apply the ClusterRole and the ClusterRoleBinding of config/operator", []any{"missing", f.Rights}},
+	}
+}
+
+// RightsGranted means that rights were missing, and no right is missing any more.
+type RightsGranted struct{ ConfigMap *corev1.ObjectReference }
+
+func (f RightsGranted) report() report {
+	const message = "The service account of the controller has all rights: the work on resources begins"
+	return report{
+		about: f.ConfigMap, event: Normal(v1alpha1.ReasonRightsGranted, message),
+		log: logLine{zapcore.InfoLevel, message, nil},
+	}
+}
+
+// RightsUnknown means that the API server did not say which rights the service
+// account has.
+type RightsUnknown struct{ Err error }
+
+func (f RightsUnknown) report() report {
+	return report{log: logLine{zapcore.WarnLevel, "Cannot ask for the rights of the service account, the question is repeated", []any{zap.Error(f.Err)}}}
+}
