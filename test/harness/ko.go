@@ -43,7 +43,11 @@ func (c *Cluster) KoResolve(ctx context.Context, moduleDir string, manifests ...
 	cmd := exec.CommandContext(ctx, ko.path(), args...)
 	cmd.Dir = moduleDir
 	// The configuration of another module names a base image in a registry.
-	cmd.Env = append(append(os.Environ(), "KO_CONFIG_PATH="+filepath.Join(c.Dir, "ko")), environment...)
+	noConfig := filepath.Join(c.Dir, "ko.yaml")
+	if err := os.WriteFile(noConfig, nil, 0o600); err != nil {
+		return nil, err
+	}
+	cmd.Env = append(append(os.Environ(), "KO_CONFIG_PATH="+noConfig), environment...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
