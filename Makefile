@@ -42,6 +42,21 @@ race-unit: ## Run the unit tests with the race detector
 race-e2e: binaries
 	E2E_RACE=1 go test -count 1 -timeout 80m ./test/e2e
 
+# The tests need root and Debian packages (containerd, runc, busybox-static), which the
+# first step installs if it may. Without root or apt-get, an error names the packages.
+.PHONY: e2e
+e2e: real-binaries ## Run the tests on real nodes: kubelet, containers, our image, docs/install.md block by block
+	cd test/localcluster && go test -timeout 10m -count 1 -tags realnode -run RealNode ./cmd/localcluster
+	go test -timeout 40m -count 1 -v -tags realnode ./test/realnode
+
+.PHONY: e2e-memory
+e2e-memory: real-binaries ## Sign 20,000 Tasks on real nodes and compare the memory with the limit of the Deployment
+	go test -timeout 40m -count 1 -v -tags realnode,memory -run TestMemory ./test/realnode
+
+.PHONY: real-binaries
+real-binaries: ## Install and build what the tests on real nodes need
+	go run ./test/devcluster build-real
+
 # Not part of test: the first build of Vault takes 9 minutes of CPU time.
 .PHONY: test-kms
 test-kms: binaries vault ## Run the tests that need a KMS: HashiCorp Vault, built from its Go module

@@ -37,6 +37,7 @@ func newRoot() *cobra.Command {
 	}
 	root.AddCommand(
 		newCommand("build", "Build the control plane, the controller and the tools that tests run", buildAll),
+		newCommand("build-real", "The same, and what nodes need that run containers; installs Debian packages if it may", buildReal),
 		newCommand("up", "Start a cluster with the controller and leave it running", up),
 		newCommand("down", "Stop that cluster and remove its data", down),
 		newCommand("run", "Run the controller in the foreground instead of in the cluster", run),
@@ -57,6 +58,11 @@ func buildAll(cmd *cobra.Command) error {
 		return err
 	}
 	return harness.BuildDistribution(cmd.Context(), cmd.OutOrStdout())
+}
+
+func buildReal(cmd *cobra.Command) error {
+	_, err := harness.BuildReal(cmd.Context(), cmd.OutOrStdout())
+	return err
 }
 
 // The directory of the cluster of up, run and down, and the files in it.

@@ -61,7 +61,7 @@ func Build(ctx context.Context, out io.Writer) (Binaries, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return b, err
 	}
-	module := filepath.Join(Root(), "test", "localcluster")
+	module := localClusterModule()
 	steps := []*exec.Cmd{
 		command(ctx, out, "go", "build", "-C", module, "-o", b.LocalCluster, "./cmd/localcluster"),
 		command(ctx, out, b.LocalCluster, "build", "--bin", dir, "--module", module),
@@ -74,6 +74,8 @@ func Build(ctx context.Context, out io.Writer) (Binaries, error) {
 	}
 	return b, nil
 }
+
+func localClusterModule() string { return filepath.Join(Root(), "test", "localcluster") }
 
 // Kubectl returns the path of a kubectl of the cluster's own release.
 func (b Binaries) Kubectl() string { return filepath.Join(b.Dir, "kubectl") }

@@ -65,8 +65,12 @@ func (c *Cluster) Log(part string) string { return filepath.Join(c.Dir, "logs", 
 // Run starts a cluster in dir and applies the manifests of config/. The cluster ends
 // with Stop, or when this process ends. Progress goes to out.
 func Run(ctx context.Context, b Binaries, dir string, out io.Writer) (*Cluster, error) {
+	return runCluster(ctx, b, dir, out, append(clusterFlags(b, dir), "--manifests", filepath.Join(Root(), "config")))
+}
+
+func runCluster(ctx context.Context, b Binaries, dir string, out io.Writer, flags []string) (*Cluster, error) {
 	// The end of the context does not kill the cluster: Stop ends all parts in order.
-	supervisor := exec.CommandContext(context.WithoutCancel(ctx), b.LocalCluster, append([]string{"run"}, clusterFlags(b, dir)...)...)
+	supervisor := exec.CommandContext(context.WithoutCancel(ctx), b.LocalCluster, append([]string{"run"}, flags...)...)
 	supervisor.SysProcAttr = dieWithParent()
 	supervisor.Stdout, supervisor.Stderr = out, out
 	if err := startOnLockedThread(supervisor); err != nil {
@@ -107,7 +111,7 @@ func (c *Cluster) waitReady(ctx context.Context) error {
 // Up starts a cluster in dir that continues to run after this process has ended. If a
 // cluster runs in dir already, Up connects to it.
 func Up(ctx context.Context, b Binaries, dir string, out io.Writer) (*Cluster, error) {
-	up := command(ctx, out, b.LocalCluster, append([]string{"up"}, clusterFlags(b, dir)...)...)
+	up := command(ctx, out, b.LocalCluster, append(append([]string{"up"}, clusterFlags(b, dir)...), "--manifests", filepath.Join(Root(), "config"))...)
 	if err := up.Run(); err != nil {
 		return nil, fmt.Errorf("%s: %w", up, err)
 	}
@@ -129,10 +133,7 @@ func Down(ctx context.Context, b Binaries, dir string, out io.Writer) error {
 }
 
 func clusterFlags(b Binaries, dir string) []string {
-	return []string{
-		"--dir", dir, "--bin", b.Dir, "--module", filepath.Join(Root(), "test", "localcluster"),
-		"--manifests", filepath.Join(Root(), "config"),
-	}
+	return []string{"--dir", dir, "--bin", b.Dir, "--module", localClusterModule()}
 }
 
 func (c *Cluster) connect() (err error) {

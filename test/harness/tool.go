@@ -22,12 +22,16 @@ type tool struct {
 	// name is the file name of the program.
 	name            string
 	module, version string
-	// main is the directory of the main package in the module.
+	// main is the directory of the main package in the module, and empty if it is the
+	// top directory.
 	main string
 	// replaces says that the module has replace directives. go install refuses such
 	// modules.
 	replaces bool
 }
+
+// program is the import path of the main package.
+func (t tool) program() string { return path.Join(t.module, t.main) }
 
 func (t tool) path() string { return filepath.Join(Root(), ".localcluster", "bin", t.name) }
 
@@ -63,7 +67,7 @@ func (t tool) replace(ctx context.Context, out io.Writer) error {
 	if err := build.Run(); err != nil {
 		return fmt.Errorf("%s: %w", build, err)
 	}
-	file := filepath.Join(dir, path.Base(t.main))
+	file := filepath.Join(dir, path.Base(t.program()))
 	if err := t.builtInto(file); err != nil {
 		return err
 	}
@@ -72,16 +76,15 @@ func (t tool) replace(ctx context.Context, out io.Writer) error {
 
 // build returns the command that builds the program in dir.
 func (t tool) build(ctx context.Context, out io.Writer, dir string) (*exec.Cmd, error) {
-	program := path.Join(t.module, t.main)
 	if t.replaces {
 		if err := t.writeModule(ctx, dir); err != nil {
 			return nil, err
 		}
-		build := command(ctx, out, "go", "build", "-mod=mod", "-o", path.Base(t.main), program)
+		build := command(ctx, out, "go", "build", "-mod=mod", "-o", path.Base(t.program()), t.program())
 		build.Dir = dir
 		return build, nil
 	}
-	install := command(ctx, out, "go", "install", program+"@"+t.version)
+	install := command(ctx, out, "go", "install", t.program()+"@"+t.version)
 	install.Env = append(os.Environ(), "GOBIN="+dir)
 	return install, nil
 }

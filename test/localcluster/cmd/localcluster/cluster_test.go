@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -128,7 +129,7 @@ func binaries(t *testing.T) string {
 	if bin == "" {
 		bin = build.DefaultBin(module)
 	}
-	if err := build.All(t.Context(), module, bin, t.Logf); err != nil {
+	if err := build.All(t.Context(), module, bin, slices.Concat(build.ControlPlane, build.KwokNode), t.Logf); err != nil {
 		t.Fatal(err)
 	}
 	return bin

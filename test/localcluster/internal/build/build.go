@@ -31,43 +31,67 @@ const (
 	Kubectl           = "kubectl" // not a part: for users and tests
 )
 
-// Binary is a program and the Go package that it is built from.
-type Binary struct{ Name, Package string }
+// Names of the binaries of a real node. Those from Entrypoint on run in containers.
+const (
+	Kubelet        = "kubelet"
+	Entrypoint     = "entrypoint"
+	Nop            = "nop"
+	WorkingDirInit = "workingdirinit"
+	Pause          = "pause"
+)
 
-// Binaries lists the programs that a cluster needs. The packages are tools in go.mod.
-var Binaries = []Binary{
-	{Etcd, "go.etcd.io/etcd/server/v3"},
-	{Kwok, "sigs.k8s.io/kwok/cmd/kwok"},
-	{TektonController, "github.com/tektoncd/pipeline/cmd/controller"},
-	{TektonWebhook, "github.com/tektoncd/pipeline/cmd/webhook"},
-	{TektonResolvers, "github.com/tektoncd/pipeline/cmd/resolvers"},
-	{APIServer, "k8s.io/kubernetes/cmd/kube-apiserver"},
-	{ControllerManager, "k8s.io/kubernetes/cmd/kube-controller-manager"},
-	{Scheduler, "k8s.io/kubernetes/cmd/kube-scheduler"},
-	{Kubectl, "k8s.io/kubernetes/cmd/kubectl"},
+// Binary is a program and the Go package that it is built from.
+type Binary struct {
+	Name, Package string
+	// Static programs need no file of their image: they are built without cgo.
+	Static bool
+}
+
+// ControlPlane lists the programs that each cluster needs. The packages are tools in go.mod.
+var ControlPlane = []Binary{
+	{Name: Etcd, Package: "go.etcd.io/etcd/server/v3"},
+	{Name: TektonController, Package: "github.com/tektoncd/pipeline/cmd/controller"},
+	{Name: TektonWebhook, Package: "github.com/tektoncd/pipeline/cmd/webhook"},
+	{Name: TektonResolvers, Package: "github.com/tektoncd/pipeline/cmd/resolvers"},
+	{Name: APIServer, Package: "k8s.io/kubernetes/cmd/kube-apiserver"},
+	{Name: ControllerManager, Package: "k8s.io/kubernetes/cmd/kube-controller-manager"},
+	{Name: Scheduler, Package: "k8s.io/kubernetes/cmd/kube-scheduler"},
+	{Name: Kubectl, Package: "k8s.io/kubernetes/cmd/kubectl"},
+}
+
+// KwokNode lists the programs of a node that runs no containers.
+var KwokNode = []Binary{{Name: Kwok, Package: "sigs.k8s.io/kwok/cmd/kwok"}}
+
+// RealNode lists the programs of a node that runs containers, apart from those of the system's packages.
+var RealNode = []Binary{
+	{Name: Kubelet, Package: "k8s.io/kubernetes/cmd/kubelet"},
+	{Name: Entrypoint, Package: "github.com/tektoncd/pipeline/cmd/entrypoint", Static: true},
+	{Name: Nop, Package: "github.com/tektoncd/pipeline/cmd/nop", Static: true},
+	{Name: WorkingDirInit, Package: "github.com/tektoncd/pipeline/cmd/workingdirinit", Static: true},
+	{Name: Pause, Package: modulePath + "/cmd/pause", Static: true},
 }
 
 // All builds into bin each binary that is missing or was built from other versions. It calls report with one
 // line for each binary.
-func All(ctx context.Context, module, bin string, report func(format string, args ...any)) error {
+func All(ctx context.Context, module, bin string, binaries []Binary, report func(format string, args ...any)) error {
 	if err := os.MkdirAll(bin, 0o750); err != nil {
 		return err
 	}
-	for i, b := range Binaries {
+	for i, b := range binaries {
 		start := time.Now()
 		verb, err := ensure(ctx, module, bin, b)
 		if err != nil {
 			return fmt.Errorf("build %s from %s: %w", b.Name, b.Package, err)
 		}
-		report("%d/%d %s: %s (%s)", i+1, len(Binaries), b.Name, verb, time.Since(start).Round(100*time.Millisecond))
+		report("%d/%d %s: %s (%s)", i+1, len(binaries), b.Name, verb, time.Since(start).Round(100*time.Millisecond))
 	}
 	return nil
 }
 
 // Missing returns the names of the binaries that All would build.
-func Missing(module, bin string) ([]string, error) {
+func Missing(module, bin string, binaries []Binary) ([]string, error) {
 	var missing []string
-	for _, b := range Binaries {
+	for _, b := range binaries {
 		want, err := stamp(module, b)
 		if err != nil {
 			return nil, err
@@ -90,6 +114,9 @@ func ensure(ctx context.Context, module, bin string, b Binary) (verb string, err
 	}
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", target, b.Package)
 	cmd.Dir = module
+	if b.Static {
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w\n%s", err, out)
 	}
@@ -100,7 +127,7 @@ func ensure(ctx context.Context, module, bin string, b Binary) (verb string, err
 // the version of the compiler.
 func stamp(module string, b Binary) (string, error) {
 	h := sha256.New()
-	_, _ = fmt.Fprintln(h, b.Package, runtime.Version())
+	_, _ = fmt.Fprintln(h, b.Package, b.Static, runtime.Version())
 	for _, name := range []string{"go.mod", "go.sum"} {
 		data, err := os.ReadFile(filepath.Join(module, name))
 		if err != nil {

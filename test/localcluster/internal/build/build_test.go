@@ -27,15 +27,15 @@ func TestStamp_ChangesWithVersions(t *testing.T) {
 		}
 		return s
 	}
-	first := stampOf(Binaries[0])
-	if again := stampOf(Binaries[0]); again != first {
+	first := stampOf(ControlPlane[0])
+	if again := stampOf(ControlPlane[0]); again != first {
 		t.Error("the stamp of the same versions differs")
 	}
-	if other := stampOf(Binaries[1]); other == first {
+	if other := stampOf(ControlPlane[1]); other == first {
 		t.Error("two binaries have the same stamp")
 	}
 	write("go.sum", "changed")
-	if changed := stampOf(Binaries[0]); changed == first {
+	if changed := stampOf(ControlPlane[0]); changed == first {
 		t.Error("the stamp did not change with go.sum")
 	}
 }
@@ -47,7 +47,7 @@ func TestMissing_ListsAbsentAndOutdatedBinaries(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, b := range Binaries[1:] {
+	for _, b := range ControlPlane[1:] {
 		want, err := stamp(module, b)
 		if err != nil {
 			t.Fatal(err)
@@ -60,11 +60,11 @@ func TestMissing_ListsAbsentAndOutdatedBinaries(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := os.WriteFile(stampFile(filepath.Join(bin, Binaries[2].Name)), []byte("old"), 0o600); err != nil {
+	if err := os.WriteFile(stampFile(filepath.Join(bin, ControlPlane[2].Name)), []byte("old"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	got, err := Missing(module, bin)
-	if err != nil || len(got) != 2 || got[0] != Binaries[0].Name || got[1] != Binaries[2].Name {
+	got, err := Missing(module, bin, ControlPlane)
+	if err != nil || len(got) != 2 || got[0] != ControlPlane[0].Name || got[1] != ControlPlane[2].Name {
 		t.Errorf("Missing = %q, %v; want the absent and the outdated binary", got, err)
 	}
 }

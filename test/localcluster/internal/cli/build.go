@@ -16,13 +16,14 @@ func newBuild() *cobra.Command {
 		Long: `Build builds the binaries of the cluster in the versions of the module's go.mod. Binaries that are up to
 date are not built again. The first build takes about 15 minutes on two cores.`,
 		Example: `  localcluster build
+  localcluster build --node real
   localcluster build --bin /tmp/bin`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := flags.complete(); err != nil {
 				return err
 			}
-			return build.All(cmd.Context(), flags.module, flags.bin, func(format string, args ...any) {
+			return build.All(cmd.Context(), flags.module, flags.bin, flags.node.binaries(), func(format string, args ...any) {
 				printf(cmd, format+"\n", args...)
 			})
 		},

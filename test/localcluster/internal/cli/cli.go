@@ -12,11 +12,13 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/trusted-resources/chains-extension/test/localcluster/internal/build"
+	"github.com/trusted-resources/chains-extension/test/localcluster/internal/cluster"
 	"github.com/trusted-resources/chains-extension/test/localcluster/internal/state"
 	"github.com/trusted-resources/chains-extension/test/localcluster/internal/supervisor"
 )
@@ -42,7 +44,9 @@ func newRoot() *cobra.Command {
 		Short: "Run a real Kubernetes control plane with Tekton on one machine",
 		Long: `Localcluster runs etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kwok (instead of a
 kubelet) and Tekton Pipelines as processes on one Linux machine, without root and without a container
-engine. A cluster writes only into its directory, so several clusters can run at the same time.`,
+engine. A cluster writes only into its directory, so several clusters can run at the same time.
+
+With --node real, a kubelet and containerd run the pods. This needs root and Debian packages.`,
 		Example: `  localcluster build
   localcluster up --dir /tmp/lc
   export KUBECONFIG=/tmp/lc/kubeconfig
@@ -59,7 +63,7 @@ engine. A cluster writes only into its directory, so several clusters can run at
 		newAction("stop", "Stop a part (SIGTERM) and wait until it has ended"),
 		newAction("kill", "Kill a part (SIGKILL) and wait until it is gone"),
 		newAction("restart", "Stop a part and start it again"),
-		newAdd(), newRemove(), newKubeconfig(), newApply(),
+		newAdd(), newRemove(), newKubeconfig(), newApply(), newPackages(), newRegistry(),
 	)
 	return cmd
 }
@@ -72,16 +76,43 @@ func dirFlag(cmd *cobra.Command, dir *string) {
 	}
 }
 
-// buildFlags are the directories of the Go module and of the binaries.
-type buildFlags struct{ module, bin string }
+// nodeFlag is the kind of the nodes.
+type nodeFlag struct {
+	name string
+	kind cluster.NodeKind
+}
+
+func (f *nodeFlag) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.name, "node", cluster.NodeKinds[0].Name,
+		"kwok (no container runs), or real (kubelet, containerd and runc; needs root and Debian packages)")
+}
+
+func (f *nodeFlag) complete() (err error) {
+	f.kind, err = cluster.FindNodeKind(f.name)
+	return err
+}
+
+func (f *nodeFlag) binaries() []build.Binary {
+	return slices.Concat(build.ControlPlane, f.kind.Binaries)
+}
+
+// buildFlags are the directories of the Go module and of the binaries, and the kind of the nodes.
+type buildFlags struct {
+	module, bin string
+	node        nodeFlag
+}
 
 func (f *buildFlags) add(cmd *cobra.Command) {
+	f.node.add(cmd)
 	cmd.Flags().StringVar(&f.module, "module", "", "directory of the localcluster Go module (default: searched from the working directory and from the binary)")
 	cmd.Flags().StringVar(&f.bin, "bin", "", "directory of the binaries (default: .localcluster/bin in the repository)")
 }
 
 // complete fills in the defaults and makes both paths absolute.
 func (f *buildFlags) complete() (err error) {
+	if err := f.node.complete(); err != nil {
+		return err
+	}
 	if f.module == "" {
 		if f.module, err = build.FindModule(); err != nil {
 			return err
@@ -99,12 +130,12 @@ func (f *buildFlags) complete() (err error) {
 
 // requireBinaries returns an error if binaries are missing or were built from other versions.
 func (f *buildFlags) requireBinaries() error {
-	missing, err := build.Missing(f.module, f.bin)
+	missing, err := build.Missing(f.module, f.bin, f.node.binaries())
 	if err != nil {
 		return err
 	}
 	if len(missing) > 0 {
-		return fmt.Errorf("the binaries %[2]q in %[1]s are missing or outdated: run `localcluster build` first", f.bin, missing)
+		return fmt.Errorf("the binaries %[2]q in %[1]s are missing or outdated: run `localcluster build --node %[3]s` first", f.bin, missing, f.node.name)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/trusted-resources/chains-extension/test/localcluster/internal/cluster"
+	"github.com/trusted-resources/chains-extension/test/localcluster/internal/realnode"
 	"github.com/trusted-resources/chains-extension/test/localcluster/internal/state"
 )
 
@@ -37,7 +39,8 @@ func newUp() *cobra.Command {
 		Long: `Up starts run in a background process and waits until the cluster is ready. It shows the progress and
 returns an error if the cluster does not start. If the cluster runs already, up does nothing and succeeds.`,
 		Example: `  localcluster up --dir /tmp/lc
-  localcluster up --dir /tmp/lc --manifests config/`,
+  localcluster up --dir /tmp/lc --manifests config/
+  localcluster up --dir /tmp/lc --node real`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := flags.complete(); err != nil {
@@ -83,7 +86,10 @@ func (f *runFlags) up(cmd *cobra.Command) error {
 		return err
 	}
 	defer func() { _ = log.Close() }()
-	args := []string{"run", "--dir", layout.Dir, "--bin", f.bin, "--module", f.module}
+	args := []string{
+		"run", "--dir", layout.Dir, "--bin", f.bin, "--module", f.module,
+		"--node", f.node.name, "--nodes", strconv.Itoa(f.nodes),
+	}
 	for _, m := range f.manifests {
 		args = append(args, "--manifests", m)
 	}
@@ -155,7 +161,7 @@ func newDown() *cobra.Command {
 			}
 			if pid == 0 {
 				printf(cmd, "no cluster runs in %s\n", dir)
-				return state.Remove(dir)
+				return errors.Join(realnode.CleanUp(cmd.Context(), dir), state.Remove(dir))
 			}
 			return down(cmd, dir, pid)
 		},

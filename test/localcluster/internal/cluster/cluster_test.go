@@ -139,7 +139,7 @@ func TestRun_RejectsSecondSupervisor(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unlock()
-	err = Run(t.Context(), Options{Dir: dir, Module: dir, Bin: dir, Out: &strings.Builder{}})
+	err = Run(t.Context(), Options{Dir: dir, Module: dir, Bin: dir, NodeKind: NodeKinds[0], Nodes: 1, Out: &strings.Builder{}})
 	if !errors.Is(err, state.ErrLocked) {
 		t.Errorf("Run: got error %v, want ErrLocked", err)
 	}
@@ -149,7 +149,7 @@ func TestRun_ExplainsStopBeforeReady(t *testing.T) {
 	dir := t.TempDir()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	err := Run(ctx, Options{Dir: dir, Module: dir, Bin: dir, Out: &strings.Builder{}})
+	err := Run(ctx, Options{Dir: dir, Module: dir, Bin: dir, NodeKind: NodeKinds[0], Nodes: 1, Out: &strings.Builder{}})
 	if err == nil || !strings.Contains(err.Error(), "before the cluster was ready") {
 		t.Errorf("Run with an ended context: got error %v, want one that says that the cluster was not ready", err)
 	}

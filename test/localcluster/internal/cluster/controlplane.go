@@ -5,6 +5,7 @@ package cluster
 import (
 	"crypto/tls"
 	_ "embed" // the audit policy
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,10 +22,14 @@ var auditPolicy []byte
 const issuer = "https://kubernetes.default.svc"
 
 // minVersion makes Knative-based clients accept the version that the API server reports.
-const minVersion = "KUBERNETES_MIN_VERSION=v0.0.0"
+const (
+	minVersionVariable = "KUBERNETES_MIN_VERSION"
+	minVersionValue    = "v0.0.0"
+	minVersion         = minVersionVariable + "=" + minVersionValue
+)
 
-// controllers are the controllers of kube-controller-manager that the cluster needs. The controllers for
-// workloads, nodes and volumes are off, because no container ever runs.
+// controllers are the controllers of kube-controller-manager that each cluster needs. The controllers for nodes and
+// volumes are off. Those for workloads depend on the kind of the nodes.
 var controllers = []string{
 	"clusterrole-aggregation-controller",
 	"garbage-collector-controller",
@@ -43,6 +48,7 @@ type controlPlane struct {
 	ports  Ports
 	pki    pki.Files
 	tls    *tls.Config
+	kind   NodeKind
 }
 
 func (c controlPlane) spec(name string, ready readyFunc, args ...string) proc.Spec {
@@ -72,34 +78,36 @@ func (c controlPlane) etcd() proc.Spec {
 }
 
 func (c controlPlane) apiServer(version string) proc.Spec {
-	return c.spec(build.APIServer, httpReady(c.url("kube-apiserver")+"/readyz", c.tls),
+	flags := []string{
 		// Without build flags, the server reports a placeholder version that clients cannot parse. This flag
 		// can only add a suffix to the version; see minVersion for clients that compare versions.
-		"--version=v0.0.0-"+strings.TrimPrefix(version, "v"),
+		"--version=v0.0.0-" + strings.TrimPrefix(version, "v"),
 		"--bind-address=127.0.0.1",
 		"--advertise-address=127.0.0.1",
-		"--secure-port="+strconv.Itoa(c.ports["kube-apiserver"]),
-		"--tls-cert-file="+c.pki.ServingCert, "--tls-private-key-file="+c.pki.ServingKey,
-		"--etcd-servers="+c.url("etcd"),
-		"--etcd-cafile="+c.pki.CA, "--etcd-certfile="+c.pki.EtcdCert, "--etcd-keyfile="+c.pki.EtcdKey,
+		"--secure-port=" + strconv.Itoa(c.ports["kube-apiserver"]),
+		"--tls-cert-file=" + c.pki.ServingCert, "--tls-private-key-file=" + c.pki.ServingKey,
+		"--etcd-servers=" + c.url("etcd"),
+		"--etcd-cafile=" + c.pki.CA, "--etcd-certfile=" + c.pki.EtcdCert, "--etcd-keyfile=" + c.pki.EtcdKey,
 		"--service-cluster-ip-range=10.96.0.0/16",
 		// The endpoints of the Service kubernetes must not be loopback addresses, and no part needs them.
 		"--endpoint-reconciler-type=none",
-		"--authorization-mode=RBAC",
-		"--token-auth-file="+c.layout.tokens(),
-		"--service-account-issuer="+issuer,
-		"--service-account-signing-key-file="+c.pki.ServiceAccountKey,
-		"--service-account-key-file="+c.pki.ServiceAccountKeyVerifier,
+		"--authorization-mode=Node,RBAC",
+		"--token-auth-file=" + c.layout.tokens(),
+		"--service-account-issuer=" + issuer,
+		"--service-account-signing-key-file=" + c.pki.ServiceAccountKey,
+		"--service-account-key-file=" + c.pki.ServiceAccountKeyVerifier,
 		// The plugin taints new nodes. Only the node lifecycle controller, which does not run, removes the taint.
 		"--disable-admission-plugins=TaintNodesByCondition",
 		"--allow-privileged",
 		"--profiling=false",
 		// After SIGTERM, close watches at once instead of waiting a minute for the clients.
 		"--shutdown-send-retry-after",
-		"--audit-policy-file="+c.layout.auditPolicy(),
-		"--audit-log-path="+c.layout.Log("audit"),
+		"--audit-policy-file=" + c.layout.auditPolicy(),
+		"--audit-log-path=" + c.layout.Log("audit"),
 		"--audit-log-maxsize=0", // one file, never rotated
-	)
+	}
+	return c.spec(build.APIServer, httpReady(c.url("kube-apiserver")+"/readyz", c.tls),
+		append(flags, c.kind.apiServerFlags(c)...)...)
 }
 
 func (c controlPlane) controllerManager() proc.Spec {
@@ -110,7 +118,7 @@ func (c controlPlane) controllerManager() proc.Spec {
 		"--kubeconfig="+c.layout.identity(managerUser),
 		"--leader-elect=false",
 		"--use-service-account-credentials", // the built-in RBAC roles expect one identity per controller
-		"--controllers="+strings.Join(controllers, ","),
+		"--controllers="+strings.Join(slices.Concat(controllers, c.kind.controllers), ","),
 		"--service-account-private-key-file="+c.pki.ServiceAccountKey,
 		"--root-ca-file="+c.pki.CA,
 		"--profiling=false",

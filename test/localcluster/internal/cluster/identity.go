@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
+	"github.com/trusted-resources/chains-extension/test/localcluster/internal/realnode"
 	"github.com/trusted-resources/chains-extension/test/localcluster/internal/state"
 )
 
@@ -31,27 +32,50 @@ const (
 	schedulerUser = "system:kube-scheduler"
 )
 
-// users are the users with static tokens, and their groups in the API server's built-in RBAC roles.
-var users = []struct{ name, group string }{
-	{admin, mastersGroup}, {kwokUser, mastersGroup}, {managerUser, ""}, {schedulerUser, ""},
+// user is a user with a static token, and its group in the API server's built-in roles.
+type user struct{ name, group string }
+
+var users = allUsers()
+
+func allUsers() []user {
+	all := []user{{admin, mastersGroup}, {kwokUser, mastersGroup}, {managerUser, ""}, {schedulerUser, ""}}
+	for number := range maxRealNodes {
+		name, group := realnode.New("", number+1).User()
+		all = append(all, user{name, group})
+	}
+	return all
 }
 
-// ensureTokens returns the token of each user from the API server's token file. It writes the file first if
-// there is none.
+// ensureTokens returns the token of each user from the API server's token file. It adds the users that the file does
+// not have.
 func ensureTokens(file string) (map[string]string, error) {
+	rows, err := readTokens(file)
+	if err != nil {
+		return nil, err
+	}
+	tokens := map[string]string{}
+	for _, row := range rows {
+		tokens[row[1]] = row[0]
+	}
+	for _, u := range users {
+		if tokens[u.name] != "" {
+			continue
+		}
+		tokens[u.name] = rand.Text()
+		rows = append(rows, []string{tokens[u.name], u.name, u.name, u.group}) // token, user, UID, groups
+	}
+	var b strings.Builder
+	if err := csv.NewWriter(&b).WriteAll(rows); err != nil {
+		return nil, err
+	}
+	return tokens, state.WriteFile(file, []byte(b.String()))
+}
+
+// readTokens returns the rows of a token file, and none if there is no such file.
+func readTokens(file string) ([][]string, error) {
 	data, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		var b strings.Builder
-		w := csv.NewWriter(&b)
-		for _, u := range users {
-			// Columns: token, user, UID, groups.
-			if err := w.Write([]string{rand.Text(), u.name, u.name, u.group}); err != nil {
-				return nil, err
-			}
-		}
-		w.Flush()
-		data = []byte(b.String())
-		err = state.WriteFile(file, data)
+		return nil, nil
 	}
 	if err != nil {
 		return nil, err
@@ -60,11 +84,7 @@ func ensureTokens(file string) (map[string]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("token file %s: %w", file, err)
 	}
-	tokens := map[string]string{}
-	for _, row := range rows {
-		tokens[row[1]] = row[0]
-	}
-	return tokens, nil
+	return rows, nil
 }
 
 // Kubeconfig returns the text of a kubeconfig for a user with a bearer token.

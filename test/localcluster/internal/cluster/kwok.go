@@ -5,19 +5,16 @@ package cluster
 import (
 	"context"
 	_ "embed" // assets
-	"fmt"
 	"path/filepath"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/trusted-resources/chains-extension/test/localcluster/internal/apply"
 	"github.com/trusted-resources/chains-extension/test/localcluster/internal/build"
 	"github.com/trusted-resources/chains-extension/test/localcluster/internal/proc"
+	"github.com/trusted-resources/chains-extension/test/localcluster/internal/state"
 )
 
 //go:embed assets/pod-complete.yaml
@@ -38,32 +35,34 @@ options:
 `
 
 const (
-	nodeName        = "localcluster"
-	nodeReadyWithin = 30 * time.Second
+	kwokModule = "sigs.k8s.io/kwok"
+	nodeName   = "localcluster"
 )
 
-// kwok returns the spec of kwok, which plays the kubelet. It uses the stages of its own module and our stage,
-// which ends the pods of TaskRuns.
-func (c controlPlane) kwok(moduleDir string) proc.Spec {
-	stage := func(path string) string {
-		return "--config=" + filepath.Join(moduleDir, "kustomize", "stage", filepath.FromSlash(path))
-	}
-	return c.spec(build.Kwok, httpReady("http://"+c.ports.address("kwok")+"/healthz", nil),
-		"--kubeconfig="+c.layout.identity(kwokUser),
-		"--server-address="+c.ports.address("kwok"),
-		"--manage-all-nodes",
-		"--node-lease-duration-seconds=0", // no controller checks the lease of the node
-		"--config="+c.layout.kwokOptions(),
-		stage("node/fast/node-initialize.yaml"),
-		stage("pod/fast/pod-ready.yaml"),
-		stage("pod/fast/pod-complete.yaml"),
-		stage("pod/fast/pod-delete.yaml"),
-		"--config="+c.layout.podStage(),
-	)
+// kwokNode is a node that runs no containers: kwok plays its kubelet.
+type kwokNode struct {
+	controlPlane
+	moduleDir string // of kwok
 }
 
-// createNode creates the only node and waits until kwok has made it ready.
-func createNode(ctx context.Context, applier *apply.Applier, client kubernetes.Interface) error {
+func newKwokNode(plane controlPlane, moduleDirs map[string]string, _ int) nodePool {
+	return kwokNode{controlPlane: plane, moduleDir: moduleDirs[kwokModule]}
+}
+
+func (n kwokNode) prepare() error {
+	if err := state.WriteFile(n.layout.podStage(), podStage); err != nil {
+		return err
+	}
+	return state.WriteFile(n.layout.kwokOptions(), []byte(kwokOptions))
+}
+
+func (n kwokNode) serve(context.Context, *apply.Applier) error { return nil }
+
+// start creates the only node, which kwok makes ready.
+func (n kwokNode) start(ctx context.Context, startPart func(context.Context, proc.Spec) error, applier *apply.Applier, client kubernetes.Interface) error {
+	if err := startPart(ctx, n.kwok()); err != nil {
+		return err
+	}
 	node := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "v1", "kind": "Node",
 		"metadata": map[string]any{
@@ -76,20 +75,24 @@ func createNode(ctx context.Context, applier *apply.Applier, client kubernetes.I
 	if err := applier.Apply(ctx, []*unstructured.Unstructured{node}); err != nil {
 		return err
 	}
-	err := wait.PollUntilContextTimeout(ctx, pollInterval, nodeReadyWithin, true, func(ctx context.Context) (bool, error) {
-		n, err := client.CoreV1().Nodes().Get(ctx, nodeName, metav1.GetOptions{})
-		if err != nil {
-			return false, err
-		}
-		for _, c := range n.Status.Conditions {
-			if c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue {
-				return true, nil
-			}
-		}
-		return false, nil
-	})
-	if err != nil {
-		return fmt.Errorf("node %s is not ready after %s: see the log of %s: %w", nodeName, nodeReadyWithin, build.Kwok, err)
+	return waitNode(ctx, client, nodeName, build.Kwok)
+}
+
+// kwok returns the spec of kwok. It uses the stages of its own module and our stage, which ends the pods of TaskRuns.
+func (n kwokNode) kwok() proc.Spec {
+	stage := func(path string) string {
+		return "--config=" + filepath.Join(n.moduleDir, "kustomize", "stage", filepath.FromSlash(path))
 	}
-	return nil
+	return n.spec(build.Kwok, httpReady("http://"+n.ports.address("kwok")+"/healthz", nil),
+		"--kubeconfig="+n.layout.identity(kwokUser),
+		"--server-address="+n.ports.address("kwok"),
+		"--manage-all-nodes",
+		"--node-lease-duration-seconds=0", // no controller checks the lease of the node
+		"--config="+n.layout.kwokOptions(),
+		stage("node/fast/node-initialize.yaml"),
+		stage("pod/fast/pod-ready.yaml"),
+		stage("pod/fast/pod-complete.yaml"),
+		stage("pod/fast/pod-delete.yaml"),
+		"--config="+n.layout.podStage(),
+	)
 }

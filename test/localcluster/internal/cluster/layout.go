@@ -52,3 +52,4 @@ func (l Layout) tokens() string      { return filepath.Join(l.config(), "tokens.
 func (l Layout) auditPolicy() string { return filepath.Join(l.config(), "audit-policy.yaml") }
 func (l Layout) podStage() string    { return filepath.Join(l.config(), "pod-complete.yaml") }
 func (l Layout) kwokOptions() string { return filepath.Join(l.config(), "kwok.yaml") }
+func (l Layout) podSecurity() string { return filepath.Join(l.config(), "admission.yaml") }

@@ -26,6 +26,7 @@ const (
 // listeners are the names of all listeners of a cluster. Each gets a port.
 var listeners = []string{
 	"etcd", "etcd-peer", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", "control",
+	"kubelet", "kubelet-healthz", "registry", "pod-webhook",
 	"tekton-webhook",
 	"tekton-controller-probes", "tekton-controller-metrics", "tekton-controller-profiling",
 	"tekton-webhook-probes", "tekton-webhook-metrics", "tekton-webhook-profiling",

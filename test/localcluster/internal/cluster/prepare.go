@@ -23,18 +23,12 @@ func (r *run) prepare(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	r.plane = controlPlane{layout: r.layout, bin: r.bin, ports: r.ports, pki: files, tls: clientTLS}
+	r.plane = controlPlane{layout: r.layout, bin: r.bin, ports: r.ports, pki: files, tls: clientTLS, kind: r.NodeKind}
 	if err := r.writeKubeconfigs(files); err != nil {
 		return err
 	}
-	for file, content := range map[string][]byte{
-		r.layout.auditPolicy(): auditPolicy,
-		r.layout.podStage():    podStage,
-		r.layout.kwokOptions(): []byte(kwokOptions),
-	} {
-		if err := state.WriteFile(file, content); err != nil {
-			return err
-		}
+	if err := state.WriteFile(r.layout.auditPolicy(), auditPolicy); err != nil {
+		return err
 	}
 	r.clients, err = newClients(r.layout.Kubeconfig())
 	return err

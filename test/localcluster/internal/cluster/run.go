@@ -20,13 +20,13 @@ import (
 	"github.com/trusted-resources/chains-extension/test/localcluster/internal/apply"
 	"github.com/trusted-resources/chains-extension/test/localcluster/internal/build"
 	"github.com/trusted-resources/chains-extension/test/localcluster/internal/proc"
+	"github.com/trusted-resources/chains-extension/test/localcluster/internal/realnode"
 	"github.com/trusted-resources/chains-extension/test/localcluster/internal/state"
 	"github.com/trusted-resources/chains-extension/test/localcluster/internal/supervisor"
 	"github.com/trusted-resources/chains-extension/test/localcluster/internal/tekton"
 )
 
 const (
-	kwokModule       = "sigs.k8s.io/kwok"
 	kubernetesModule = "k8s.io/kubernetes"
 	pollInterval     = 100 * time.Millisecond
 	// webhookRetry is how long applying waits until the webhooks respond. On a later run they start at the same time.
@@ -42,7 +42,9 @@ type Options struct {
 	Dir       string   // data, logs, certificates, kubeconfig and state
 	Bin       string   // binaries of build.All
 	Module    string   // directory of the localcluster Go module
-	Manifests []string // files or directories to apply in addition to Tekton, without workloads
+	Manifests []string // files or directories to apply in addition to Tekton, without workloads on a node of kwok
+	NodeKind  NodeKind
+	Nodes     int // number of nodes
 	Out       io.Writer
 }
 
@@ -65,7 +67,7 @@ type run struct {
 
 // Run starts a cluster and waits until ctx ends. Then it stops all parts in reverse order. An error means that
 // the cluster did not start; in that case Run has stopped all parts, too.
-func Run(ctx context.Context, o Options) error {
+func Run(ctx context.Context, o Options) (err error) {
 	r := &run{Options: o, started: time.Now(), token: rand.Text()}
 	layout, err := NewLayout(o.Dir)
 	if err != nil {
@@ -83,7 +85,11 @@ func Run(ctx context.Context, o Options) error {
 	r.super = supervisor.New(r.saveState, func(s proc.Status) {
 		r.say("%s ended unexpectedly (%s): see %s", s.Name, s.Exit, s.Log)
 	})
-	defer r.shutDown(context.WithoutCancel(ctx))
+	// An earlier supervisor may have been killed, which leaves containers and mounts.
+	if err := realnode.CleanUp(ctx, layout.Dir); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.shutDown(context.WithoutCancel(ctx))) }()
 	if err := r.start(ctx); err != nil {
 		if ctx.Err() != nil {
 			return errors.New("stopped before the cluster was ready")
@@ -125,7 +131,15 @@ func (r *run) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	pipeline, kwok, kubernetes := deps[0], deps[1], deps[2]
+	pipeline, kubernetes := deps[0], deps[2]
+	moduleDirs := map[string]string{}
+	for _, d := range deps {
+		moduleDirs[d.Path] = d.Dir
+	}
+	pool := r.NodeKind.new(r.plane, moduleDirs, r.Nodes)
+	if err := pool.prepare(); err != nil {
+		return err
+	}
 	// Reading the manifests takes a second of CPU time. It runs while etcd and the API server start.
 	read := r.readManifests(pipeline)
 	if err := r.part(ctx, r.plane.etcd()); err != nil {
@@ -138,7 +152,7 @@ func (r *run) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.startRest(ctx, m, kwok); err != nil {
+	if err := r.startRest(ctx, m, pool); err != nil {
 		return err
 	}
 	if err := r.serveControl(ctx); err != nil {
@@ -174,28 +188,29 @@ func (r *run) readManifests(pipeline build.Dependency) func() (manifests, error)
 }
 
 // startRest starts the parts that need only the API server, and applies the manifests.
-func (r *run) startRest(ctx context.Context, m manifests, kwok build.Dependency) error {
+func (r *run) startRest(ctx context.Context, m manifests, pool nodePool) error {
 	applier, err := apply.New(r.clients.config)
 	if err != nil {
 		return err
 	}
 	applier.RetryFor = webhookRetry
+	if err := pool.serve(ctx, applier); err != nil {
+		return err
+	}
 
 	group, gctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return r.part(gctx, r.plane.controllerManager()) })
 	group.Go(func() error { return r.part(gctx, r.plane.scheduler()) })
-	group.Go(func() error {
-		if err := r.part(gctx, r.plane.kwok(kwok.Dir)); err != nil {
-			return err
-		}
-		return createNode(gctx, applier, r.clients.kube)
-	})
+	group.Go(func() error { return pool.start(gctx, r.part, applier, r.clients.kube) })
 	group.Go(func() error { return r.installTekton(gctx, applier, m.tekton) })
 	if err := group.Wait(); err != nil {
 		return err
 	}
 
-	extra := apply.Without(m.extra, apply.Workloads)
+	extra := m.extra
+	if !r.NodeKind.workloads {
+		extra = apply.Without(extra, apply.Workloads)
+	}
 	if len(extra) == 0 {
 		return nil
 	}
@@ -216,7 +231,8 @@ func (r *run) announce() {
 	r.print(fmt.Sprintf("%s%.1fs", ReadyLine, time.Since(r.started).Seconds()))
 }
 
-func (r *run) shutDown(ctx context.Context) {
+// shutDown stops all parts, and the containers that survive them.
+func (r *run) shutDown(ctx context.Context) error {
 	r.stateMu.Lock()
 	r.ready = false
 	err := state.Remove(r.layout.Dir)
@@ -226,5 +242,7 @@ func (r *run) shutDown(ctx context.Context) {
 	}
 	start := time.Now()
 	r.super.StopAll(ctx, stopQuickly)
+	err = realnode.CleanUp(ctx, r.layout.Dir)
 	r.say("stopped (%.1fs)", time.Since(start).Seconds())
+	return err
 }

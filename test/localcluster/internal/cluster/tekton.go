@@ -158,8 +158,12 @@ func (r *run) tektonSpec(ctx context.Context, c component, w tekton.Workload) (p
 			func(ctx context.Context, _ time.Time) error { return tekton.AdmissionReady(ctx, r.clients.dynamic) },
 		)
 	}
+	args := w.Args
+	if c.name == build.TektonController {
+		args = append(args, r.NodeKind.tektonFlags(r.plane)...)
+	}
 	return proc.Spec{
-		Name: c.name, Path: r.bin(c.name), Args: w.Args, Dir: r.layout.Dir, LogFile: r.layout.Log(c.name),
+		Name: c.name, Path: r.bin(c.name), Args: args, Dir: r.layout.Dir, LogFile: r.layout.Log(c.name),
 		Env: append(w.Env,
 			"KUBECONFIG="+r.layout.identity(c.name),
 			"POD_NAME="+c.name,
