@@ -40,15 +40,12 @@ const (
 
 const defaultThreads = 8
 
-// secretsDir is where the manifest of Chains mounts the signing secret.
-const secretsDir = "/etc/signing-secrets"
-
 // parseFlags reads the command line and the kubeconfig that it names, or ends the
 // process.
 func parseFlags() (Options, *rest.Config) {
 	var o Options
 	var namespaces string
-	flag.StringVar(&o.SecretsDir, "signing-secrets", secretsDir, "Directory of the signing secret.")
+	flag.StringVar(&o.SecretsDir, "signing-secrets", "/etc/signing-secrets", "Directory of the signing secret.")
 	flag.StringVar(&o.TektonNamespace, "tekton-namespace", "", "Namespace in which Tekton Pipelines is installed (default: the controller's own if it is there, otherwise "+tekton.DefaultNamespace+").")
 	flag.StringVar(&namespaces, "namespace", "", "Comma-separated list of namespaces to restrict the controller to (default: all).")
 	flag.BoolVar(&o.SignRuns, "sign-runs", true, "Also run Tekton Chains' reconcilers; turn off beside a stock Chains.")

@@ -20,7 +20,7 @@ const installations = 5
 func TestNumbers_FromApplyToFirstSignature(t *testing.T) {
 	e := install(t)
 	ns := e.namespace()
-	var took []time.Duration
+	took := make([]time.Duration, 0, installations)
 	for range installations {
 		e.kubectl("-n", harness.SystemNamespace, "delete", "deployment", deployment, "--cascade=foreground")
 		e.kubectl("-n", harness.SystemNamespace, "delete", "leases", "--all")

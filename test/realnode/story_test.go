@@ -81,7 +81,7 @@ func (e env) attested(run *v1.TaskRun) {
 	})
 	verifications, err := provenance.Verifications()
 	e.check(err)
-	if len(verifications) != 1 || string(verifications[0].Result) != "PASSED" {
+	if len(verifications) != 1 || verifications[0].Result != "PASSED" {
 		e.t.Errorf("the attestation has the verifications %+v, want one that PASSED", verifications)
 	}
 }

@@ -112,7 +112,7 @@ func TestTurns_PlacesAreGivenBack(t *testing.T) {
 // namespace than its share are in the work queue.
 func TestTurns_LoseNothing(t *testing.T) {
 	const share = 3
-	random := rand.New(rand.NewPCG(1, 2))
+	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // needs to be repeatable
 	queue := &workQueue{}
 	turns := newTurns(queue.add, share)
 	due := map[types.NamespacedName]bool{}

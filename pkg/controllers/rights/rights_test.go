@@ -6,8 +6,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -133,7 +133,7 @@ func grants(t *testing.T, files []string) map[string]bool {
 	t.Helper()
 	granted := map[string]bool{}
 	for _, file := range files {
-		content, err := os.ReadFile(filepath.Join("..", "..", "..", "config", file))
+		content, err := fs.ReadFile(os.DirFS("../../../config"), file)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -142,17 +142,20 @@ func grants(t *testing.T, files []string) map[string]bool {
 			if err := yaml.Unmarshal(document, &role); err != nil {
 				t.Fatal(err)
 			}
-			if role.Kind != "ClusterRole" {
-				continue
-			}
-			for _, rule := range role.Rules {
-				for _, resource := range rule.Resources {
-					for _, verb := range rule.Verbs {
-						granted[verb+" "+schema.GroupResource{Group: rule.APIGroups[0], Resource: resource}.String()] = true
-					}
-				}
+			if role.Kind == "ClusterRole" {
+				addRights(granted, role.Rules)
 			}
 		}
 	}
 	return granted
+}
+
+func addRights(granted map[string]bool, rules []rbacv1.PolicyRule) {
+	for _, rule := range rules {
+		for _, resource := range rule.Resources {
+			for _, verb := range rule.Verbs {
+				granted[verb+" "+schema.GroupResource{Group: rule.APIGroups[0], Resource: resource}.String()] = true
+			}
+		}
+	}
 }
