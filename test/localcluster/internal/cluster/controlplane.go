@@ -78,7 +78,7 @@ func (c controlPlane) etcd() proc.Spec {
 }
 
 func (c controlPlane) apiServer(version string) proc.Spec {
-	flags := []string{
+	return c.spec(build.APIServer, httpReady(c.url("kube-apiserver")+"/readyz", c.tls), append([]string{
 		// Without build flags, the server reports a placeholder version that clients cannot parse. This flag
 		// can only add a suffix to the version; see minVersion for clients that compare versions.
 		"--version=v0.0.0-" + strings.TrimPrefix(version, "v"),
@@ -105,9 +105,7 @@ func (c controlPlane) apiServer(version string) proc.Spec {
 		"--audit-policy-file=" + c.layout.auditPolicy(),
 		"--audit-log-path=" + c.layout.Log("audit"),
 		"--audit-log-maxsize=0", // one file, never rotated
-	}
-	return c.spec(build.APIServer, httpReady(c.url("kube-apiserver")+"/readyz", c.tls),
-		append(flags, c.kind.apiServerFlags(c)...)...)
+	}, c.kind.apiServerFlags(c)...)...)
 }
 
 func (c controlPlane) controllerManager() proc.Spec {

@@ -38,7 +38,8 @@ type user struct{ name, group string }
 var users = allUsers()
 
 func allUsers() []user {
-	all := []user{{admin, mastersGroup}, {kwokUser, mastersGroup}, {managerUser, ""}, {schedulerUser, ""}}
+	parts := []user{{admin, mastersGroup}, {kwokUser, mastersGroup}, {managerUser, ""}, {schedulerUser, ""}}
+	all := append(make([]user, 0, len(parts)+maxRealNodes), parts...)
 	for number := range maxRealNodes {
 		name, group := realnode.New("", number+1).User()
 		all = append(all, user{name, group})

@@ -26,7 +26,7 @@ func pods(first int) Pods {
 
 func TestChange_GivesEachPodItsOwnPorts(t *testing.T) {
 	p := pods(21000)
-	var seen []int32
+	seen := make([]int32, 0, 4)
 	for range 2 {
 		pod := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{
 			Name: "controller", Env: []corev1.EnvVar{{Name: "SERVER", Value: "elsewhere"}},
@@ -73,7 +73,7 @@ func TestServeHTTP_AnswersOnlyReviews(t *testing.T) {
 		{"", http.StatusBadRequest, "AdmissionReview"},
 	} {
 		w := httptest.NewRecorder()
-		pods(1).ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/", bytes.NewBufferString(tc.body)))
+		pods(1).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", bytes.NewBufferString(tc.body)))
 		if w.Code != tc.status || !strings.Contains(w.Body.String(), tc.want) {
 			t.Errorf("body %q: got status %d and %s", tc.body, w.Code, w.Body)
 		}

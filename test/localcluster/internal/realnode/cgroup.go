@@ -75,15 +75,7 @@ func (n Node) containerProcesses() ([]int, error) {
 			if err != nil || entry.Name() != "cgroup.procs" {
 				return err
 			}
-			content, err := os.ReadFile(path)
-			if err != nil {
-				return nil //nolint:nilerr // the cgroup was removed meanwhile
-			}
-			for field := range strings.FieldsSeq(string(content)) {
-				if pid, err := strconv.Atoi(field); err == nil {
-					found = append(found, pid)
-				}
-			}
+			found = append(found, processesIn(path)...)
 			return nil
 		})
 		if err != nil {
@@ -92,6 +84,20 @@ func (n Node) containerProcesses() ([]int, error) {
 	}
 	slices.Sort(found)
 	return slices.Compact(found), nil
+}
+
+// processesIn reads the file cgroup.procs of a cgroup. There are none if the cgroup was removed meanwhile.
+func processesIn(file string) (found []int) {
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return nil
+	}
+	for field := range strings.FieldsSeq(string(content)) {
+		if pid, err := strconv.Atoi(field); err == nil {
+			found = append(found, pid)
+		}
+	}
+	return found
 }
 
 // removeCgroups removes the cgroups of the node, which have no processes any more.
@@ -107,7 +113,7 @@ func (n Node) removeCgroups() error {
 			if err == nil && entry.IsDir() {
 				dirs = append(dirs, path)
 			}
-			return nil //nolint:nilerr // there are no cgroups of this node
+			return nil // an error means that there are no cgroups of this node
 		})
 		errs = append(errs, err)
 		for _, dir := range slices.Backward(dirs) { // children first

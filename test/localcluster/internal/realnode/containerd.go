@@ -82,12 +82,13 @@ func (n Node) ContainerdReady(ctx context.Context, _ time.Time) error {
 
 // writeContainerdConfig writes the configuration of containerd. registry is the address of the cluster's registry.
 func (n Node) writeContainerdConfig(registry, sandboxImage string) error {
-	var parameters []any
-	for _, text := range []string{
+	texts := []string{
 		n.containerdRoot(), n.containerdState(), n.Socket(), sandboxImage, n.Address, n.networks(), n.certificates(),
 		filepath.Join(n.root, "opt"), filepath.Join(n.run, runc),
-	} {
-		parameters = append(parameters, strconv.Quote(text))
+	}
+	parameters := make([]any, len(texts))
+	for i, text := range texts {
+		parameters[i] = strconv.Quote(text)
 	}
 	for file, text := range map[string]string{
 		n.ContainerdConfig():                                      fmt.Sprintf(containerdConfig, parameters...),

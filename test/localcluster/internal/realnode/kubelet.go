@@ -38,8 +38,8 @@ func (n Node) Prepare(s Server) error {
 func (n Node) kubeletConfig(s Server) kubelet.KubeletConfiguration {
 	return kubelet.KubeletConfiguration{
 		TypeMeta: metav1.TypeMeta{APIVersion: kubelet.SchemeGroupVersion.String(), Kind: "KubeletConfiguration"},
-		Address:  n.Address, Port: int32(s.Port),
-		HealthzBindAddress: n.Address, HealthzPort: new(int32(s.HealthPort)),
+		Address:  n.Address, Port: int32(s.Port), //nolint:gosec // a port
+		HealthzBindAddress: n.Address, HealthzPort: new(int32(s.HealthPort)), //nolint:gosec // a port
 		TLSCertFile: s.Cert, TLSPrivateKeyFile: s.Key,
 		Authentication: kubelet.KubeletAuthentication{
 			X509:      kubelet.KubeletX509Authentication{ClientCAFile: s.ClientCA},
