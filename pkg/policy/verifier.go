@@ -112,9 +112,7 @@ func (v *Verifier) set(namespace string) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	set := NewSet(policies, v.keys)
-	v.cacheSet(namespace, set, before)
-	return set, nil
+	return v.cacheSet(namespace, NewSet(policies, v.keys), before), nil
 }
 
 func (v *Verifier) changeCount() uint64 {
@@ -123,11 +121,15 @@ func (v *Verifier) changeCount() uint64 {
 	return v.changes
 }
 
-// cacheSet caches the Set unless policies changed after they were listed.
-func (v *Verifier) cacheSet(namespace string, set *Set, before uint64) {
+// cacheSet caches the Set unless policies changed after they were listed. It returns
+// the Set to use: that of a concurrent caller if there is one, because a Set reads the
+// keys of its policies once for all of its callers.
+func (v *Verifier) cacheSet(namespace string, set *Set, before uint64) *Set {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.changes == before {
-		v.sets.Set(namespace, set, ttlcache.NoTTL)
+	if v.changes != before {
+		return set
 	}
+	item, _ := v.sets.GetOrSet(namespace, set, ttlcache.WithTTL[string, *Set](ttlcache.NoTTL))
+	return item.Value()
 }
