@@ -237,12 +237,16 @@ func TestDecide_WaitsForASignatureOfARevokedKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, secret := range map[string]fixtures.Secret{"no other key": {}, "another key": next} {
-		revoke(secret)
+	// In this order: the cases after the loop need the other key.
+	for _, c := range []struct {
+		name   string
+		secret fixtures.Secret
+	}{{"no other key", fixtures.Secret{}}, {"another key", next}} {
+		revoke(c.secret)
 		for _, authorities := range []snapshot.Authorities{noAuthorities, trusting} {
 			d := us.decide(signed, authorities)
 			if d.Action != Wait || d.Reason != KeyRevoked || !errors.Is(d.Err, ErrKeyRevoked) || d.Overwrites {
-				t.Errorf("%s: got %+v, want Wait with ErrKeyRevoked", name, d)
+				t.Errorf("%s: got %+v, want Wait with ErrKeyRevoked", c.name, d)
 			}
 		}
 	}
