@@ -9,16 +9,14 @@ import (
 	"strings"
 
 	chainsconfig "github.com/tektoncd/chains/pkg/config"
+	"knative.dev/pkg/configmap"
 )
-
-// exampleKey has no settings, by a convention of knative.
-const exampleKey = "_example"
 
 // ParseBoth reads the data of chains-config and of OwnConfigMap. Our settings are in
 // one of them, so that no setting has two values.
 func ParseBoth(chains, own map[string]string) (*Config, error) {
 	own = maps.Clone(own)
-	delete(own, exampleKey)
+	delete(own, configmap.ExampleKey)
 	if len(own) == 0 {
 		return Parse(chains)
 	}

@@ -3,6 +3,7 @@
 package resources
 
 import (
+	"container/list"
 	"context"
 	"sync"
 
@@ -33,10 +34,15 @@ type turns struct {
 type namespaceTurns struct {
 	// admitted are the keys in the work queue.
 	admitted map[types.NamespacedName]*turn
-	// waiting has the lane of each key that waits. A lane may also have keys that are
-	// not waiting there any more.
-	waiting map[types.NamespacedName]lane
-	lanes   [2][]types.NamespacedName
+	// waiting has the place of each key that waits, in one of the lanes.
+	waiting map[types.NamespacedName]place
+	lanes   [2]list.List
+}
+
+// place is an element of a lane. Its value is the key.
+type place struct {
+	in      lane
+	element *list.Element
 }
 
 // turn is a key in the work queue.
@@ -64,7 +70,7 @@ func (t *turns) add(key types.NamespacedName, in lane) {
 	defer t.mu.Unlock()
 	n := t.namespaces[key.Namespace]
 	if n == nil {
-		n = &namespaceTurns{admitted: map[types.NamespacedName]*turn{}, waiting: map[types.NamespacedName]lane{}}
+		n = &namespaceTurns{admitted: map[types.NamespacedName]*turn{}, waiting: map[types.NamespacedName]place{}}
 		t.namespaces[key.Namespace] = n
 	}
 	if admitted := n.admitted[key]; admitted != nil {
@@ -122,23 +128,22 @@ func (t *turns) admit(n *namespaceTurns) {
 
 // wait adds a key to a lane, unless the key waits in this lane or a better one.
 func (n *namespaceTurns) wait(key types.NamespacedName, in lane) {
-	if current, ok := n.waiting[key]; ok && current <= in {
-		return
+	if current, ok := n.waiting[key]; ok {
+		if current.in <= in {
+			return
+		}
+		n.lanes[current.in].Remove(current.element)
 	}
-	n.waiting[key] = in
-	n.lanes[in] = append(n.lanes[in], key)
+	n.waiting[key] = place{in, n.lanes[in].PushBack(key)}
 }
 
 // next removes the key that has waited for longest in the best lane.
 func (n *namespaceTurns) next() (types.NamespacedName, bool) {
 	for in := range n.lanes {
-		for len(n.lanes[in]) > 0 {
-			key := n.lanes[in][0]
-			n.lanes[in] = n.lanes[in][1:]
-			if current, ok := n.waiting[key]; ok && current == lane(in) {
-				delete(n.waiting, key)
-				return key, true
-			}
+		if first := n.lanes[in].Front(); first != nil {
+			key := n.lanes[in].Remove(first).(types.NamespacedName)
+			delete(n.waiting, key)
+			return key, true
 		}
 	}
 	return types.NamespacedName{}, false

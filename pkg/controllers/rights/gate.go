@@ -20,7 +20,7 @@ const (
 	askTimeout = 10 * time.Second
 )
 
-// Observer is told what the API server answered.
+// Observer gets the answers of the API server.
 type Observer interface {
 	// Missing is called when the list of missing rights has changed. The list is empty
 	// when no right is missing any more.
