@@ -24,9 +24,14 @@ import (
 // TestRealNode_RunsContainersAndLeavesNothing runs a TaskRun and a Pod in containers. Then the cluster ends, once in
 // order and once by SIGKILL: after down, nothing of a container is left.
 func TestRealNode_RunsContainersAndLeavesNothing(t *testing.T) {
-	c := testCluster{dir: t.TempDir(), bin: realBinaries(t)}
+	dir, err := os.MkdirTemp("", "lc-") // the name of t.TempDir() is too long for sockets
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := testCluster{dir: dir, bin: realBinaries(t)}
 	t.Cleanup(func() {
-		if out, err := c.try(context.Background(), "down"); err != nil {
+		out, err := c.try(context.Background(), "down")
+		if err := errors.Join(err, os.RemoveAll(dir)); err != nil {
 			t.Errorf("down: %v\n%s", err, out)
 		}
 	})

@@ -161,9 +161,11 @@ func newDown() *cobra.Command {
 			}
 			if pid == 0 {
 				printf(cmd, "no cluster runs in %s\n", dir)
-				return errors.Join(realnode.CleanUp(cmd.Context(), dir), state.Remove(dir))
+			} else if err := down(cmd, dir, pid); err != nil {
+				return err
 			}
-			return down(cmd, dir, pid)
+			// A supervisor that was killed, perhaps just now, has left these.
+			return errors.Join(realnode.CleanUp(cmd.Context(), dir), state.Remove(dir))
 		},
 	}
 	dirFlag(cmd, &dir)
@@ -172,7 +174,7 @@ func newDown() *cobra.Command {
 
 func down(cmd *cobra.Command, dir string, pid int) error {
 	start := time.Now()
-	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) { // it has ended meanwhile
 		return fmt.Errorf("stop the supervisor (pid %d): %w", pid, err)
 	}
 	err := wait.PollUntilContextTimeout(cmd.Context(), poll, downWithin, true, func(context.Context) (bool, error) {

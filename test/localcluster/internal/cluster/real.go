@@ -34,6 +34,7 @@ const (
 	nopImage            = "localcluster/nop"
 	workingDirInitImage = "localcluster/workingdirinit"
 	shellImage          = "localcluster/shell"
+	baseImage           = "localcluster/base"
 )
 
 // realNodes are nodes that run containers.
@@ -115,7 +116,8 @@ func (r realNodes) start(ctx context.Context, startPart func(context.Context, pr
 	return group.Wait()
 }
 
-// pushImages pushes the images that each Pod and each TaskRun needs, and shells under names that samples use.
+// pushImages pushes the images that each Pod and each TaskRun needs, shells under names that samples use, and a base
+// image for ko.
 func (r realNodes) pushImages(ctx context.Context) error {
 	shell, err := images.Shell(ctx, realnode.Shell, shellImage, "library/alpine", "library/busybox")
 	if err != nil {
@@ -128,6 +130,7 @@ func (r realNodes) pushImages(ctx context.Context) error {
 		images.KoImage(r.bin(build.Nop), nopImage),
 		images.KoImage(r.bin(build.WorkingDirInit), workingDirInitImage),
 		shell,
+		images.Base(baseImage),
 	} {
 		group.Go(func() error { return image.Push(ctx, r.ports.address("registry")) })
 	}

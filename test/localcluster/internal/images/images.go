@@ -12,6 +12,7 @@ import (
 	"os"
 	"path"
 	"runtime"
+	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -24,30 +25,65 @@ import (
 // koDir is where ko puts a program into its image. Tekton names its programs there.
 const koDir = "ko-app"
 
-// Image is an image with one program.
+// Certificates is the file with the certificate authorities that this machine trusts.
+const Certificates = "/etc/ssl/certs/ca-certificates.crt"
+
+// Image is an image with one layer.
 type Image struct {
-	// Program is the file of the program on this machine.
-	Program string
-	// Path is the path of the program in the image.
-	Path string
-	// Links are names of the same program.
-	Links []string
-	// Repositories are the repositories to push to.
-	Repositories []string
+	files        []file
+	config       v1.Config
+	repositories []string
+}
+
+// file is a file, directory or link in an image.
+type file struct {
+	header tar.Header
+	source string // the file on this machine with the content, if not empty
+	text   string // the content otherwise
+}
+
+// temporary is the directory for temporary files.
+func temporary() file {
+	return file{header: tar.Header{Typeflag: tar.TypeDir, Name: "tmp", Mode: 0o1777}}
+}
+
+func program(source, name string) file {
+	return file{header: tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o755}, source: source}
 }
 
 // KoImage returns an image as ko would build it.
-func KoImage(program, repository string) Image {
-	return Image{Program: program, Path: path.Join(koDir, path.Base(repository)), Repositories: []string{repository}}
+func KoImage(source, repository string) Image {
+	name := path.Join(koDir, path.Base(repository))
+	return Image{
+		files:        []file{temporary(), program(source, name)},
+		config:       v1.Config{Env: []string{"PATH=/bin:/" + koDir}, Entrypoint: []string{"/" + name}},
+		repositories: []string{repository},
+	}
 }
+
+// Base returns an image without programs, for programs that are linked statically: the
+// certificates of this machine, and a user that is not root. ko's default base image, which
+// needs the internet, has the same.
+func Base(repository string) Image {
+	return Image{
+		files: []file{
+			{header: tar.Header{Typeflag: tar.TypeReg, Name: "etc/passwd", Mode: 0o644}, text: passwords},
+			{header: tar.Header{Typeflag: tar.TypeReg, Name: strings.TrimPrefix(Certificates, "/"), Mode: 0o644}, source: Certificates},
+		},
+		config:       v1.Config{User: "65532", Env: []string{"SSL_CERT_FILE=" + Certificates}},
+		repositories: []string{repository},
+	}
+}
+
+const passwords = "root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n"
 
 // Push pushes the image to each of its repositories in a registry, with the tag latest.
 func (i Image) Push(ctx context.Context, registry string) error {
 	image, err := i.build()
 	if err != nil {
-		return fmt.Errorf("image of %s: %w", i.Program, err)
+		return fmt.Errorf("image %s: %w", i.repositories[0], err)
 	}
-	for _, repository := range i.Repositories {
+	for _, repository := range i.repositories {
 		ref, err := name.ParseReference(Reference(registry, repository), name.Insecure)
 		if err != nil {
 			return err
@@ -80,35 +116,29 @@ func (i Image) build() (v1.Image, error) {
 		return nil, err
 	}
 	config = config.DeepCopy()
-	config.OS, config.Architecture = "linux", runtime.GOARCH
-	config.Config.Env = []string{"PATH=/bin:/" + koDir}
-	config.Config.Entrypoint = []string{"/" + i.Path}
+	config.OS, config.Architecture, config.Config = "linux", runtime.GOARCH, i.config
 	return mutate.ConfigFile(image, config)
 }
 
-// archive returns a tar archive with the program, its links and a directory for temporary files.
+// archive returns a tar archive with the files.
 func (i Image) archive() ([]byte, error) {
-	program, err := os.ReadFile(i.Program)
-	if err != nil {
-		return nil, err
-	}
 	var archive bytes.Buffer
 	w := tar.NewWriter(&archive)
-	headers := []*tar.Header{
-		{Typeflag: tar.TypeDir, Name: "tmp", Mode: 0o1777},
-		{Typeflag: tar.TypeReg, Name: i.Path, Mode: 0o755, Size: int64(len(program))},
-	}
-	for _, link := range i.Links {
-		headers = append(headers, &tar.Header{Typeflag: tar.TypeSymlink, Name: link, Linkname: "/" + i.Path, Mode: 0o777})
-	}
-	for _, header := range headers {
-		if err := w.WriteHeader(header); err != nil {
-			return nil, err
-		}
-		if header.Typeflag == tar.TypeReg {
-			if _, err := w.Write(program); err != nil {
+	for _, f := range i.files {
+		content := []byte(f.text)
+		if f.source != "" {
+			var err error
+			if content, err = os.ReadFile(f.source); err != nil {
 				return nil, err
 			}
+		}
+		header := f.header
+		header.Size = int64(len(content))
+		if err := w.WriteHeader(&header); err != nil {
+			return nil, err
+		}
+		if _, err := w.Write(content); err != nil {
+			return nil, err
 		}
 	}
 	if err := w.Close(); err != nil {

@@ -3,11 +3,14 @@
 package images
 
 import (
+	"archive/tar"
 	"context"
 	"fmt"
 	"os/exec"
 	"path"
 	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
 // Shell returns an image with a shell and the usual commands: all applets of a busybox that is linked statically.
@@ -17,10 +20,16 @@ func Shell(ctx context.Context, busybox string, repositories ...string) (Image, 
 	if err != nil {
 		return Image{}, fmt.Errorf("%s: %w", list, err)
 	}
-	image := Image{Program: busybox, Path: "bin/busybox", Repositories: repositories}
+	const binary = "bin/busybox"
+	image := Image{
+		files:        []file{temporary(), program(busybox, binary)},
+		config:       v1.Config{Env: []string{"PATH=/bin"}, Entrypoint: []string{"/" + binary}},
+		repositories: repositories,
+	}
 	for applet := range strings.FieldsSeq(string(applets)) {
-		if applet != path.Base(image.Path) {
-			image.Links = append(image.Links, "bin/"+applet)
+		if applet != path.Base(binary) {
+			link := tar.Header{Typeflag: tar.TypeSymlink, Name: "bin/" + applet, Linkname: "/" + binary, Mode: 0o777}
+			image.files = append(image.files, file{header: link})
 		}
 	}
 	return image, nil

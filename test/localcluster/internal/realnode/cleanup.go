@@ -60,12 +60,14 @@ func (n Node) cleanUp(ctx context.Context) error {
 		return err
 	}
 	n.removeShimSockets()
-	return errors.Join(
+	err := errors.Join(
 		unmountBelow(n.root, n.run),
 		n.removeCgroups(),
 		n.removeLogLinks(),
 		os.RemoveAll(n.run),
 	)
+	_ = os.Remove(filepath.Dir(n.run)) // an error means that another node of the cluster is left
+	return err
 }
 
 // shims returns the processes that containerd has started to look after containers. They survive containerd.

@@ -19,6 +19,9 @@ type Server struct {
 
 // Prepare makes the directories and cgroups of a node, and writes its configuration.
 func (n Node) Prepare(s Server) error {
+	if err := n.checkDirectory(); err != nil {
+		return err
+	}
 	if err := n.makeDirectories(); err != nil {
 		return err
 	}
@@ -38,8 +41,8 @@ func (n Node) Prepare(s Server) error {
 func (n Node) kubeletConfig(s Server) kubelet.KubeletConfiguration {
 	return kubelet.KubeletConfiguration{
 		TypeMeta: metav1.TypeMeta{APIVersion: kubelet.SchemeGroupVersion.String(), Kind: "KubeletConfiguration"},
-		Address:  n.Address, Port: int32(s.Port), //nolint:gosec // a port
-		HealthzBindAddress: n.Address, HealthzPort: new(int32(s.HealthPort)), //nolint:gosec // a port
+		Address:  n.Address, Port: int32(s.Port), // #nosec G115 -- a port
+		HealthzBindAddress: n.Address, HealthzPort: new(int32(s.HealthPort)), // #nosec G115 -- a port
 		TLSCertFile: s.Cert, TLSPrivateKeyFile: s.Key,
 		Authentication: kubelet.KubeletAuthentication{
 			X509:      kubelet.KubeletX509Authentication{ClientCAFile: s.ClientCA},

@@ -15,7 +15,10 @@ import (
 	"strconv"
 )
 
-// runDir has a short name, because the name of a socket has at most 107 bytes.
+// maxSocket is the length of the name of a socket at most, in bytes, see unix(7).
+const maxSocket = 107
+
+// runDir has a short name, because sockets are in it.
 const runDir = "/run/localcluster"
 
 // MaxNodes is the number of nodes that a cluster has at most.
@@ -84,6 +87,18 @@ func (n Node) containerdState() string { return filepath.Join(n.run, "containerd
 
 // cgroup is the name of the parent of the cgroups of all Pods of the node, in each hierarchy.
 func (n Node) cgroup() string { return fmt.Sprintf("localcluster-%s-%d", n.cluster, n.Number) }
+
+// podResources is the longest name of a socket that the kubelet makes below its root. The last part is random.
+const podResources = "pod-resources/4294967295"
+
+// checkDirectory returns an error if the directory of the cluster has too long a name for the sockets of the kubelet.
+func (n Node) checkDirectory() error {
+	if socket := filepath.Join(n.KubeletRoot(), podResources); len(socket) > maxSocket {
+		return fmt.Errorf("the kubelet's socket %s has %d bytes, the kernel allows %d: use a directory with a shorter name for the cluster",
+			socket, len(socket), maxSocket)
+	}
+	return nil
+}
 
 func (n Node) makeDirectories() error {
 	for _, dir := range []string{

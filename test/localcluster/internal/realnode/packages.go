@@ -22,6 +22,7 @@ const (
 // packages maps each program to its Debian package.
 var packages = []struct{ program, name string }{
 	{containerd, "containerd"}, {shim, "containerd"}, {runc, "runc"}, {Shell, "busybox-static"},
+	{"/usr/sbin/update-ca-certificates", "ca-certificates"}, // makes the file with the certificates
 }
 
 // ErrRequirements means that the machine cannot run a real node. The message says what to do.

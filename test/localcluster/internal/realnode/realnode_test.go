@@ -22,8 +22,17 @@ func TestNew_SeparatesNodesAndClusters(t *testing.T) {
 			t.Errorf("two nodes have the same %s %s", name, of(a))
 		}
 	}
-	if long := New("/"+strings.Repeat("long/", 100), MaxNodes).Socket(); len(long) > 107 {
-		t.Errorf("the socket %s has %d bytes, the kernel allows 107", long, len(long))
+	if long := New("/"+strings.Repeat("long/", 100), MaxNodes).Socket(); len(long) > maxSocket {
+		t.Errorf("the socket %s has %d bytes, the kernel allows %d", long, len(long), maxSocket)
+	}
+}
+
+func TestCheckDirectory_RefusesLongNames(t *testing.T) {
+	if err := New("/tmp/cluster-1234567890", 1).checkDirectory(); err != nil {
+		t.Error(err)
+	}
+	if err := New("/"+strings.Repeat("long/", 20), 1).checkDirectory(); err == nil || !strings.Contains(err.Error(), "shorter name") {
+		t.Errorf("got error %v, want one that says what to do", err)
 	}
 }
 
