@@ -19,7 +19,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"knative.dev/pkg/apis"
 
 	"github.com/trusted-resources/chains-extension/pkg/keys"
@@ -276,16 +275,9 @@ func (d *demonstration) verdict(what, expected string, run *v1.TaskRun) {
 	d.rows = append(d.rows, row{what, expected, observed})
 }
 
-// until polls until check returns nil. After demoWait it returns the last error of check.
+// until polls until check returns nil.
 func (d *demonstration) until(ctx context.Context, check func(context.Context) error) error {
-	var last error
-	if err := wait.PollUntilContextTimeout(ctx, 10*time.Millisecond, demoWait, true, func(ctx context.Context) (bool, error) {
-		last = check(ctx)
-		return last == nil, nil
-	}); err != nil {
-		return fmt.Errorf("%w: %w", err, last)
-	}
-	return nil
+	return harness.Eventually(ctx, demoWait, check)
 }
 
 func (d *demonstration) sayf(format string, args ...any) {

@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"encoding/json"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -75,10 +74,10 @@ func TestDeployment_FulfilsPodSecurity(t *testing.T) {
 // guide tells users of both so.
 func TestDeployment_OfStockChainsNeedsAnotherLevel(t *testing.T) {
 	e := newEnv(t)
-	dir, err := exec.CommandContext(t.Context(), "go", "list", "-C", harness.Root(), "-m", "-f", "{{.Dir}}", "github.com/tektoncd/chains").Output()
+	dir, err := harness.ModuleDir(t.Context(), harness.ModuleChains)
 	e.check(err)
 	manifest, err := cluster.RunKubectl(t.Context(), "", "create", "--dry-run=client", "-o", "json", "--selector", "app.kubernetes.io/component=controller",
-		"-f", filepath.Join(strings.TrimSpace(string(dir)), "config", "100-deployment.yaml"))
+		"-f", filepath.Join(dir, "config", "100-deployment.yaml"))
 	e.check(err)
 	var stock appsv1.Deployment
 	e.check(json.Unmarshal([]byte(manifest), &stock))

@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -120,12 +119,10 @@ func (e *env) enableAlphaFeatures() {
 // readExamples reads the examples in the Go module of Tekton Pipelines.
 func (e *env) readExamples() []example {
 	e.t.Helper()
-	list := exec.CommandContext(e.t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/tektoncd/pipeline")
-	list.Dir = harness.Root()
-	dir, err := list.Output()
+	dir, err := harness.ModuleDir(e.t.Context(), harness.ModulePipelines)
 	e.check(err)
 	var found []example
-	root := filepath.Join(strings.TrimSpace(string(dir)), "examples")
+	root := filepath.Join(dir, "examples")
 	e.check(filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || !slices.Contains([]string{".yaml", ".yml"}, filepath.Ext(path)) {
 			return err

@@ -9,9 +9,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/signal"
-	"path/filepath"
-	"syscall"
 	"testing"
 
 	"github.com/trusted-resources/chains-extension/test/harness"
@@ -30,41 +27,26 @@ var beforeCluster = func(context.Context) (stop func() error, err error) {
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
-	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer cancel()
-	binaries, err := harness.Build(ctx, os.Stderr)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "building the binaries:", err)
-		return 1
-	}
-	stop, err := beforeCluster(ctx)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "starting the servers that the cluster needs:", err)
-		return 1
-	}
+	stop := func() error { return nil }
 	defer func() {
 		if err := stop(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 		}
 	}()
-	dir, err := os.MkdirTemp("", "cluster-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+	start := func(ctx context.Context, dir string) (*harness.Cluster, error) {
+		binaries, err := harness.Build(ctx, os.Stderr)
+		if err != nil {
+			return nil, err
+		}
+		servers, err := beforeCluster(ctx)
+		if err != nil {
+			return nil, err
+		}
+		stop = servers
+		return harness.Run(ctx, binaries, dir, os.Stderr)
 	}
-	if cluster, err = harness.Run(ctx, binaries, dir, os.Stderr); err != nil {
-		fmt.Fprintln(os.Stderr, "starting the cluster:", err)
-		return 1
-	}
-	code := m.Run()
-	if err := cluster.Stop(); err != nil {
-		fmt.Fprintln(os.Stderr, "stopping the cluster:", err)
-		return 1
-	}
-	if code == 0 {
-		_ = os.RemoveAll(dir)
-	} else {
-		fmt.Fprintln(os.Stderr, "logs of the failed tests are in", filepath.Join(dir, "logs"))
-	}
-	return code
+	return harness.InCluster(start, func(c *harness.Cluster) int {
+		cluster = c
+		return m.Run()
+	})
 }

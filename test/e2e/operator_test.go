@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
@@ -110,7 +111,7 @@ func (e *env) configMapIn(name string, data map[string]string) *corev1.ConfigMap
 	configMaps := cluster.Kube.CoreV1().ConfigMaps(operatorNamespace)
 	cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: operatorNamespace, Name: name}, Data: data}
 	written, err := configMaps.Update(e.t.Context(), cm, metav1.UpdateOptions{})
-	if ignoreNotFound(err) == nil && err != nil {
+	if apierrors.IsNotFound(err) {
 		written, err = configMaps.Create(e.t.Context(), cm, metav1.CreateOptions{})
 	}
 	e.check(err)

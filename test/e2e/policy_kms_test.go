@@ -149,7 +149,7 @@ func TestPolicyKMS_ThatHangsDoesNotDelayOtherNamespaces(t *testing.T) {
 func (e *env) logLatencies(when string, sorted []time.Duration) {
 	e.t.Helper()
 	e.t.Logf("%d Tasks %s were signed after: median %s, p99 %s, at most %s; the interval of the polls is %s",
-		len(sorted), when, sorted[len(sorted)/2], sorted[len(sorted)*99/100], sorted[len(sorted)-1], pollEvery)
+		len(sorted), when, sorted[len(sorted)/2], sorted[len(sorted)*99/100], sorted[len(sorted)-1], harness.PollInterval)
 }
 
 // keepChanging changes the Tasks in turn, without a pause, until stop is called. Each

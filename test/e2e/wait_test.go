@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,12 +11,9 @@ import (
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
-
-const pollEvery = 50 * time.Millisecond
 
 var (
 	// soon is the time limit for everything that the controller does without
@@ -31,14 +27,7 @@ var (
 // error of check.
 func (e *env) eventually(within time.Duration, check func() error) {
 	e.t.Helper()
-	last := errors.New("the check did not run")
-	err := wait.PollUntilContextTimeout(e.t.Context(), pollEvery, within, true, func(context.Context) (bool, error) {
-		last = check()
-		return last == nil, nil
-	})
-	if err != nil {
-		e.t.Fatalf("still failing after %v: %v", within, last)
-	}
+	e.check(harness.Eventually(e.t.Context(), within, func(context.Context) error { return check() }))
 }
 
 // waitSigned waits until Tekton's verifier accepts the signature of the Task with the

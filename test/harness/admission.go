@@ -52,7 +52,7 @@ func (c *Cluster) waitAdmission(ctx context.Context, resolver v1.ResolverName) (
 	}
 	defer func() { err = errors.Join(err, namespaces.Delete(ctx, ns.Name, metav1.DeleteOptions{})) }()
 	var got string
-	err = wait.PollUntilContextTimeout(ctx, pollInterval, admissionTimeout, true, func(ctx context.Context) (bool, error) {
+	err = wait.PollUntilContextTimeout(ctx, PollInterval, admissionTimeout, true, func(ctx context.Context) (bool, error) {
 		task, pipeline, err := c.admitted(ctx, ns.Name)
 		got = fmt.Sprintf("a taskRef gets resolver %q, a pipelineRef %q, error %v", task, pipeline, err)
 		return err == nil && task == resolver && pipeline == resolver, nil

@@ -65,7 +65,7 @@ func (c *Cluster) Log(part string) string { return filepath.Join(c.Dir, "logs", 
 // Run starts a cluster in dir and applies the manifests of config/. The cluster ends
 // with Stop, or when this process ends. Progress goes to out.
 func Run(ctx context.Context, b Binaries, dir string, out io.Writer) (*Cluster, error) {
-	return runCluster(ctx, b, dir, out, append(clusterFlags(b, dir), "--manifests", filepath.Join(Root(), "config")))
+	return runCluster(ctx, b, dir, out, installFlags(b, dir))
 }
 
 func runCluster(ctx context.Context, b Binaries, dir string, out io.Writer, flags []string) (*Cluster, error) {
@@ -93,7 +93,7 @@ func runCluster(ctx context.Context, b Binaries, dir string, out io.Writer, flag
 
 // waitReady waits for the file that localcluster writes when it is ready.
 func (c *Cluster) waitReady(ctx context.Context) error {
-	err := wait.PollUntilContextTimeout(ctx, pollInterval, startTimeout, true, func(context.Context) (bool, error) {
+	err := wait.PollUntilContextTimeout(ctx, PollInterval, startTimeout, true, func(context.Context) (bool, error) {
 		select {
 		case <-c.ended:
 			return false, fmt.Errorf("localcluster ended before the cluster was ready: %w", c.exit)
@@ -111,7 +111,7 @@ func (c *Cluster) waitReady(ctx context.Context) error {
 // Up starts a cluster in dir that continues to run after this process has ended. If a
 // cluster runs in dir already, Up connects to it.
 func Up(ctx context.Context, b Binaries, dir string, out io.Writer) (*Cluster, error) {
-	up := command(ctx, out, b.LocalCluster, append(append([]string{"up"}, clusterFlags(b, dir)...), "--manifests", filepath.Join(Root(), "config"))...)
+	up := command(ctx, out, b.LocalCluster, append([]string{"up"}, installFlags(b, dir)...)...)
 	if err := up.Run(); err != nil {
 		return nil, fmt.Errorf("%s: %w", up, err)
 	}
@@ -136,6 +136,11 @@ func clusterFlags(b Binaries, dir string) []string {
 	return []string{"--dir", dir, "--bin", b.Dir, "--module", localClusterModule()}
 }
 
+// installFlags also make the cluster apply the manifests of config/.
+func installFlags(b Binaries, dir string) []string {
+	return append(clusterFlags(b, dir), "--manifests", filepath.Join(Root(), "config"))
+}
+
 func (c *Cluster) connect() (err error) {
 	if c.Admin, err = clientcmd.BuildConfigFromFlags("", c.Kubeconfig()); err != nil {
 		return err
@@ -151,7 +156,7 @@ func (c *Cluster) connect() (err error) {
 const (
 	startTimeout = 2 * time.Minute
 	stopTimeout  = time.Minute
-	pollInterval = 50 * time.Millisecond
+	PollInterval = 50 * time.Millisecond
 )
 
 // Stop ends a cluster that Run has started.

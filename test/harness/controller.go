@@ -50,7 +50,7 @@ func (c *Cluster) AddControllerIn(ctx context.Context, environment []string, nam
 func (c *Cluster) addController(ctx context.Context, name string, how invocation) (controller *Controller, err error) {
 	controller = &Controller{
 		Name: name, MetricsURL: how.metricsURL, ProfilingURL: how.pprofURL,
-		cluster: c, memory: &memoryWatch{limit: how.memoryLimit},
+		cluster: c, memory: &memoryWatch{limit: how.memory.limit},
 	}
 	if controller.logStart, err = sizeOf(c.Log(name)); err != nil {
 		return nil, err
@@ -86,7 +86,7 @@ type invocation struct {
 	command, env         []string
 	readyURL, metricsURL string
 	pprofURL             string
-	memoryLimit          int64
+	memory               memory
 }
 
 // ConfigObservability is the ConfigMap for metrics and profiling.
@@ -97,6 +97,22 @@ func (c *Cluster) controllerInvocation(ctx context.Context, name, secretsDir str
 	if err != nil {
 		return invocation{}, err
 	}
+	how, err := c.invocation(ctx, kubeconfig, secretsDir, []string{
+		"SYSTEM_NAMESPACE=" + SystemNamespace,
+		"POD_NAME=" + name,
+		"CONFIG_OBSERVABILITY_NAME=" + ConfigObservability,
+		"CONFIG_LEADERELECTION_NAME=tekton-chains-config-leader-election",
+		"METRICS_DOMAIN=tekton.dev/chains",
+	}, flags)
+	if !c.Race {
+		how.env = append(how.env, how.memory.env...)
+	}
+	return how, err
+}
+
+// invocation adds to the environment and flags of a replica what a Pod has and a process
+// has not: the identity, the signing secret, and ports that no other process uses.
+func (c *Cluster) invocation(ctx context.Context, kubeconfig, secretsDir string, env, flags []string) (invocation, error) {
 	ports, err := freePorts(ctx, 3)
 	if err != nil {
 		return invocation{}, err
@@ -111,26 +127,19 @@ func (c *Cluster) controllerInvocation(ctx context.Context, name, secretsDir str
 			c.Controller, "--kubeconfig", kubeconfig,
 			"--signing-secrets", secretsDir, "--health-port", strconv.Itoa(health),
 		}, flags...),
-		env: []string{
-			"SYSTEM_NAMESPACE=" + SystemNamespace,
-			"POD_NAME=" + name,
-			"CONFIG_OBSERVABILITY_NAME=" + ConfigObservability,
-			"CONFIG_LEADERELECTION_NAME=tekton-chains-config-leader-election",
-			"METRICS_DOMAIN=tekton.dev/chains",
+		env: append(env,
 			"METRICS_PROMETHEUS_HOST=127.0.0.1",
-			"METRICS_PROMETHEUS_PORT=" + strconv.Itoa(metrics),
-			"PROFILING_PORT=" + strconv.Itoa(profiling),
+			"METRICS_PROMETHEUS_PORT="+strconv.Itoa(metrics),
+			"PROFILING_PORT="+strconv.Itoa(profiling),
 			"KUBERNETES_MIN_VERSION=v0.0.0", // the API server is built without a version
-		},
-		memoryLimit: memory.limit,
-		pprofURL:    fmt.Sprintf("http://127.0.0.1:%d/debug/pprof/", profiling),
-		readyURL:    fmt.Sprintf("http://127.0.0.1:%d/readiness", health),
-		metricsURL:  fmt.Sprintf("http://127.0.0.1:%d/metrics", metrics),
+		),
+		memory:     memory,
+		pprofURL:   fmt.Sprintf("http://127.0.0.1:%d/debug/pprof/", profiling),
+		readyURL:   fmt.Sprintf("http://127.0.0.1:%d/readiness", health),
+		metricsURL: fmt.Sprintf("http://127.0.0.1:%d/metrics", metrics),
 	}
 	if c.Race { // report all data races, not only the first one
 		how.env = append(how.env, "GORACE=halt_on_error=0 exitcode=66")
-	} else {
-		how.env = append(how.env, memory.env...)
 	}
 	return how, nil
 }

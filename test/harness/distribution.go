@@ -131,7 +131,7 @@ func (d *Distribution) waitReady(ctx context.Context) error {
 	if d.ca != "" {
 		url = "https://" + d.host + "/v2/"
 	}
-	return wait.PollUntilContextTimeout(ctx, pollInterval, startTimeout, true, func(ctx context.Context) (bool, error) {
+	return wait.PollUntilContextTimeout(ctx, PollInterval, startTimeout, true, func(ctx context.Context) (bool, error) {
 		select {
 		case <-d.ended:
 			return false, fmt.Errorf("it ended before it was ready: %w: %s", d.exit, d.Log())

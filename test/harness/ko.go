@@ -14,8 +14,8 @@ import (
 // ko builds images from Go packages, as docs/install.md says.
 var ko = tool{name: "ko", module: "github.com/google/ko", version: "v0.19.1"}
 
-// KoEnv returns the environment with which ko pushes to the registry of the cluster. The
-// base image is that of PushBaseImage.
+// KoEnv returns the environment with which ko pushes to the registry of the cluster, and
+// uses the base image in it.
 func (c *Cluster) KoEnv() ([]string, error) {
 	registry, err := c.Registry()
 	if err != nil {
@@ -23,7 +23,7 @@ func (c *Cluster) KoEnv() ([]string, error) {
 	}
 	return []string{
 		"KO_DOCKER_REPO=" + registry + "/ko",
-		"KO_DEFAULTBASEIMAGE=" + registry + "/" + baseRepository + ":latest",
+		"KO_DEFAULTBASEIMAGE=" + registry + "/localcluster/base:latest",
 		"KUBECONFIG=" + c.Kubeconfig(),
 	}, nil
 }

@@ -67,7 +67,7 @@ type memoryWatch struct {
 // watch begins to watch a process, until the process has ended.
 func (w *memoryWatch) watch(pid int) {
 	go func() {
-		for range time.Tick(pollInterval) {
+		for range time.Tick(PollInterval) {
 			used, err := peakMemory(pid)
 			if err != nil {
 				return // the process has ended

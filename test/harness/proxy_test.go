@@ -401,6 +401,6 @@ func latest(t *testing.T, proxy *Proxy) name.Tag {
 // eventually waits until happened returns true.
 func eventually(t *testing.T, happened func() bool) {
 	t.Helper()
-	check(t, wait.PollUntilContextTimeout(t.Context(), pollInterval, startTimeout, true,
+	check(t, wait.PollUntilContextTimeout(t.Context(), PollInterval, startTimeout, true,
 		func(context.Context) (bool, error) { return happened(), nil }))
 }

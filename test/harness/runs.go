@@ -95,7 +95,7 @@ func (c *Cluster) Run(ctx context.Context, run *v1.TaskRun, timeout time.Duratio
 		return nil, err
 	}
 	name := run.Name
-	err = wait.PollUntilContextTimeout(ctx, pollInterval, timeout, true, func(ctx context.Context) (bool, error) {
+	err = wait.PollUntilContextTimeout(ctx, PollInterval, timeout, true, func(ctx context.Context) (bool, error) {
 		run, err = runs.Get(ctx, name, metav1.GetOptions{})
 		return err == nil && run.IsDone(), nil
 	})

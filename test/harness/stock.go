@@ -7,9 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -32,11 +30,11 @@ const (
 
 // NewStockChains reads the manifest from the Go module of Chains.
 func NewStockChains(ctx context.Context, namespace string) (*StockChains, error) {
-	dir, err := exec.CommandContext(ctx, "go", "list", "-C", Root(), "-m", "-f", "{{.Dir}}", "github.com/tektoncd/chains").Output()
+	dir, err := ModuleDir(ctx, ModuleChains)
 	if err != nil {
 		return nil, err
 	}
-	files, err := filepath.Glob(filepath.Join(strings.TrimSpace(string(dir)), "config", "*.yaml"))
+	files, err := filepath.Glob(filepath.Join(dir, "config", "*.yaml"))
 	if err != nil {
 		return nil, err
 	}
@@ -86,32 +84,16 @@ func (c *Cluster) AddStock(ctx context.Context, s *StockChains, name, secretsDir
 	if err != nil {
 		return nil, err
 	}
-	ports, err := freePorts(ctx, 3)
-	if err != nil {
-		return nil, err
-	}
-	memory, err := deployedMemory()
-	if err != nil {
-		return nil, err
-	}
 	container := s.Deployment.Spec.Template.Spec.Containers[0]
 	env, err := environmentOf(container, s.Namespace)
 	if err != nil {
 		return nil, err
 	}
-	health, metrics, profiling := ports[0], ports[1], ports[2]
-	return c.addController(ctx, name, invocation{
-		command: append([]string{
-			c.Controller, "--kubeconfig", kubeconfig, "--signing-secrets", secretsDir, "--health-port", strconv.Itoa(health),
-		}, container.Args...),
-		env: append(env,
-			"METRICS_PROMETHEUS_HOST=127.0.0.1", "METRICS_PROMETHEUS_PORT="+strconv.Itoa(metrics), "PROFILING_PORT="+strconv.Itoa(profiling),
-			"KUBERNETES_MIN_VERSION=v0.0.0"), // the API server is built without a version
-		memoryLimit: memory.limit,
-		readyURL:    fmt.Sprintf("http://127.0.0.1:%d/readiness", health),
-		metricsURL:  fmt.Sprintf("http://127.0.0.1:%d/metrics", metrics),
-		pprofURL:    fmt.Sprintf("http://127.0.0.1:%d/debug/pprof/", profiling),
-	})
+	how, err := c.invocation(ctx, kubeconfig, secretsDir, env, container.Args)
+	if err != nil {
+		return nil, err
+	}
+	return c.addController(ctx, name, how)
 }
 
 // environmentOf returns the environment of a container in a namespace.

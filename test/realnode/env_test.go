@@ -6,21 +6,18 @@ package realnode
 
 import (
 	"context"
-	"errors"
 	"testing"
 	"time"
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
 const (
-	pollEvery = 100 * time.Millisecond
 	// soon is the time limit for what needs no new container.
 	soon = 30 * time.Second
 	// afterStart is the time limit for what needs new containers.
@@ -44,14 +41,7 @@ func (e env) check(err error) {
 // error of check.
 func (e env) eventually(within time.Duration, check func() error) {
 	e.t.Helper()
-	last := errors.New("the check did not run")
-	err := wait.PollUntilContextTimeout(e.t.Context(), pollEvery, within, true, func(context.Context) (bool, error) {
-		last = check()
-		return last == nil, nil
-	})
-	if err != nil {
-		e.t.Fatalf("still failing after %v: %v", within, last)
-	}
+	e.check(harness.Eventually(e.t.Context(), within, func(context.Context) error { return check() }))
 }
 
 // kubectl runs kubectl as the administrator and returns its output.

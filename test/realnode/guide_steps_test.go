@@ -7,7 +7,6 @@ package realnode
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -76,9 +75,9 @@ func (g *guide) installStockRoles() {
 
 func (e env) chainsModule() string {
 	e.t.Helper()
-	dir, err := exec.CommandContext(e.t.Context(), "go", "list", "-C", harness.Root(), "-m", "-f", "{{.Dir}}", "github.com/tektoncd/chains").Output()
+	dir, err := harness.ModuleDir(e.t.Context(), harness.ModuleChains)
 	e.check(err)
-	return strings.TrimSpace(string(dir))
+	return dir
 }
 
 func (g *guide) isReady(output string) {
@@ -160,7 +159,8 @@ func (g *guide) runIsVerified(string) {
 	})
 }
 
-// changedTaskIsRefused runs an unsigned Task, as a changed one would be if nobody signed it.
+// changedTaskIsRefused runs a Task without a signature. A Task that changes while the
+// controller does not run has no valid signature either.
 func (g *guide) changedTaskIsRefused(string) {
 	g.t.Helper()
 	if run := g.runTask(team, build); !succeeded(run).IsTrue() {

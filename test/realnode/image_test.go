@@ -19,9 +19,10 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-
-	"github.com/trusted-resources/chains-extension/test/harness"
 )
+
+// certificatesFile has the certificates of the base image.
+const certificatesFile = "etc/ssl/certs/ca-certificates.crt"
 
 // The image has one program, which needs no library, and the certificates with which the
 // program verifies registries and KMS. Nothing else can be executed, and nothing runs as
@@ -38,7 +39,7 @@ func TestImage_HasOneStaticProgramAndCertificates(t *testing.T) {
 	certificates := 0
 	for file, content := range e.files(image) {
 		switch {
-		case file == harness.CertificatesFile:
+		case file == certificatesFile:
 			certificates = bytes.Count(content.data, []byte("BEGIN CERTIFICATE"))
 		case content.mode&0o111 != 0:
 			programs = append(programs, file)
@@ -49,7 +50,7 @@ func TestImage_HasOneStaticProgramAndCertificates(t *testing.T) {
 		t.Errorf("programs %q, entrypoint %q, want one program, the entrypoint", programs, config.Config.Entrypoint)
 	}
 	if certificates < 50 {
-		t.Errorf("%s has %d certificates", harness.CertificatesFile, certificates)
+		t.Errorf("%s has %d certificates", certificatesFile, certificates)
 	}
 	e.reportSize(image)
 }
