@@ -22,25 +22,25 @@ const module = "github.com/trusted-resources/chains-extension/"
 var mayImport = map[string][]string{
 	// Facts.
 	"apis/v1alpha1":             {},
-	"resource":                  {},
+	"resource":                  {"tekton"},
 	"tekton":                    {},
 	"keys":                      {},
 	"oci/registry":              {},
 	"oci/registry/registrytest": {},
-	"oci/tektonbundle":          {"apis/v1alpha1", "oci/registry", "resource"},
+	"oci/tektonbundle":          {"apis/v1alpha1", "oci/registry", "resource", "tekton"},
 	"oci/imagesignature":        {"keys"},
 	"config":                    {"apis/v1alpha1", "oci/registry", "resource"},
 	"policy":                    {"keys"},
 
 	// Decisions and stores.
 	"snapshot":             {"config", "keys", "tekton"},
-	"decision":             {"config", "keys", "resource", "snapshot"},
-	"dependencies":         {"dependencies/offline", "policy", "resource"},
+	"decision":             {"config", "keys", "resource", "snapshot", "tekton"},
+	"dependencies":         {"dependencies/offline", "policy", "resource", "tekton"},
 	"dependencies/offline": {},
 	"attestation":          {"dependencies", "policy", "resource"},
 	"store/annotation":     {"resource"},
-	"store/oci":            {"keys", "oci/imagesignature", "oci/registry", "oci/tektonbundle", "resource"},
-	"observe":              {"apis/v1alpha1", "decision", "resource"},
+	"store/oci":            {"keys", "oci/imagesignature", "oci/registry", "oci/tektonbundle", "resource", "tekton"},
+	"observe":              {"apis/v1alpha1", "decision", "resource", "tekton"},
 
 	// Actions.
 	"controllers/informers": {"resource"},
@@ -56,12 +56,12 @@ var mayImport = map[string][]string{
 	},
 	"controllers/storing": {
 		"config", "controllers/informers", "controllers/resources", "controllers/state",
-		"decision", "keys", "observe", "resource", "store/oci",
+		"decision", "keys", "observe", "resource", "store/oci", "tekton",
 	},
 	"controllers/runs": {
-		"apis/v1alpha1", "attestation", "config", "controllers/informers", "dependencies", "keys", "observe", "policy", "resource", "store/oci",
+		"apis/v1alpha1", "attestation", "config", "controllers/informers", "dependencies", "keys", "observe", "policy", "resource", "store/oci", "tekton",
 	},
-	"cli": {"keys", "oci/imagesignature", "oci/registry", "resource", "store/oci"},
+	"cli": {"keys", "oci/imagesignature", "oci/registry", "resource", "store/oci", "tekton"},
 
 	// Wiring.
 	"app": {

@@ -192,7 +192,7 @@ func (a *app) runControllers() []injection.ControllerConstructor {
 	return []injection.ControllerConstructor{
 		a.constructor(func(ctx context.Context, cmw configmap.Watcher, s *shared) (*controller.Impl, error) {
 			err := reporter.Start(ctx, runs.Inputs{
-				Config: s.state.Config, Keys: s.state.Keys, Store: s.store.load,
+				Config: s.state.Config, Keys: s.state.Keys, Dialect: s.state.Dialect, Store: s.store.load,
 				Objects: s.objects, Policies: s.state.PolicySources(), Emitter: s.emitter,
 				Watched: s.watched, Ready: s.gate.IsOpen, Handlers: &a.handlers,
 			})

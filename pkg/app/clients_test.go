@@ -21,6 +21,7 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 )
 
 // served are the bodies of an API server's responses, by path. The metadata has
@@ -75,7 +76,7 @@ func cachedObject(t *testing.T, kind resource.Kind, body string) resource.Object
 
 func checksum(t *testing.T, object resource.Object) []byte {
 	t.Helper()
-	sum, err := resource.Checksum(t.Context(), object)
+	sum, err := resource.Checksum(t.Context(), object, tekton.Newest)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -57,26 +57,38 @@ func (dockerLogin) Keychain(context.Context) (authn.Keychain, error) {
 }
 
 func newSign(access *registryAccess) *cobra.Command {
-	var secrets, kms, rekor string
+	var secrets, kms, rekor, release string
 	command := &cobra.Command{
 		Use:   "sign REFERENCE",
 		Short: "Attach a signature to a bundle in a registry",
 		Long: `Attach a signature to a bundle in a registry, in the format of cosign.
 
 The signature covers the bundle as a whole. The command does not change the
-signatures of the resources in the bundle, which Tekton verifies.`,
+signatures of the resources in the bundle, which Tekton verifies.
+
+Tekton before v1.10 computes other checksums of the resources than newer releases,
+so a bundle is for the ones or for the others. With --tekton-release, the command
+signs the bundle only if the same key signed each resource for that release.`,
 		Example: `  # with a key in the current directory, as cosign generate-key-pair writes it
   tkn-trust bundle sign --signing-secrets . registry.example/tekton/prod:v1
+
+  # only if clusters with Tekton v1.9.3 accept the resources
+  tkn-trust bundle sign --signing-secrets . --tekton-release v1.9.3 registry.example/tekton/prod:v1
 
   # with a key in a KMS
   tkn-trust bundle sign --kms hashivault://tekton registry.example/tekton/prod:v1`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			key, err := activeKey(cmd.Context(), secrets, kms)
+			ring, signerType := signingRing(cmd.Context(), secrets, kms)
+			key, err := ring.Active(signerType)
 			if err != nil {
 				return err
 			}
-			signed, err := oci.Sign(cmd.Context(), access.client(), args[0], key, imagesignature.Options{RekorURL: rekor})
+			reference, err := forRelease(cmd, access.client(), args[0], release, ring)
+			if err != nil {
+				return err
+			}
+			signed, err := oci.Sign(cmd.Context(), access.client(), reference, key, imagesignature.Options{RekorURL: rekor})
 			if err != nil {
 				return err
 			}
@@ -88,24 +100,25 @@ signatures of the resources in the bundle, which Tekton verifies.`,
 	flags.StringVar(&secrets, "signing-secrets", "", "directory with x509.pem, or with cosign.key and cosign.password")
 	flags.StringVar(&kms, "kms", "", "reference of a key in a KMS, such as hashivault://KEY or gcpkms://projects/…")
 	flags.StringVar(&rekor, "rekor-url", "", "URL of the transparency log (Rekor) that records the signature (default: no log)")
+	addRelease(command, &release)
 	command.MarkFlagsOneRequired("signing-secrets", "kms")
 	command.MarkFlagsMutuallyExclusive("signing-secrets", "kms")
 	return command
 }
 
-// activeKey loads the key from a directory or, if kms is not empty, from a KMS.
-func activeKey(ctx context.Context, secrets, kms string) (*keys.Key, error) {
-	signerType := signing.TypeX509
+// signingRing loads the key from a directory or, if kms is not empty, from a KMS.
+func signingRing(ctx context.Context, secrets, kms string) (ring *keys.Ring, signerType string) {
+	signerType = signing.TypeX509
 	if kms != "" {
 		signerType = signing.TypeKMS
 	}
 	settings := keys.Settings{SignerTypes: []string{signerType}, KMS: chainsconfig.KMSSigner{KMSRef: kms}}
-	return keys.Load(ctx, secrets, settings).Active(signerType)
+	return keys.Load(ctx, secrets, settings), signerType
 }
 
 func newVerify(access *registryAccess) *cobra.Command {
 	var keys []string
-	var namespace string
+	var namespace, release string
 	var format output
 	command := &cobra.Command{
 		Use:   "verify REFERENCE",
@@ -116,9 +129,13 @@ A signature does not say where a bundle belongs: a resource that was signed in
 one namespace can be copied to the repository of another. With --namespace, each
 resource must also belong to that namespace.
 
+Tekton before v1.10 computes other checksums of the resources than newer releases,
+and refuses signatures that were made for the newer ones, and the other way round.
+With --tekton-release, each resource must be signed for that release.
+
 The exit code is
   0  if the keys signed the bundle and every resource in the bundle,
-     and every resource belongs to the namespace,
+     and every resource belongs to the namespace and is signed for the release,
   1  if not,
   2  if the command could not verify the bundle.`,
 		Example: `  tkn-trust bundle verify --key cosign.pub registry.example/tekton/prod:v1
@@ -134,11 +151,15 @@ The exit code is
 			if err != nil {
 				return err
 			}
+			checkRelease, err := releaseCheck(cmd, release)
+			if err != nil {
+				return err
+			}
 			found, err := oci.Inspect(cmd.Context(), access.client(), args[0], trusted)
 			if err != nil {
 				return err
 			}
-			findings := errors.Join(signatureFindings(found), check(found))
+			findings := errors.Join(signatureFindings(found), check(found), checkRelease(found))
 			result := newVerification(found, findings == nil)
 			if err := format.write(cmd.OutOrStdout(), result, result.table); err != nil {
 				return err
@@ -148,6 +169,7 @@ The exit code is
 	}
 	addKeys(command, &keys)
 	command.Flags().StringVarP(&namespace, "namespace", "n", "", "namespace to which every resource must belong (default: not checked)")
+	addRelease(command, &release)
 	format.add(command, "table", "json", "yaml")
 	return command
 }

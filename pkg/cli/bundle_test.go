@@ -22,6 +22,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/oci/registry"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/pkg/store/oci"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 	"github.com/trusted-resources/chains-extension/test/fixtures"
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
@@ -63,6 +64,12 @@ func (f *fixture) writeKeyPair(dir string) string {
 		f.t.Fatal(err)
 	}
 	return file
+}
+
+// key loads the signing key.
+func (f *fixture) key() (*keys.Key, error) {
+	ring, signerType := signingRing(f.t.Context(), f.signingSecrets, "")
+	return ring.Active(signerType)
 }
 
 // run runs the command and checks the exit code.
@@ -128,11 +135,11 @@ func TestBundleVerify_ReportsSignaturesOfBundleSign(t *testing.T) {
 // A valid signature does not say where a bundle belongs.
 func TestBundleVerify_RefusesResourcesOfAnotherNamespace(t *testing.T) {
 	f := newFixture(t)
-	key, err := activeKey(t.Context(), f.signingSecrets, "")
+	key, err := f.key()
 	if err != nil {
 		t.Fatal(err)
 	}
-	prod, err := f.store.Put(t.Context(), newTask("a"), nil, key)
+	prod, err := f.store.Put(t.Context(), newTask("a"), nil, key, tekton.Newest)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +193,7 @@ func newTaskOf(namespace, name string) *v1.Task {
 func (f *fixture) pushSigned(key *keys.Key, reference string, objects ...resource.Object) string {
 	f.t.Helper()
 	for _, object := range objects {
-		checksum, err := resource.Checksum(f.t.Context(), object)
+		checksum, err := resource.Checksum(f.t.Context(), object, tekton.Newest)
 		if err != nil {
 			f.t.Fatal(err)
 		}
@@ -212,13 +219,13 @@ func (f *fixture) pushSigned(key *keys.Key, reference string, objects ...resourc
 // The bundle that a tag refers to may hold more resources than the one that is asked for.
 func TestBundleGet_PrintsTheResourceThatWasAskedFor(t *testing.T) {
 	f := newFixture(t)
-	key, err := activeKey(t.Context(), f.signingSecrets, "")
+	key, err := f.key()
 	if err != nil {
 		t.Fatal(err)
 	}
 	wanted := newTaskOf("prod", "build")
 	newest := f.pushSigned(key, "prod:task.build", newTaskOf("prod", "other"), wanted)
-	checksum, err := resource.Checksum(t.Context(), wanted)
+	checksum, err := resource.Checksum(t.Context(), wanted, tekton.Newest)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,16 +245,16 @@ func TestBundleGet_PrintsTheResourceThatWasAskedFor(t *testing.T) {
 
 func TestBundleGet_PrintsOnlyTrustedStates(t *testing.T) {
 	f := newFixture(t)
-	key, err := activeKey(t.Context(), f.signingSecrets, "")
+	key, err := f.key()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, description := range []string{"first", "second"} {
-		if _, err := f.store.Put(t.Context(), newTask(description), nil, key); err != nil {
+		if _, err := f.store.Put(t.Context(), newTask(description), nil, key, tekton.Newest); err != nil {
 			t.Fatal(err)
 		}
 	}
-	first, err := resource.Checksum(t.Context(), newTask("first"))
+	first, err := resource.Checksum(t.Context(), newTask("first"), tekton.Newest)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,8 +19,8 @@ import (
 const (
 	// OK means that the command succeeded and found nothing wrong.
 	OK = 0
-	// Findings means that something is not signed with a trusted key, or belongs to
-	// another namespace.
+	// Findings means that something is not signed with a trusted key, belongs to
+	// another namespace, or is signed for another release of Tekton.
 	Findings = 1
 	// Failed means a usage error, or that the command could not do its work.
 	Failed = 2
@@ -56,7 +56,7 @@ func (c *Command) Run(ctx context.Context, args []string) int {
 	switch {
 	case err == nil:
 		return OK
-	case errors.Is(err, errFindings), errors.Is(err, oci.ErrNamespace):
+	case errors.Is(err, errFindings), errors.Is(err, oci.ErrNamespace), errors.Is(err, oci.ErrDialect), errors.Is(err, oci.ErrNotTrusted):
 		return Findings
 	default:
 		return Failed

@@ -77,6 +77,8 @@ type verifiedResource struct {
 	// Signer is the ID of the trusted key that signed the resource; empty if no
 	// trusted key signed it.
 	Signer string `json:"signer"`
+	// Tekton are the releases that accept the signature.
+	Tekton []string `json:"tekton,omitempty"`
 }
 
 func newVerification(found *oci.Image, verified bool) *verification {
@@ -86,7 +88,16 @@ func newVerification(found *oci.Image, verified bool) *verification {
 	}
 	for _, r := range found.Resources {
 		id := oci.IDOf(r.Object)
-		v.Resources = append(v.Resources, verifiedResource{string(id.Kind), id.Namespace, id.Name, hex.EncodeToString(r.Checksum), r.Signer})
+		verified := verifiedResource{
+			Kind: string(id.Kind), Namespace: id.Namespace, Name: id.Name,
+			Checksum: hex.EncodeToString(r.Checksum()), Signer: r.Signer,
+		}
+		if r.Signer != "" {
+			for _, dialect := range r.Dialects() {
+				verified.Tekton = append(verified.Tekton, dialect.String())
+			}
+		}
+		v.Resources = append(v.Resources, verified)
 	}
 	return v
 }
@@ -98,9 +109,9 @@ func (v *verification) table(w io.Writer) error {
 	}
 	const padding = 2
 	t := tabwriter.NewWriter(w, 0, 0, padding, ' ', 0)
-	_, _ = fmt.Fprintln(t, "KIND\tNAMESPACE\tNAME\tCHECKSUM\tSIGNED WITH")
+	_, _ = fmt.Fprintln(t, "KIND\tNAMESPACE\tNAME\tCHECKSUM\tSIGNED WITH\tFOR")
 	for _, r := range v.Resources {
-		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", r.Kind, r.Namespace, r.Name, r.Checksum, orNone(r.Signer))
+		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", r.Kind, r.Namespace, r.Name, r.Checksum, orNone(r.Signer), strings.Join(r.Tekton, ", "))
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -9,14 +9,17 @@ import (
 	"strings"
 
 	chainsconfig "github.com/tektoncd/chains/pkg/config"
-	"knative.dev/pkg/configmap"
 )
+
+// exampleKey is configmap.ExampleKey of knative, a package that also has clients. The
+// key has no settings.
+const exampleKey = "_example"
 
 // ParseBoth reads the data of chains-config and of OwnConfigMap. Our settings are in
 // one of them, so that no setting has two values.
 func ParseBoth(chains, own map[string]string) (*Config, error) {
 	own = maps.Clone(own)
-	delete(own, configmap.ExampleKey)
+	delete(own, exampleKey)
 	if len(own) == 0 {
 		return Parse(chains)
 	}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 
 	"github.com/trusted-resources/chains-extension/pkg/config"
-	"github.com/trusted-resources/chains-extension/pkg/keys"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/pkg/snapshot"
 )
@@ -21,6 +20,11 @@ var (
 	// knows whether the operator or a thief of the key did.
 	ErrKeyRevoked = errors.New("a revoked key made the signature, so it is kept and the resource is not trusted; " +
 		"check the content, then remove the annotation tekton.dev/signature")
+	// ErrOtherTekton means that an authority made the signature on a resource for
+	// another release of Tekton. Only the authority can make one for this release.
+	ErrOtherTekton = errors.New("an authority of a VerificationPolicy made the signature for another release of Tekton, which computes " +
+		"another checksum, so the signature is kept although this release refuses it; " +
+		"sign the resource again, or remove the annotation tekton.dev/signature")
 )
 
 // Decide decides about one state of a resource. The checks run cheapest first:
@@ -32,36 +36,32 @@ func Decide(ctx context.Context, s *snapshot.Snapshot, r *resource.Summary) Deci
 	if err := s.Release.Check(); err != nil {
 		return Decision{Action: Wait, Reason: TektonTooOld, Err: err}
 	}
+	dialect := s.Release.Dialect()
+	checksum := r.Checksums.In(dialect)
 	key, err := s.Keys.Active(s.Config.Signer(r.Kind))
-	if err == nil && r.SignatureError == nil && key.Verify(r.Signature, r.Checksum) {
-		return Decision{Action: Leave, Reason: SignedByActiveKey, Key: key}
+	if err == nil && r.SignatureError == nil && key.Verify(r.Signature, checksum) {
+		return Decision{Action: Leave, Reason: SignedByActiveKey, Key: key, Dialect: dialect}
 	}
-	if revoked := revokedKey(s, r); revoked != nil {
+	if revoked := inAnyDialect(s.Keys.FindRevoked, r); revoked != nil {
 		return Decision{Action: Wait, Reason: KeyRevoked, Err: fmt.Errorf("%w (key %s)", ErrKeyRevoked, revoked.ID)}
 	}
 	if err != nil {
 		return Decision{Action: Wait, Reason: NoKey, Err: err}
 	}
-	d := Decision{Action: Sign, Key: key}
+	d := Decision{Action: Sign, Key: key, Dialect: dialect}
 	switch {
 	case errors.Is(r.SignatureError, resource.ErrUnsigned):
 		d.Reason = Unsigned
 	case r.SignatureError != nil:
 		d.Reason = ContentChanged
-	case s.Keys.Find(r.Signature, r.Checksum) != nil:
+	case s.Keys.Find(r.Signature, checksum) != nil:
 		d.Reason = KeyRotated
+	case Signer(s.Keys, r) != nil:
+		d.Reason = TektonChanged
 	default:
 		return d.aboutUnknownSignature(ctx, s.Authorities, r)
 	}
 	return d
-}
-
-// revokedKey returns the revoked key that made the signature, or nil.
-func revokedKey(s *snapshot.Snapshot, r *resource.Summary) *keys.Key {
-	if r.SignatureError != nil {
-		return nil
-	}
-	return s.Keys.FindRevoked(r.Signature, r.Checksum)
 }
 
 // notSelected returns why a resource is left as it is whatever its signature, or
@@ -79,16 +79,27 @@ func notSelected(s *snapshot.Snapshot, r *resource.Summary) Reason {
 }
 
 // aboutUnknownSignature completes the decision about a signature that no key of
-// the ring verifies.
+// the ring verifies. The signature of an authority is kept, whatever the release of
+// Tekton that it was made for: nobody else can make it again.
 func (d Decision) aboutUnknownSignature(ctx context.Context, authorities snapshot.Authorities, r *resource.Summary) Decision {
-	authorized, err := authorities.Authorizes(ctx, r.Signature, r.Checksum)
-	switch {
-	case authorized:
-		d.Action, d.Reason = Leave, SignedByAuthority
-	case err != nil:
-		d.Action, d.Reason, d.Err = Wait, Undecided, fmt.Errorf("%w: %w", ErrUndecided, err)
-	default:
-		d.Reason, d.Overwrites = ContentChanged, true
+	var undecided error
+	for _, dialect := range r.Checksums.Dialects(d.Dialect) {
+		authorized, err := authorities.Authorizes(ctx, r.Signature, r.Checksums.In(dialect))
+		switch {
+		case authorized && dialect == d.Dialect:
+			d.Action, d.Reason = Leave, SignedByAuthority
+			return d
+		case authorized:
+			d.Action, d.Reason, d.Err = Wait, SignedForOtherTekton, fmt.Errorf("%w (%s)", ErrOtherTekton, dialect)
+			return d
+		case err != nil:
+			undecided = err
+		}
 	}
+	if undecided != nil {
+		d.Action, d.Reason, d.Err = Wait, Undecided, fmt.Errorf("%w: %w", ErrUndecided, undecided)
+		return d
+	}
+	d.Reason, d.Overwrites = ContentChanged, true
 	return d
 }

@@ -7,6 +7,8 @@ package decision
 
 import (
 	"github.com/trusted-resources/chains-extension/pkg/keys"
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 )
 
 // Action is what happens to a resource.
@@ -32,6 +34,9 @@ const (
 	Unsigned Reason = "Unsigned"
 	// KeyRotated: a key of our ring that is not active any more made the signature.
 	KeyRotated Reason = "KeyRotated"
+	// TektonChanged: a key of our ring made the signature for another release of
+	// Tekton, which computes another checksum of the same content.
+	TektonChanged Reason = "TektonChanged"
 	// ContentChanged: no key of our ring and no authority verifies the signature.
 	// Either the content changed after it was signed, or the signing secret no longer
 	// has the key, or the annotation never was a signature of this resource.
@@ -64,6 +69,9 @@ const (
 	KeyRevoked Reason = "KeyRevoked"
 	// Undecided: an authority that cannot be read now may have made the signature.
 	Undecided Reason = "Undecided"
+	// SignedForOtherTekton: an authority verifies the signature over the checksum of
+	// another release of Tekton. The installed release refuses the signature.
+	SignedForOtherTekton Reason = "SignedForOtherTekton"
 )
 
 // Decision is what happens to one state of a resource.
@@ -73,12 +81,33 @@ type Decision struct {
 	// Key is the active key. It is nil if there is none, or if the resource is not
 	// selected.
 	Key *keys.Key
+	// Dialect is that of the installed release of Tekton. The checksum in this dialect
+	// is to be signed.
+	Dialect tekton.Dialect
 	// Overwrites reports that signing replaces a signature that no known key
 	// verifies. Policies in an informer cache can be out of date, and an overwritten
 	// signature is lost. So before the write, the decision must be made again with
 	// policies that were read from the API server (docs/design/0004).
 	Overwrites bool
-	// Err is set for Wait. It wraps tekton.ErrTooOld, keys.ErrNoKey, ErrKeyRevoked or
-	// ErrUndecided.
+	// Err is set for Wait. It wraps tekton.ErrTooOld, keys.ErrNoKey, ErrKeyRevoked,
+	// ErrOtherTekton or ErrUndecided.
 	Err error
+}
+
+// Signer returns the key of the ring that made the signature of a resource, for any
+// release of Tekton. It returns nil if there is none.
+func Signer(ring *keys.Ring, r *resource.Summary) *keys.Key { return inAnyDialect(ring.Find, r) }
+
+// inAnyDialect returns the key that find returns for the signature over any of the
+// checksums.
+func inAnyDialect(find func(signature, checksum []byte) *keys.Key, r *resource.Summary) *keys.Key {
+	if r.SignatureError != nil {
+		return nil
+	}
+	for _, dialect := range r.Checksums.Dialects(tekton.Newest) {
+		if key := find(r.Signature, r.Checksums.In(dialect)); key != nil {
+			return key
+		}
+	}
+	return nil
 }

@@ -23,6 +23,7 @@ import (
 	"knative.dev/pkg/apis"
 
 	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 )
 
 const namespace = "ns"
@@ -181,7 +182,7 @@ func sign[O metav1.Object](object O, signature string) O {
 
 func digestOf(t *testing.T, object resource.Object) string {
 	t.Helper()
-	return hex.EncodeToString(must(resource.Checksum(t.Context(), object)))
+	return hex.EncodeToString(must(resource.Checksum(t.Context(), object, tekton.Newest)))
 }
 
 // clusterSource returns the source that the cluster resolver records.

@@ -3,7 +3,6 @@
 package dependencies
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/trusted-resources/chains-extension/pkg/policy"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 )
 
 // candidates returns the signatures that may be over the checksum of a finding:
@@ -52,13 +52,21 @@ func (c *collection) liveSignature(ctx context.Context, f finding) (string, erro
 		return "", err
 	}
 	signature := live.GetAnnotations()[trustedresources.SignatureAnnotation]
-	if signature == f.signature || !hasChecksum(ctx, live, f.checksum) {
+	if signature == f.signature || len(dialectsOf(ctx, live, f.checksum)) == 0 {
 		return "", nil
 	}
 	return signature, nil
 }
 
-func hasChecksum(ctx context.Context, object resource.Object, checksum []byte) bool {
-	found, err := resource.Checksum(ctx, object)
-	return err == nil && bytes.Equal(found, checksum)
+// dialectsOf returns the dialects in which an object, which may be nil, has the
+// checksum. There is none if the object has another content.
+func dialectsOf(ctx context.Context, object resource.Object, checksum []byte) []tekton.Dialect {
+	if object == nil {
+		return nil
+	}
+	found, err := resource.ChecksumsOf(ctx, object)
+	if err != nil {
+		return nil
+	}
+	return found.With(checksum)
 }

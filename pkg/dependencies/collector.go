@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 )
 
 // Objects reads the resources in the cluster.
@@ -49,6 +50,8 @@ type Collector struct {
 	Creations    RunCreations
 	Stored       StoredSignatures
 	Repositories Repositories
+	// Dialect is that of the installed release of Tekton.
+	Dialect tekton.Dialect
 }
 
 // collection collects the dependencies of one run. It reads each object and each
@@ -68,7 +71,7 @@ func (c *Collector) collection(objects *objectsOnce, run metav1.Object, owners .
 	return &collection{
 		Collector: Collector{
 			Objects: objects, Requests: newRequestsOnce(c.Requests), Creations: c.Creations, Stored: c.Stored,
-			Repositories: c.Repositories,
+			Repositories: c.Repositories, Dialect: c.Dialect,
 		},
 		run: run, owners: owners, budget: newBudget(),
 	}

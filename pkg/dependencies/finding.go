@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"slices"
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	"github.com/tektoncd/pipeline/pkg/trustedresources"
@@ -95,7 +96,7 @@ func (c *collection) resolve(ctx context.Context, f finding, request string, res
 	found, err := c.request(ctx, request, f.kind, recorded)
 	switch {
 	case err == nil:
-		f = resolvedContent(ctx, f, found, resolver)
+		f = c.resolvedContent(ctx, f, found, resolver)
 		f.pinned = resolver == resolverCluster && recorded != nil // resolvedContent compares the checksum
 		return c.inClaimedNamespace(f)
 	case resolver == resolverCluster && recorded != nil:
@@ -105,21 +106,30 @@ func (c *collection) resolve(ctx context.Context, f finding, request string, res
 	}
 }
 
-// resolvedContent returns the finding with the content of a ResolutionRequest.
-func resolvedContent(ctx context.Context, f finding, found *resolvedObject, resolver v1.ResolverName) finding {
+// resolvedContent returns the finding with the content of a ResolutionRequest. The
+// digest that the cluster resolver recorded is a checksum in the dialect of the
+// release that ran the run, which verified a signature over this checksum. Another
+// release may be installed since.
+func (c *collection) resolvedContent(ctx context.Context, f finding, found *resolvedObject, resolver v1.ResolverName) finding {
 	f.source = found.source
 	f.namespace, f.name = found.object.GetNamespace(), found.object.GetName()
-	checksum, err := resource.Checksum(ctx, found.object)
+	checksums, err := resource.ChecksumsOf(ctx, found.object)
 	if err != nil {
 		return f.failed(err)
 	}
-	if got, want := hex.EncodeToString(checksum), f.source.Digest[sha256Digest]; resolver == resolverCluster && got != want {
-		return f.failed(policy.Unavailable{
-			Reason:  policy.DigestMismatch,
-			Message: fmt.Sprintf("the content has checksum %s, the run recorded %s", got, want),
-		})
+	if resolver != resolverCluster {
+		return f.withContent(checksums.In(c.Dialect), found.object)
 	}
-	return f.withContent(checksum, found.object)
+	recorded, err := hex.DecodeString(f.source.Digest[sha256Digest])
+	if err == nil {
+		if len(checksums.With(recorded)) > 0 {
+			return f.withContent(recorded, found.object)
+		}
+	}
+	return f.failed(policy.Unavailable{
+		Reason:  policy.DigestMismatch,
+		Message: fmt.Sprintf("the content has checksum %x, the run recorded %s", checksums.In(c.Dialect), f.source.Digest[sha256Digest]),
+	})
 }
 
 // recordedChecksum returns the finding with the checksum that the cluster
@@ -137,9 +147,22 @@ func (c *collection) recordedChecksum(ctx context.Context, f finding, requestErr
 	}
 	f.checksum, f.pinned = checksum, true
 	object, err := c.Objects.Object(ctx, f.kind, namespace, name)
-	if err != nil || object != nil && hasChecksum(ctx, object, checksum) {
-		f.content = content{object: object, err: err}
+	if err != nil {
+		f.content = content{err: err}
+		return f
 	}
+	dialects := dialectsOf(ctx, object, checksum)
+	if len(dialects) == 0 {
+		return f
+	}
+	if !slices.Contains(dialects, c.Dialect) { // the object was signed again, or will be
+		return f.failed(policy.Unavailable{
+			Reason: policy.SignatureUnavailable,
+			Message: fmt.Sprintf("the run was verified by another release of Tekton (%s), and the ResolutionRequest with the signature "+
+				"cannot be read: %v", dialects[0], requestErr),
+		})
+	}
+	f.content = content{object: object}
 	return f
 }
 
@@ -159,7 +182,7 @@ func (c *collection) local(ctx context.Context, f finding) finding {
 	if !c.Creations.CreatedAfter(c.run, object) {
 		return f.failed(fmt.Errorf("%s %s/%s may have been written to after the run %s was created", f.kind, f.namespace, f.name, c.run.GetName()))
 	}
-	checksum, err := resource.Checksum(ctx, object)
+	checksum, err := resource.Checksum(ctx, object, c.Dialect)
 	if err != nil {
 		return f.failed(err)
 	}

@@ -55,7 +55,7 @@ func FuzzRequestContent(f *testing.F) {
 				t.Fatalf("got a %T for a %s", found.object, kind)
 			}
 			resolver := map[bool]v1.ResolverName{true: resolverCluster, false: "git"}[byClusterResolver]
-			got := run.conclude(t.Context(), resolvedContent(t.Context(), finding{reference: reference{kind: kind, resolved: true}}, found, resolver))
+			got := run.conclude(t.Context(), run.resolvedContent(t.Context(), finding{reference: reference{kind: kind, resolved: true}}, found, resolver))
 			if got.Content != nil && (len(got.Content.Checksum) != sha256.Size || len(got.Content.Signatures) == 0 || byClusterResolver) {
 				t.Fatalf("got content %+v of resolver %s", got.Content, resolver)
 			}

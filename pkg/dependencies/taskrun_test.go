@@ -21,6 +21,7 @@ import (
 
 	"github.com/trusted-resources/chains-extension/pkg/policy"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 )
 
 // one returns the only dependency of a TaskRun.
@@ -39,7 +40,7 @@ func has(t *testing.T, got Dependency, of resource.Object, signatures ...string)
 	if got.Content == nil {
 		t.Fatalf("%s %s has no content: %s: %s", got.Kind, got.Name, got.Unavailable.Reason, got.Unavailable.Message)
 	}
-	if want := must(resource.Checksum(t.Context(), of)); string(got.Content.Checksum) != string(want) {
+	if want := must(resource.Checksum(t.Context(), of, tekton.Newest)); string(got.Content.Checksum) != string(want) {
 		t.Errorf("got checksum %x, want %x", got.Content.Checksum, want)
 	}
 	if !equality.Semantic.DeepEqual(got.Content.Signatures, signatures) {

@@ -15,6 +15,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/decision"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 )
 
 // Signed means that the controller wrote a signature.
@@ -24,6 +25,8 @@ type Signed struct {
 	Resource *resource.Summary
 	Reason   decision.Reason
 	KeyID    string
+	// Dialect is that of the checksum that was signed.
+	Dialect tekton.Dialect
 }
 
 func (f Signed) report() report {
@@ -34,7 +37,7 @@ func (f Signed) report() report {
 	return report{
 		about: reference(f.Resource), event: event,
 		log: logLine{zapcore.InfoLevel, "Resource signed", append(names(f.Resource),
-			"reason", f.Reason, "keyId", f.KeyID, "checksum", fmt.Sprintf("%x", f.Resource.Checksum))},
+			"reason", f.Reason, "keyId", f.KeyID, "checksum", fmt.Sprintf("%x", f.Resource.Checksums.In(f.Dialect)))},
 		count: counted{signatures, kindAndReason(string(f.Resource.Kind), string(f.Reason))},
 	}
 }
@@ -42,6 +45,7 @@ func (f Signed) report() report {
 // whyAgain says why a signature was replaced.
 var whyAgain = map[decision.Reason]string{
 	decision.KeyRotated:     "the signature was made with a key that is not active any more",
+	decision.TektonChanged:  "the signature was made for another release of Tekton, which computes another checksum",
 	decision.ContentChanged: "the signature did not verify: the content has changed since, or the signing secret no longer has the key",
 }
 
@@ -51,7 +55,8 @@ var whyAgain = map[decision.Reason]string{
 // before.
 type EarlierStateRestored struct {
 	Resource *resource.Summary
-	KeyID    string // of the key that made the signature
+	KeyID    string         // of the key that made the signature
+	Dialect  tekton.Dialect // of the installed release of Tekton
 }
 
 func (f EarlierStateRestored) report() report {
@@ -61,7 +66,7 @@ func (f EarlierStateRestored) report() report {
 			"that this controller did not make for the change came with it: "+
 			"somebody restored an earlier state, or another holder of the key signed this one", f.KeyID)),
 		log: logLine{zapcore.WarnLevel, "Earlier state restored", append(names(f.Resource),
-			"keyId", f.KeyID, "checksum", fmt.Sprintf("%x", f.Resource.Checksum))},
+			"keyId", f.KeyID, "checksum", fmt.Sprintf("%x", f.Resource.Checksums.In(f.Dialect)))},
 		count: counted{earlierStates, []attribute.KeyValue{attribute.String("kind", string(f.Resource.Kind))}},
 	}
 }
@@ -157,6 +162,18 @@ type ReleaseUnknown struct {
 func (f ReleaseUnknown) report() report {
 	return report{log: logLine{zapcore.WarnLevel, "Cannot read the release of Tekton Pipelines, the controller takes it for a current one",
 		[]any{"namespace", f.Namespace, "name", f.Name, zap.Error(f.Err)}}}
+}
+
+// ReleaseChanged means that another release of Tekton Pipelines is installed, which
+// computes other checksums.
+type ReleaseChanged struct {
+	Release       tekton.Release
+	Before, After tekton.Dialect
+}
+
+func (f ReleaseChanged) report() report {
+	return report{log: logLine{zapcore.InfoLevel, "Another release of Tekton Pipelines is installed, resources whose signatures it refuses are signed again",
+		[]any{"release", f.Release.String(), "before", f.Before.String(), "after", f.After.String()}}}
 }
 
 // ReleaseRefused means that the installed release of Tekton Pipelines cannot

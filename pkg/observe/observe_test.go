@@ -22,6 +22,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/decision"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 )
 
 // recorded are the Events of one fact.
@@ -32,7 +33,7 @@ func (r *recorded) Record(_ context.Context, about *corev1.ObjectReference, even
 }
 
 func TestEmitter_TurnsFactsIntoEventsAndLogLines(t *testing.T) {
-	task := &resource.Summary{Kind: resource.Task, Namespace: "ns", Name: "t", UID: "uid", ResourceVersion: "7", Checksum: []byte{0xab}}
+	task := &resource.Summary{Kind: resource.Task, Namespace: "ns", Name: "t", UID: "uid", ResourceVersion: "7", Checksums: resource.Checksums{{0xab}}}
 	run := &corev1.ObjectReference{Kind: "TaskRun", Namespace: "ns", Name: "r"}
 	failed := errors.New("out of order")
 	for name, tc := range map[string]struct {
@@ -41,6 +42,7 @@ func TestEmitter_TurnsFactsIntoEventsAndLogLines(t *testing.T) {
 	}{
 		"signed":     {Signed{Resource: task, Reason: decision.Unsigned, KeyID: "sha256:1"}, "Normal ResourceSigned Task ns/t: Signed with key sha256:1", "Resource signed"},
 		"rotated":    {Signed{Resource: task, Reason: decision.KeyRotated}, "Normal ResourceSignedAgain Task ns/t: Signed again with key : the signature was made with a key that is not active any more", "Resource signed"},
+		"upgraded":   {Signed{Resource: task, Reason: decision.TektonChanged}, "Normal ResourceSignedAgain Task ns/t: Signed again with key : the signature was made for another release of Tekton, which computes another checksum", "Resource signed"},
 		"changed":    {Signed{Resource: task, Reason: decision.ContentChanged}, "Normal ResourceSignedAgain Task ns/t: Signed again with key : the signature did not verify: the content has changed since, or the signing secret no longer has the key", "Resource signed"},
 		"not signed": {NotSigned{Resource: task, Reason: v1alpha1.ReasonNoKey, Err: failed, Logged: true}, "Warning NoSigningKey Task ns/t: Not signed: out of order", "Resource not signed"},
 		"retried":    {NotSigned{Resource: task, Reason: v1alpha1.ReasonRefused, Err: failed}, "Warning SignatureRefused Task ns/t: Not signed: out of order", ""},
@@ -51,6 +53,7 @@ func TestEmitter_TurnsFactsIntoEventsAndLogLines(t *testing.T) {
 		"restored": {EarlierStateRestored{Resource: task, KeyID: "sha256:1"}, "Warning EarlierStateRestored Task ns/t: " +
 			"The content changed, and a signature with key sha256:1 that this controller did not make for the change came with it: " +
 			"somebody restored an earlier state, or another holder of the key signed this one", "Earlier state restored"},
+		"other Tekton":  {ReleaseChanged{Before: tekton.NullTimestamps}, "", "Another release of Tekton Pipelines is installed, resources whose signatures it refuses are signed again"},
 		"old Tekton":    {ReleaseRefused{failed}, "", "Nothing is signed"},
 		"run waits":     {RunNotSigned{Run: run, Reason: v1alpha1.ReasonRunNotSigned, Err: failed}, "Warning RunNotSigned TaskRun ns/r: Not signed: out of order", "Run not signed"},
 		"no verdict":    {NotVerified{run, failed}, "Warning ControllerPanicked TaskRun ns/r: The attestation says nothing about the resources behind this run: out of order", "Run not verified"},

@@ -25,6 +25,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 )
 
 // inventory holds the keys and Secrets that the combinations use.
@@ -167,7 +168,7 @@ func (g *generator) sign(obj resource.Object, hash crypto.Hash) (how, value stri
 	if g.signer != "kms" {
 		signer = g.keys[g.signer]
 	}
-	content := must(resource.Checksum(context.Background(), obj))
+	content := must(resource.Checksum(context.Background(), obj, tekton.Newest))
 	good := signer.sign(content, hash)
 	raw := must(base64.StdEncoding.DecodeString(good))
 	switch how {

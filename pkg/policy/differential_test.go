@@ -27,6 +27,7 @@ import (
 
 	trconfig "github.com/trusted-resources/chains-extension/pkg/config"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 )
 
 var (
@@ -180,7 +181,7 @@ func (v *verifiers) tekton(c combination) trustedresources.VerificationResultTyp
 func (v *verifiers) ours(c combination, namespace string) map[string]Verdict {
 	v.t.Helper()
 	s := Input{
-		Checksum:  must(resource.Checksum(v.ctx, c.Object)),
+		Checksum:  must(resource.Checksum(v.ctx, c.Object, tekton.Newest)),
 		Signature: c.signature(), Source: c.source(), NoMatch: NoMatch(c.NoMatch),
 	}
 	v.policies[namespace] = c.Policies

@@ -24,7 +24,7 @@ func ExampleSummarize() {
 		return
 	}
 	fmt.Printf("%s %s\n", summary.Kind, summary.Key())
-	fmt.Printf("checksum %x\n", summary.Checksum)
+	fmt.Printf("checksum %x\n", summary.Checksums.Content())
 	fmt.Println("unsigned:", errors.Is(summary.SignatureError, resource.ErrUnsigned))
 	// Output:
 	// Task prod/build

@@ -18,6 +18,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"knative.dev/pkg/apis"
+
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 )
 
 // Object is a resource with a checksum of Tekton. Tekton hashes v1 of Task and
@@ -75,16 +77,16 @@ func EncodeSignature(signature []byte) string {
 	return base64.StdEncoding.EncodeToString(signature)
 }
 
-// Checksum returns Tekton's SHA-256 of obj with defaults set, because Tekton calls
-// SetDefaults on a resolved resource before it verifies the resource
+// Checksum returns Tekton's SHA-256 of obj in a dialect with defaults set, because
+// Tekton calls SetDefaults on a resolved resource before it verifies the resource
 // (pkg/reconciler/taskrun/resources in tektoncd/pipeline). Checksum does not change
 // obj.
-func Checksum(ctx context.Context, obj Object) ([]byte, error) {
+func Checksum(ctx context.Context, obj Object, dialect tekton.Dialect) ([]byte, error) {
 	defaulted, err := withDefaults(ctx, obj)
 	if err != nil {
 		return nil, err
 	}
-	return defaulted.Checksum()
+	return dialect.Checksum(defaulted)
 }
 
 func withDefaults(ctx context.Context, obj Object) (Object, error) {

@@ -15,6 +15,8 @@ import (
 	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1beta1"
 	"github.com/tektoncd/pipeline/pkg/trustedresources"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 )
 
 func signed(value string) *v1.Task {
@@ -47,7 +49,7 @@ func TestSignature_DecodesAnnotation(t *testing.T) {
 func TestChecksum_DoesNotChangeObject(t *testing.T) {
 	task := &v1.Task{}
 	task.Spec.Params = v1.ParamSpecs{{Name: "p"}} // SetDefaults fills in the type
-	if _, err := Checksum(context.Background(), task); err != nil {
+	if _, err := Checksum(context.Background(), task, tekton.Newest); err != nil {
 		t.Fatal(err)
 	}
 	if task.Spec.Params[0].Type != "" {
@@ -61,7 +63,7 @@ func TestChecksum_SetsDefaults(t *testing.T) {
 	plain, explicit := &v1.Task{}, &v1.Task{}
 	plain.Spec.Params = v1.ParamSpecs{{Name: "p"}}
 	explicit.Spec.Params = v1.ParamSpecs{{Name: "p", Type: v1.ParamTypeString}}
-	a, errA := Checksum(context.Background(), plain)
+	a, errA := Checksum(context.Background(), plain, tekton.Newest)
 	b, errB := explicit.Checksum()
 	if err := errors.Join(errA, errB); err != nil {
 		t.Fatal(err)
@@ -131,7 +133,7 @@ func TestSigned_KeepsOnlyChecksummedFields(t *testing.T) {
 	if !reflect.DeepEqual(got, Object(want)) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	before, after := must(Checksum(t.Context(), populated(plain))), must(got.Checksum())
+	before, after := must(Checksum(t.Context(), populated(plain), tekton.Newest)), must(got.Checksum())
 	if string(before) != string(after) {
 		t.Error("the checksum is another one")
 	}

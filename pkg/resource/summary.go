@@ -24,8 +24,8 @@ type Summary struct {
 	Received time.Time
 	// Deleting reports that the resource has a deletion timestamp.
 	Deleting bool
-	// Checksum is Tekton's, with defaults set.
-	Checksum []byte
+	// Checksums are Tekton's, with defaults set.
+	Checksums Checksums
 	// Signature is the decoded signature; nil if SignatureError is set.
 	Signature []byte
 	// SignatureError wraps ErrUnsigned or ErrMalformedSignature.
@@ -34,15 +34,15 @@ type Summary struct {
 
 // Summarize computes the summary of obj. The error says why obj has no checksum.
 func Summarize(ctx context.Context, obj Object) (*Summary, error) {
-	checksum, err := Checksum(ctx, obj)
+	checksums, err := ChecksumsOf(ctx, obj)
 	if err != nil {
 		return nil, err
 	}
 	s := &Summary{
 		Kind: KindOf(obj), Namespace: obj.GetNamespace(), Name: obj.GetName(),
 		UID: obj.GetUID(), ResourceVersion: obj.GetResourceVersion(),
-		Deleting: obj.GetDeletionTimestamp() != nil,
-		Checksum: checksum,
+		Deleting:  obj.GetDeletionTimestamp() != nil,
+		Checksums: checksums,
 	}
 	s.Signature, s.SignatureError = Signature(obj)
 	if errors.Is(s.SignatureError, ErrUnsigned) {

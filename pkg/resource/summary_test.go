@@ -12,6 +12,8 @@ import (
 	"github.com/tektoncd/pipeline/pkg/trustedresources"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 )
 
 func TestSummarize_KeepsWhatDecides(t *testing.T) {
@@ -27,15 +29,15 @@ func TestSummarize_KeepsWhatDecides(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		checksum, err := Checksum(t.Context(), object)
+		checksum, err := Checksum(t.Context(), object, tekton.Newest)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if s.Kind != kind || s.Key().String() != "ns/build" || s.UID != "uid" || s.ResourceVersion != "7" || !s.Deleting {
 			t.Errorf("%s: got %+v", kind, s)
 		}
-		if !bytes.Equal(s.Checksum, checksum) || string(s.Signature) != "sig" || s.SignatureError != nil {
-			t.Errorf("%s: got checksum %x, signature %q and %v", kind, s.Checksum, s.Signature, s.SignatureError)
+		if !bytes.Equal(s.Checksums.Content(), checksum) || string(s.Signature) != "sig" || s.SignatureError != nil {
+			t.Errorf("%s: got checksum %x, signature %q and %v", kind, s.Checksums.Content(), s.Signature, s.SignatureError)
 		}
 	}
 }

@@ -20,7 +20,9 @@ const (
 	DefaultNamespace = "tekton-pipelines"
 
 	infoVersionKey = "version"
-	oldest         = "v1.10.0"
+	// oldest is the first release whose checksums are known: those of older ones were
+	// not compared with ours (docs/design/0022).
+	oldest = "v1.6.0"
 )
 
 // ErrTooOld means that the installed release of Tekton Pipelines cannot verify
@@ -34,20 +36,36 @@ type Release struct{ version string }
 // ReleaseOf reads the release from the data of InfoConfigMap.
 func ReleaseOf(info map[string]string) Release { return Release{info[infoVersionKey]} }
 
-// Check returns an error that wraps ErrTooOld for releases whose verifier would
-// reject our signatures: before v1.10.0 the JSON that Tekton hashes contains
-// "metadata":{"creationTimestamp":null}, which the types of newer releases do not
-// write. A release that is not a version, such as "devel", counts as current,
+// ParseRelease reads a version such as v1.9.3. The error wraps ErrTooOld for releases
+// whose checksums are not known.
+func ParseRelease(version string) (Release, error) {
+	r := Release{version}
+	if !semver.IsValid(r.semantic()) {
+		return Release{}, fmt.Errorf("%q is not a release of Tekton Pipelines, expected a version such as v1.9.3", version)
+	}
+	return r, r.Check()
+}
+
+// String returns the version as Tekton publishes it.
+func (r Release) String() string { return r.version }
+
+// Check returns an error that wraps ErrTooOld for releases whose checksums are not
+// known. A release that is not a version, such as "devel", counts as current,
 // because builds from source have no version.
 func (r Release) Check() error {
-	version := r.version
-	if version != "" && version[0] != 'v' {
-		version = "v" + version
-	}
+	version := r.semantic()
 	if !semver.IsValid(version) || semver.Compare(version, oldest) >= 0 {
 		return nil
 	}
 	return fmt.Errorf("%w: the Tekton Pipelines release is %s, expected %s or newer: "+
-		"older ones compute another checksum and would refuse each signature; upgrade Tekton Pipelines",
+		"it is not known how older ones compute the checksum that is signed; upgrade Tekton Pipelines",
 		ErrTooOld, r.version, oldest)
+}
+
+// semantic returns the version with the prefix of Go's versions.
+func (r Release) semantic() string {
+	if r.version == "" || r.version[0] == 'v' {
+		return r.version
+	}
+	return "v" + r.version
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/oci/registry"
 	"github.com/trusted-resources/chains-extension/pkg/oci/tektonbundle"
 	"github.com/trusted-resources/chains-extension/pkg/store/oci"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 	"github.com/trusted-resources/chains-extension/test/fixtures"
 )
 
@@ -70,7 +71,7 @@ type ociStore struct {
 var _ retriever = ociStore{}
 
 func (o ociStore) store(ctx context.Context, s sample) error {
-	_, err := o.Put(ctx, s.task, nil, o.key)
+	_, err := o.Put(ctx, s.task, nil, o.key, tekton.Newest)
 	return err
 }
 
@@ -120,7 +121,7 @@ func newSignedImage(ctx context.Context, s sample, key *keys.Key) (signedImage, 
 	if err != nil {
 		return signedImage{}, err
 	}
-	built, err := tektonbundle.New(ctx, s.task, sig)
+	built, err := tektonbundle.New(ctx, s.task, sig, tekton.Newest)
 	if err != nil {
 		return signedImage{}, err
 	}

@@ -10,6 +10,7 @@ import (
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 
 	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 )
 
 // sample is a resource to store.
@@ -56,6 +57,6 @@ func newSamples(ctx context.Context, count, perNamespace int) (samples, error) {
 func newSample(ctx context.Context, namespace, name string) (sample, error) {
 	task := task(name)
 	task.Namespace = namespace
-	checksum, err := resource.Checksum(ctx, task)
+	checksum, err := resource.Checksum(ctx, task, tekton.Newest)
 	return sample{task, checksum}, err
 }

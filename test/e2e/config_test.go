@@ -13,6 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
+	"github.com/trusted-resources/chains-extension/pkg/keys"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
@@ -127,28 +129,58 @@ func TestConfig_SignsNothingWhenInvalidAtStart(t *testing.T) {
 	e.waitSigned(ns, "waits")
 }
 
-// Older Tekton releases compute another checksum. The controller then signs nothing
+// The checksums of older Tekton releases are not known. The controller then signs nothing
 // and names the release. After an upgrade of Tekton the controller signs.
 func TestController_SignsNothingOnOldTekton(t *testing.T) {
 	e := newEnv(t)
 	ns := e.namespace()
-	release := func(version string) string {
-		info := cluster.Kube.CoreV1().ConfigMaps("tekton-pipelines")
-		before, err := info.Get(t.Context(), "pipelines-info", metav1.GetOptions{})
-		e.check(err)
-		_, err = info.Patch(t.Context(), "pipelines-info", types.MergePatchType, []byte(`{"data":{"version":"`+version+`"}}`), metav1.PatchOptions{})
-		e.check(err)
-		return before.Data["version"]
-	}
-	current := release("v1.9.3")
-	defer release(current)
+	current := e.setRelease("v1.5.0")
+	defer e.setRelease(current)
 	e.controller = e.addReplica("controller")
 	created := e.createTask(newTask(ns, "waits"))
-	e.waitEvent(created, v1alpha1.ReasonTektonTooOld, "v1.9.3", "v1.10.0")
-	e.waitLogged(e.controller, "Nothing is signed", "v1.9.3")
+	e.waitEvent(created, v1alpha1.ReasonTektonTooOld, "v1.5.0", "v1.6.0")
+	e.waitLogged(e.controller, "Nothing is signed", "v1.5.0")
 	if got := e.getTask(ns, "waits"); signature(got) != "" {
 		t.Error("the Task is signed although Tekton is too old")
 	}
-	release(current)
+	e.setRelease(current)
 	e.waitSigned(ns, "waits")
+}
+
+// setRelease changes the release that Tekton publishes, and returns the one before.
+func (e *env) setRelease(version string) string {
+	e.t.Helper()
+	info := cluster.Kube.CoreV1().ConfigMaps("tekton-pipelines")
+	before, err := info.Get(cleanupContext(), "pipelines-info", metav1.GetOptions{})
+	e.check(err)
+	_, err = info.Patch(cleanupContext(), "pipelines-info", types.MergePatchType, []byte(`{"data":{"version":"`+version+`"}}`), metav1.PatchOptions{})
+	e.check(err)
+	return before.Data["version"]
+}
+
+// When another release of Tekton is installed that computes other checksums, the
+// controller signs for that release, without a change of the resources. make matrix has
+// the test with Tekton itself.
+func TestController_SignsAgainForAnotherTekton(t *testing.T) {
+	e := startController(t)
+	ns := e.namespace()
+	created := e.createTask(newTask(ns, "build"))
+	first := signature(e.waitSigned(ns, "build"))
+	ring, err := keys.NewVerifyingRing(e.public)
+	e.check(err)
+	current := e.setRelease("v1.9.3")
+	defer e.setRelease(current)
+	e.eventually(soon, func() error {
+		task := e.getTask(ns, "build")
+		summary := e.summarize(task)
+		if ring.Find(summary.Signature, summary.Checksums.In(tekton.NullTimestamps)) == nil {
+			return fmt.Errorf("the signature is not for Tekton v1.9.3: %s", signature(task))
+		}
+		return nil
+	})
+	e.waitEvent(created, v1alpha1.ReasonSignedAgain, "another release of Tekton")
+	e.setRelease(current)
+	if again := signature(e.waitSigned(ns, "build")); again == first {
+		t.Error("the first signature came back")
+	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/trusted-resources/chains-extension/pkg/oci/imagesignature"
 	"github.com/trusted-resources/chains-extension/pkg/store/oci"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
@@ -141,7 +142,7 @@ func TestTransparencyLog_IsRequiredWhenEnabled(t *testing.T) {
 	e.check(err)
 	registry := e.startRegistry()
 	store := newReader(registry.Host())
-	unlogged, err := store.Put(t.Context(), newTask("prod", "unlogged"), nil, e.loadKey(e.secretsDir))
+	unlogged, err := store.Put(t.Context(), newTask("prod", "unlogged"), nil, e.loadKey(e.secretsDir), tekton.Newest)
 	e.check(err)
 	settings := storingSettings(registry.Host(), "oci")
 	settings["transparency.enabled"], settings["transparency.url"] = "true", rekor.URL()

@@ -33,6 +33,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/oci/registry"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/pkg/store/oci"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
@@ -92,7 +93,7 @@ func (e *env) keyRing(public ...crypto.PublicKey) *keys.Ring {
 // waitStored waits until the registry has the present content of an object.
 func (e *env) waitStored(store *oci.Store, obj resource.Object) *oci.Image {
 	e.t.Helper()
-	checksum, err := resource.Checksum(e.t.Context(), obj)
+	checksum, err := resource.Checksum(e.t.Context(), obj, tekton.Newest)
 	e.check(err)
 	var found *oci.Image
 	e.eventually(soon, func() error {
@@ -120,13 +121,13 @@ func TestStoring_BundlesPassStockTools(t *testing.T) {
 			e.waitEvent(created, "ResourceStored", found.Reference)
 			e.expectCosignAccepts(found.Reference)
 
-			tag := host + "/tekton/" + ns + ":" + hex.EncodeToString(found.Resources[0].Checksum)
+			tag := host + "/tekton/" + ns + ":" + hex.EncodeToString(found.Resources[0].Checksum())
 			e.expectRunsFrom(away, tag)
 			e.expectRunsFrom(away, host+"/tekton/"+ns+":task.build")
 
 			e.expectImageRejected(e.replaceLayer(tag))
 			e.expectRefused(e.runBundle(away, tag))
-			checksum := found.Resources[0].Checksum
+			checksum := found.Resources[0].Checksum()
 			if _, err := store.Find(t.Context(), oci.IDOf(created), checksum, e.keyRing(e.public)); !errors.Is(err, oci.ErrNotTrusted) {
 				t.Errorf("reading a replaced bundle: got error %v, want %v", err, oci.ErrNotTrusted)
 			}
@@ -325,7 +326,7 @@ func TestStoring_RoundTripsTektonsExamples(t *testing.T) {
 	}
 	var references []string
 	for a, was := range deleted {
-		checksum, err := resource.Checksum(t.Context(), was)
+		checksum, err := resource.Checksum(t.Context(), was, tekton.Newest)
 		e.check(err)
 		found, err := store.Find(t.Context(), oci.ID{Kind: a.kind, Namespace: a.namespace, Name: a.name}, checksum, auditor)
 		if err != nil {

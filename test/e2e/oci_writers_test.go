@@ -21,6 +21,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/oci/registry"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/pkg/store/oci"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 	"github.com/trusted-resources/chains-extension/test/fixtures"
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
@@ -54,7 +55,7 @@ func TestSign_KeepsSignaturesOfConcurrentWriters(t *testing.T) {
 			host := start(e)
 			owner, public := e.newKey()
 			store := newReader(host)
-			stored, err := store.Put(t.Context(), newTask("prod", "build"), nil, owner)
+			stored, err := store.Put(t.Context(), newTask("prod", "build"), nil, owner, tekton.Newest)
 			e.check(err)
 
 			trusted := append(make([]crypto.PublicKey, 0, 1+replicas*writers), public)

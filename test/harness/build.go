@@ -26,6 +26,8 @@ type Binaries struct {
 	Controller string
 	// Race says that Controller is built with the race detector.
 	Race bool
+	// Releases take the place of the releases in the go.mod of test/localcluster.
+	Releases Releases
 }
 
 // Root returns the top directory of the source tree.

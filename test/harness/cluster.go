@@ -133,7 +133,7 @@ func Down(ctx context.Context, b Binaries, dir string, out io.Writer) error {
 }
 
 func clusterFlags(b Binaries, dir string) []string {
-	return []string{"--dir", dir, "--bin", b.Dir, "--module", localClusterModule()}
+	return append(b.Releases.flags(), "--dir", dir, "--bin", b.Dir, "--module", localClusterModule())
 }
 
 // installFlags also make the cluster apply the manifests of config/.

@@ -28,6 +28,9 @@ const (
 	// authority that cannot be read now. The controller keeps the signature and
 	// tries again.
 	ReasonUndecided = "SignatureUndecided"
+	// ReasonOtherTekton: an authority of a VerificationPolicy made the signature for
+	// another release of Tekton. The signature is kept. The installed release refuses it.
+	ReasonOtherTekton = "SignedForOtherTekton"
 	// ReasonKeyRevoked: a revoked key made the signature. The controller neither
 	// trusts nor replaces the signature.
 	ReasonKeyRevoked = "KeyRevoked"

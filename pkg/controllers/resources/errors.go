@@ -46,6 +46,7 @@ var consequences = []consequence{
 	{matches: wraps(keys.ErrNoKey), reason: v1alpha1.ReasonNoKey, waits: true},
 	{matches: wraps(tekton.ErrTooOld), reason: v1alpha1.ReasonTektonTooOld, waits: true},
 	{matches: wraps(decision.ErrKeyRevoked), reason: v1alpha1.ReasonKeyRevoked, waits: true},
+	{matches: wraps(decision.ErrOtherTekton), reason: v1alpha1.ReasonOtherTekton, waits: true},
 	{matches: wraps(observe.ErrPanicked), reason: v1alpha1.ReasonPanicked},
 	{matches: wraps(decision.ErrUndecided), reason: v1alpha1.ReasonUndecided},
 	{matches: wraps(keys.ErrSigner), reason: v1alpha1.ReasonSignerFailed},

@@ -31,6 +31,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/policy"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/pkg/store/oci"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 )
 
 // Reporter reports on the runs that Chains attests to. It is registered with
@@ -73,6 +74,8 @@ func (r *Reporter) Start(ctx context.Context, in Inputs) error {
 type Inputs struct {
 	Config func() *config.Config
 	Keys   func() *keys.Ring
+	// Dialect returns the dialect of the installed release of Tekton.
+	Dialect func() tekton.Dialect
 	// Store returns the place where bundles are stored, or nil if there is none.
 	Store    func() *oci.Store
 	Objects  dependencies.Objects
@@ -99,6 +102,7 @@ type reporter struct {
 	collector dependencies.Collector
 	verifier  *policy.Verifier
 	keys      ownKeys
+	dialect   func() tekton.Dialect
 	emitter   Emitter
 	clock     clock.PassiveClock
 }
@@ -130,6 +134,7 @@ func newReporter(ctx context.Context, in Inputs) (*reporter, error) {
 		},
 		verifier: verifier,
 		keys:     in.Keys,
+		dialect:  in.Dialect,
 		emitter:  in.Emitter,
 		clock:    clock.RealClock{},
 	}, err
@@ -159,7 +164,7 @@ func (r *reporter) report(ctx context.Context, run any) (attestation.Report, boo
 // signature covers. ok is false for what is no run.
 func (r *reporter) collect(ctx context.Context, run any) (collected []dependencies.Dependency, overrides []string, ok bool) {
 	collector := r.collector
-	collector.Stored = &lookups{from: r.collector.Stored, clock: r.clock}
+	collector.Stored, collector.Dialect = &lookups{from: r.collector.Stored, clock: r.clock}, r.dialect()
 	switch run := run.(type) {
 	case *objects.TaskRunObjectV1:
 		return collector.CollectTaskRun(ctx, run.TaskRun), attestation.TaskRunOverrides(run.Spec), true

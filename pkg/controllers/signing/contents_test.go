@@ -10,11 +10,17 @@ import (
 	"time"
 
 	clocktesting "k8s.io/utils/clock/testing"
+
+	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
 func sum(content string) []byte {
-	s := sha256.Sum256([]byte(content))
-	return s[:]
+	all := sums(content)
+	return all.Content()
+}
+
+func sums(content string) resource.Checksums {
+	return resource.Checksums{sha256.Sum256([]byte(content))}
 }
 
 // settled returns contents of a replica that has looked after the resources for

@@ -43,6 +43,7 @@ type Signer struct {
 
 	kind    resource.Kind
 	state   *state.State
+	decide  func(context.Context, *resource.Summary) decision.Decision
 	patcher annotation.Patcher
 	emitter resources.Emitter
 	// disputes delays signing resources that another writer changes each time that
@@ -60,7 +61,7 @@ func NewController(
 ) (*controller.Impl, error) {
 	signer := &Signer{
 		Resources: resources.New(watched.Summaries(kind, s.Scope())),
-		kind:      kind, state: s, emitter: emitter, patcher: patcher,
+		kind:      kind, state: s, decide: s.Decide, emitter: emitter, patcher: patcher,
 		disputes: flowcontrol.NewBackOff(firstDisputeDelay, maxDisputeDelay),
 		writes:   newWrites(),
 		contents: newContents(clock.RealClock{}),
@@ -129,14 +130,17 @@ func (s *Signer) reconcile(ctx context.Context, key string, r *resource.Summary)
 		ours = written.made(r) // otherwise another writer has changed the resource since
 	}
 	if ours {
-		return s.check(key, written, r)
+		if err := s.check(key, written, r); err != nil {
+			return err
+		}
 	}
+	// The key or the release of Tekton may have changed since the signature was made.
 	return s.sign(ctx, key, r)
 }
 
 // sign decides and acts on the decision.
 func (s *Signer) sign(ctx context.Context, key string, r *resource.Summary) error {
-	d := s.state.Decide(ctx, r)
+	d := s.decide(ctx, r)
 	s.noticeEarlier(ctx, key, r, d)
 	if d.Action != decision.Sign {
 		return d.Err
@@ -144,13 +148,13 @@ func (s *Signer) sign(ctx context.Context, key string, r *resource.Summary) erro
 	if now := s.disputes.Clock.Now(); s.disputes.IsInBackOffSinceUpdate(key, now) {
 		return controller.NewRequeueAfter(s.disputes.Get(key))
 	}
-	signature, err := d.Key.Sign(ctx, r.Checksum)
+	signature, err := d.Key.Sign(ctx, r.Checksums.In(d.Dialect))
 	if err != nil {
 		return err
 	}
 	sent := write{
-		checksum: r.Checksum, signature: signature,
-		fact: observe.Signed{Resource: r, Reason: d.Reason, KeyID: d.Key.ID},
+		content: r.Checksums.Content(), signature: signature,
+		fact: observe.Signed{Resource: r, Reason: d.Reason, KeyID: d.Key.ID, Dialect: d.Dialect},
 	}
 	s.writes.add(key, sent)
 	patched, err := annotation.Put(ctx, s.patcher, r, signature)
@@ -166,7 +170,7 @@ func (s *Signer) sign(ctx context.Context, key string, r *resource.Summary) erro
 // wrote reports a signature that the API server has, in the state with this
 // resourceVersion.
 func (s *Signer) wrote(ctx context.Context, key string, written write, resourceVersion string) {
-	s.contents.wrote(key, written.checksum)
+	s.contents.wrote(key, written.content)
 	signed := *written.fact.Resource
 	signed.ResourceVersion = resourceVersion
 	written.fact.Resource = &signed
@@ -177,12 +181,13 @@ func (s *Signer) wrote(ctx context.Context, key string, written write, resourceV
 // controller did not make for the present change: an earlier state that somebody
 // restored.
 func (s *Signer) noticeEarlier(ctx context.Context, key string, r *resource.Summary, d decision.Decision) {
-	valid := d.Reason == decision.SignedByActiveKey || d.Reason == decision.KeyRotated || d.Reason == decision.SignedByAuthority
-	if !valid || !s.contents.found(key, r.Checksum) {
+	valid := d.Reason == decision.SignedByActiveKey || d.Reason == decision.SignedByAuthority ||
+		d.Reason == decision.KeyRotated || d.Reason == decision.TektonChanged
+	if !valid || !s.contents.found(key, r.Checksums.Content()) {
 		return
 	}
-	if signer := s.state.Keys().Find(r.Signature, r.Checksum); signer != nil {
-		s.emitter.Emit(ctx, observe.EarlierStateRestored{Resource: r, KeyID: signer.ID})
+	if signer := decision.Signer(s.state.Keys(), r); signer != nil {
+		s.emitter.Emit(ctx, observe.EarlierStateRestored{Resource: r, KeyID: signer.ID, Dialect: d.Dialect})
 	}
 }
 
@@ -195,5 +200,5 @@ func (s *Signer) check(key string, written write, r *resource.Summary) error {
 	}
 	now := s.disputes.Clock.Now()
 	s.disputes.Next(key, now)
-	return fmt.Errorf("%w: signed content with checksum %x, stored was %x", resources.ErrDisputed, written.checksum, r.Checksum)
+	return fmt.Errorf("%w: signed content with checksum %x, stored was %x", resources.ErrDisputed, written.content, r.Checksums.Content())
 }

@@ -21,8 +21,8 @@ type writes struct {
 type write struct {
 	// resourceVersion is that after the write. It is empty if the API server has not
 	// answered: the answer can be lost although the signature was written.
-	resourceVersion     string
-	checksum, signature []byte
+	resourceVersion    string
+	content, signature []byte
 	// fact is emitted when it is known that the signature was written.
 	fact observe.Signed
 }
@@ -68,5 +68,5 @@ func (w write) answered() bool { return w.resourceVersion != "" }
 // made reports whether the API server stored what was signed. A mutating webhook
 // can change more than the annotation.
 func (w write) made(r *resource.Summary) bool {
-	return bytes.Equal(w.checksum, r.Checksum) && bytes.Equal(w.signature, r.Signature)
+	return bytes.Equal(w.content, r.Checksums.Content()) && bytes.Equal(w.signature, r.Signature)
 }

@@ -12,6 +12,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/trusted-resources/chains-extension/pkg/controllers/resources"
+	"github.com/trusted-resources/chains-extension/pkg/decision"
 	"github.com/trusted-resources/chains-extension/pkg/observe"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
@@ -24,8 +25,8 @@ func (f *facts) Emit(_ context.Context, fact observe.Fact) { *f = append(*f, fac
 // sent returns the write of a signature on the state with resourceVersion 1. The
 // state after it has resourceVersion 2, if the API server has answered.
 func sent(answered bool) write {
-	before := &resource.Summary{Namespace: "ns", Name: "t", ResourceVersion: "1", Checksum: sum("a")}
-	w := write{checksum: before.Checksum, signature: []byte("s"), fact: observe.Signed{Resource: before, KeyID: "k"}}
+	before := &resource.Summary{Namespace: "ns", Name: "t", ResourceVersion: "1", Checksums: sums("a")}
+	w := write{content: before.Checksums.Content(), signature: []byte("s"), fact: observe.Signed{Resource: before, KeyID: "k"}}
 	if answered {
 		w.resourceVersion = "2"
 	}
@@ -33,7 +34,7 @@ func sent(answered bool) write {
 }
 
 func delivered(resourceVersion, content, signature string) *resource.Summary {
-	return &resource.Summary{Namespace: "ns", Name: "t", ResourceVersion: resourceVersion, Checksum: sum(content), Signature: []byte(signature)}
+	return &resource.Summary{Namespace: "ns", Name: "t", ResourceVersion: resourceVersion, Checksums: sums(content), Signature: []byte(signature)}
 }
 
 func TestWrites_AreRecognised(t *testing.T) {
@@ -67,7 +68,12 @@ func TestWrites_AreRecognised(t *testing.T) {
 // signature is reported when the watch delivers it, and only once.
 func TestSigner_ReportsASignatureWhoseAnswerWasLost(t *testing.T) {
 	var emitted facts
+	decisions := 0
 	s := &Signer{
+		decide: func(context.Context, *resource.Summary) decision.Decision {
+			decisions++
+			return decision.Decision{Action: decision.Leave, Reason: decision.SignedByActiveKey}
+		},
 		emitter: &emitted, writes: newWrites(), contents: newContents(clock.RealClock{}),
 		disputes: flowcontrol.NewBackOff(time.Second, time.Minute),
 	}
@@ -80,6 +86,9 @@ func TestSigner_ReportsASignatureWhoseAnswerWasLost(t *testing.T) {
 	}
 	if signed, ok := emitted[0].(observe.Signed); !ok || signed.Resource.ResourceVersion != "2" || signed.KeyID != "k" {
 		t.Errorf("got %+v, want a signature with resourceVersion 2 and key k", emitted[0])
+	}
+	if decisions != 1 {
+		t.Errorf("%d decisions were made, want 1: the key or the release of Tekton may have changed since", decisions)
 	}
 
 	emitted = nil

@@ -117,6 +117,9 @@ func (s *State) Decide(ctx context.Context, r *resource.Summary) decision.Decisi
 	return decision.Decide(ctx, snap.WithAuthorities(liveAuthorities{s.live, r}), r)
 }
 
+// Dialect returns the dialect of the installed release of Tekton.
+func (s *State) Dialect() tekton.Dialect { return s.release.Load().Dialect() }
+
 // Config returns the configuration in force.
 func (s *State) Config() *config.Config { return s.config.Load() }
 

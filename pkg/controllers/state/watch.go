@@ -98,15 +98,22 @@ func (s *State) findRelease(ctx context.Context, kube kubernetes.Interface, name
 	return namespace
 }
 
-// releaseRead calls the listeners if the release has become usable or unusable.
+// releaseRead calls the listeners if the release has become usable or unusable, or
+// has another dialect.
 func (s *State) releaseRead(ctx context.Context, info map[string]string) {
 	release := tekton.ReleaseOf(info)
-	before, now := s.release.Swap(&release).Check(), release.Check()
-	if (before == nil) == (now == nil) {
+	before := s.release.Swap(&release)
+	refused := release.Check()
+	other := (before.Check() == nil) != (refused == nil)
+	was, is := before.Dialect(), release.Dialect()
+	if !other && was == is {
 		return
 	}
-	if now != nil {
-		s.sources.Emitter.Emit(ctx, observe.ReleaseRefused{Err: now})
+	if other && refused != nil {
+		s.sources.Emitter.Emit(ctx, observe.ReleaseRefused{Err: refused})
+	}
+	if was != is && refused == nil {
+		s.sources.Emitter.Emit(ctx, observe.ReleaseChanged{Release: release, Before: was, After: is})
 	}
 	s.Changed(AllNamespaces)
 }

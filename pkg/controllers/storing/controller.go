@@ -23,6 +23,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/observe"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/pkg/store/oci"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 )
 
 const (
@@ -64,6 +65,7 @@ type upload struct {
 	uid             types.UID
 	resourceVersion string
 	keyID           string
+	dialect         tekton.Dialect
 }
 
 var _ controller.Reconciler = (*Storer)(nil)
@@ -123,7 +125,7 @@ var errNotSignedYet = errors.New("not signed in the cluster yet")
 
 // put stores the resource unless the inputs are those of its last upload.
 func (s *Storer) put(ctx context.Context, key string, store *oci.Store, r *resource.Summary) error {
-	inputs := upload{store: store, uid: r.UID, resourceVersion: r.ResourceVersion}
+	inputs := upload{store: store, uid: r.UID, resourceVersion: r.ResourceVersion, dialect: s.state.Dialect()}
 	if active, err := s.state.ActiveKey(s.kind); err == nil {
 		inputs.keyID = active.ID
 	}
@@ -146,14 +148,14 @@ func (s *Storer) put(ctx context.Context, key string, store *oci.Store, r *resou
 	if d.Action == decision.Leave {
 		signature = r.Signature
 	}
-	put, err := store.Put(ctx, object, signature, d.Key)
+	put, err := store.Put(ctx, object, signature, d.Key, d.Dialect)
 	if errors.Is(err, keys.ErrSigner) {
 		return err
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", resources.ErrStoring, err)
 	}
-	inputs.keyID = d.Key.ID
+	inputs.keyID, inputs.dialect = d.Key.ID, d.Dialect
 	s.remember(key, inputs)
 	s.emitter.Emit(ctx, observe.Stored{Resource: r, Reference: put.Reference, Tag: put.Tag, KeyID: d.Key.ID, Uploaded: put.Uploaded})
 	return nil

@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 )
 
 func must[T any](value T, err error) T {
@@ -46,7 +47,7 @@ func objects() []resource.Object {
 
 func build(t *testing.T, object resource.Object, signature string) *Bundle {
 	t.Helper()
-	built, err := New(t.Context(), object, []byte(signature))
+	built, err := New(t.Context(), object, []byte(signature), tekton.Newest)
 	if err != nil {
 		t.Fatal(err)
 	}

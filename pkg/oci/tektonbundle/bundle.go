@@ -20,6 +20,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/oci/registry"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 )
 
 // ArtifactType is the artifact type of the bundles that New builds. Bundles of
@@ -32,19 +33,19 @@ type Bundle struct {
 	Manifest registry.Blob
 	// Layer holds the resource.
 	Layer registry.Blob
-	// Checksum is Tekton's checksum of the resource.
+	// Checksum is Tekton's checksum of the resource in the dialect of the bundle.
 	Checksum []byte
 }
 
 // New builds a bundle of the resource with this signature. The bundle is
 // reproducible: its digest depends only on the signature and on the fields that
 // the checksum covers.
-func New(ctx context.Context, obj resource.Object, signature []byte) (*Bundle, error) {
+func New(ctx context.Context, obj resource.Object, signature []byte, dialect tekton.Dialect) (*Bundle, error) {
 	signed, err := resource.Signed(ctx, obj, signature)
 	if err != nil {
 		return nil, err
 	}
-	checksum, err := signed.Checksum()
+	checksum, err := resource.Checksum(ctx, signed, dialect)
 	if err != nil {
 		return nil, err
 	}

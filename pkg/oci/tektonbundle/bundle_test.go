@@ -25,6 +25,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/oci/registry"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 )
 
 // If this digest changes, a new release uploads every bundle again.
@@ -126,8 +127,8 @@ func TestNew_IsResolvedByTekton(t *testing.T) {
 			built := build(t, object, "sig")
 			reference := push(t, built.Layer, built.Manifest)
 			got := resolve(t.Context(), t, reference, kind, object.GetName())
-			checksum := must(resource.Checksum(t.Context(), object))
-			if resolved := must(resource.Checksum(t.Context(), got)); !bytes.Equal(resolved, checksum) || !bytes.Equal(built.Checksum, checksum) {
+			checksum := must(resource.Checksum(t.Context(), object, tekton.Newest))
+			if resolved := must(resource.Checksum(t.Context(), got, tekton.Newest)); !bytes.Equal(resolved, checksum) || !bytes.Equal(built.Checksum, checksum) {
 				t.Errorf("got checksums %x and %x, want %x", resolved, built.Checksum, checksum)
 			}
 			if signature, err := resource.Signature(got); err != nil || string(signature) != "sig" {
@@ -146,14 +147,14 @@ func TestEntries_ReturnsAnnotationsOfNew(t *testing.T) {
 		}
 		entry := entries[0]
 		if entry.Kind != resource.KindOf(object).ConfigName() || entry.Name != "build" || string(entry.Signature) != "sig" ||
-			!bytes.Equal(entry.Checksum, must(resource.Checksum(t.Context(), object))) || entry.Layer.Digest != built.Layer.Descriptor.Digest {
+			!bytes.Equal(entry.Checksum, must(resource.Checksum(t.Context(), object, tekton.Newest))) || entry.Layer.Digest != built.Layer.Descriptor.Digest {
 			t.Errorf("got %+v", entry)
 		}
 		if entry.Layer.Annotations[v1alpha1.BundleNamespaceAnnotation] != "prod" || entry.Layer.Annotations[v1alpha1.BundleChecksumAnnotation] != hex.EncodeToString(entry.Checksum) {
 			t.Errorf("got annotations %v", entry.Layer.Annotations)
 		}
 		got, err := entry.Resource(built.Layer.Content)
-		if err != nil || !bytes.Equal(must(resource.Checksum(t.Context(), got)), entry.Checksum) {
+		if err != nil || !bytes.Equal(must(resource.Checksum(t.Context(), got, tekton.Newest)), entry.Checksum) {
 			t.Errorf("got %+v and %v", got, err)
 		}
 	}
@@ -168,7 +169,7 @@ func TestNew_AcceptsLongestResources(t *testing.T) {
 		many.Spec.Steps[0].Args = append(many.Spec.Steps[0].Args, "x")
 	}
 	for name, object := range map[string]*v1.Task{"one long script": long, "many short arguments": many} {
-		built, err := New(t.Context(), object, []byte("sig"))
+		built, err := New(t.Context(), object, []byte("sig"), tekton.Newest)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -178,7 +179,7 @@ func TestNew_AcceptsLongestResources(t *testing.T) {
 		}
 	}
 	long.Spec.Steps[0].Script = strings.Repeat("x", MaxLayer)
-	if _, err := New(t.Context(), long, []byte("sig")); err == nil || !strings.Contains(err.Error(), fmt.Sprint(MaxLayer)) {
+	if _, err := New(t.Context(), long, []byte("sig"), tekton.Newest); err == nil || !strings.Contains(err.Error(), fmt.Sprint(MaxLayer)) {
 		t.Errorf("a resource above MaxLayer: %v", err)
 	}
 }

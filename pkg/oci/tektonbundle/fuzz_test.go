@@ -13,6 +13,7 @@ import (
 	"github.com/tektoncd/pipeline/pkg/remote/oci"
 
 	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 )
 
 // Tekton parses manifests with go-containerregistry. For each manifest that
@@ -20,7 +21,7 @@ import (
 // sizes.
 func FuzzEntries(f *testing.F) {
 	for _, object := range objects() {
-		built, err := New(f.Context(), object, []byte("sig"))
+		built, err := New(f.Context(), object, []byte("sig"), tekton.Newest)
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -72,7 +73,7 @@ func FuzzEntryResource(f *testing.F) {
 		case err == nil && (resource.KindOf(got) != resource.Task || got.GetName() != "build"):
 			t.Fatalf("got %+v", got)
 		case err == nil:
-			if _, err := resource.Checksum(t.Context(), got); err != nil {
+			if _, err := resource.Checksum(t.Context(), got, tekton.Newest); err != nil {
 				t.Fatalf("got no checksum: %v", err)
 			}
 		}

@@ -23,6 +23,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/oci/imagesignature"
 	"github.com/trusted-resources/chains-extension/pkg/oci/registry"
 	"github.com/trusted-resources/chains-extension/pkg/store/oci"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 	"github.com/trusted-resources/chains-extension/test/fixtures"
 )
 
@@ -40,7 +41,7 @@ func ExampleStore() {
 		Spec:       v1.TaskSpec{Steps: []v1.Step{{Name: "run", Image: "busybox", Script: "make"}}},
 	}
 	for range 2 {
-		result, err := store.Put(ctx, task, nil, key) // nil: Put signs the Task
+		result, err := store.Put(ctx, task, nil, key, tekton.Newest) // nil: Put signs the Task
 		if err != nil {
 			panic(err)
 		}
@@ -74,7 +75,7 @@ func ExampleInspect() {
 	author, _ := newKey(ctx)
 	auditor, trusted := newKey(ctx)
 	store := &oci.Store{Registry: registry.NewClient(registry.Options{}), Prefix: host + "/tekton"}
-	pushed, err := store.Put(ctx, &v1.Task{ObjectMeta: metav1.ObjectMeta{Namespace: "prod", Name: "build"}}, nil, author)
+	pushed, err := store.Put(ctx, &v1.Task{ObjectMeta: metav1.ObjectMeta{Namespace: "prod", Name: "build"}}, nil, author, tekton.Newest)
 	if err != nil {
 		panic(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/oci/registry"
 	"github.com/trusted-resources/chains-extension/pkg/oci/registry/registrytest"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 )
 
 // requestFaults are the faults that the tests inject into each request.
@@ -57,7 +58,7 @@ func forEachFailingRequest(t *testing.T, start func(*testing.T) *fixture, prepar
 			failed.Store(true)
 			fault(w, r, next)
 		}))
-		_, err := f.store.Put(t.Context(), task, nil, f.key)
+		_, err := f.store.Put(t.Context(), task, nil, f.key, tekton.Newest)
 		f.server.Set(nil)
 		if !failed.Load() {
 			if err != nil || n < 3 {
@@ -120,7 +121,7 @@ func TestPut_RetryRepairsFailedPut(t *testing.T) {
 			if s.faultName == "request cut off" || s.faultName == "response dropped" { // as if the process had been killed
 				f.restart()
 			}
-			result, err := f.store.Put(t.Context(), task, nil, f.key)
+			result, err := f.store.Put(t.Context(), task, nil, f.key, tekton.Newest)
 			if err != nil {
 				t.Fatalf("%s, request %d: %v", s.name, n, err)
 			}
@@ -145,7 +146,7 @@ func TestPut_SingleFaultLosesNoBundle(t *testing.T) {
 				failed.Store(true)
 				s.fault(w, r, next)
 			}))
-			_, err := f.store.Put(t.Context(), task, nil, f.key)
+			_, err := f.store.Put(t.Context(), task, nil, f.key, tekton.Newest)
 			f.server.Set(nil)
 			if err == nil {
 				f.find(task)
@@ -183,7 +184,7 @@ func TestPut_DetectsWriteThatWasNotExecuted(t *testing.T) {
 				f := start(t)
 				initialStates[initial](f, tc.task)
 				f.server.Set(registrytest.When(tc.match, registrytest.Swallow))
-				if result, err := f.store.Put(t.Context(), tc.task, nil, f.key); err == nil {
+				if result, err := f.store.Put(t.Context(), tc.task, nil, f.key, tekton.Newest); err == nil {
 					t.Errorf("%s, %s, %s: got %+v", registryKind, initial, name, result)
 				}
 				f.server.Set(nil)
@@ -208,7 +209,7 @@ func TestPut_UploadsAgainAfterRegistryLostContent(t *testing.T) {
 		f.server.Wipe()
 		var err error
 		for range 2 { // the first Put may fail and then forgets what the registry had
-			if _, err = f.store.Put(t.Context(), task, nil, f.key); err == nil {
+			if _, err = f.store.Put(t.Context(), task, nil, f.key, tekton.Newest); err == nil {
 				break
 			}
 		}
@@ -250,7 +251,7 @@ func TestPut_DetectsMovedTag(t *testing.T) {
 			f.writeTag("task.build", other)
 		}
 	}))
-	if result, err := f.store.Put(t.Context(), a, nil, f.key); err == nil || !strings.Contains(err.Error(), "something else may be writing") {
+	if result, err := f.store.Put(t.Context(), a, nil, f.key, tekton.Newest); err == nil || !strings.Contains(err.Error(), "something else may be writing") {
 		t.Errorf("got %+v and %v", result, err)
 	}
 	f.server.Set(nil)
@@ -265,7 +266,7 @@ func TestFind_FindsNewestStateWithoutStateTag(t *testing.T) {
 	for _, start := range registryKinds() {
 		f := start(t)
 		task := newTask("build", "make")
-		checksum, err := resource.Checksum(t.Context(), task)
+		checksum, err := resource.Checksum(t.Context(), task, tekton.Newest)
 		if err != nil {
 			t.Fatal(err)
 		}

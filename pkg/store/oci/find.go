@@ -17,6 +17,9 @@ var (
 	// ErrNotTrusted means that no trusted key signed the bundle or a resource in
 	// the bundle, or that the bundle holds another resource than its tag says.
 	ErrNotTrusted = errors.New("not trusted")
+	// ErrDialect means that a resource in a bundle is signed for other releases of
+	// Tekton.
+	ErrDialect = errors.New("signed for other releases of Tekton")
 	// ErrNamespace means that a bundle holds resources of another namespace.
 	ErrNamespace = errors.New("a resource of another namespace")
 )

@@ -20,6 +20,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/oci/registry/registrytest"
 	"github.com/trusted-resources/chains-extension/pkg/oci/tektonbundle"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 )
 
 func TestFind_MissingStateIsNotFound(t *testing.T) {
@@ -59,23 +60,23 @@ func TestFind_RejectsUntrustedBundles(t *testing.T) {
 		"image and resource signed with another key": func(f *fixture) { key, _ := newKey(t); f.putBy(task, key) },
 		"resource signed with another key": func(f *fixture) {
 			key, _ := newKey(t)
-			if _, err := f.store.Put(t.Context(), task, must(key.Sign(t.Context(), f.checksum(task))), f.key); err != nil {
+			if _, err := f.store.Put(t.Context(), task, must(key.Sign(t.Context(), f.checksum(task))), f.key, tekton.Newest); err != nil {
 				t.Fatal(err)
 			}
 		},
 		"image signed with another key": func(f *fixture) {
 			key, _ := newKey(t)
-			if _, err := f.store.Put(t.Context(), task, must(f.key.Sign(t.Context(), f.checksum(task))), key); err != nil {
+			if _, err := f.store.Put(t.Context(), task, must(f.key.Sign(t.Context(), f.checksum(task))), key, tekton.Newest); err != nil {
 				t.Fatal(err)
 			}
 		},
 		"resource not signed": func(f *fixture) {
-			if _, err := f.store.Put(t.Context(), task, []byte{}, f.key); err != nil {
+			if _, err := f.store.Put(t.Context(), task, []byte{}, f.key, tekton.Newest); err != nil {
 				t.Fatal(err)
 			}
 		},
 		"resource has signature of another state": func(f *fixture) {
-			if _, err := f.store.Put(t.Context(), task, must(f.key.Sign(t.Context(), f.checksum(other))), f.key); err != nil {
+			if _, err := f.store.Put(t.Context(), task, must(f.key.Sign(t.Context(), f.checksum(other))), f.key, tekton.Newest); err != nil {
 				t.Fatal(err)
 			}
 		},

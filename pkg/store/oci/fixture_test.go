@@ -31,6 +31,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/oci/registry/registrytest"
 	"github.com/trusted-resources/chains-extension/pkg/oci/tektonbundle"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 	"github.com/trusted-resources/chains-extension/test/fixtures"
 )
 
@@ -121,7 +122,7 @@ func newStepAction() *v1beta1.StepAction {
 
 func (f *fixture) checksum(obj resource.Object) []byte {
 	f.t.Helper()
-	return must(resource.Checksum(f.t.Context(), obj))
+	return must(resource.Checksum(f.t.Context(), obj, tekton.Newest))
 }
 
 func (f *fixture) put(obj resource.Object) PutResult {
@@ -131,7 +132,7 @@ func (f *fixture) put(obj resource.Object) PutResult {
 
 func (f *fixture) putBy(obj resource.Object, key *keys.Key) PutResult {
 	f.t.Helper()
-	result, err := f.store.Put(f.t.Context(), obj, nil, key)
+	result, err := f.store.Put(f.t.Context(), obj, nil, key, tekton.Newest)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -146,7 +147,7 @@ func (f *fixture) find(obj resource.Object) *Image {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	if len(found.Resources) != 1 || !bytes.Equal(found.Resources[0].Checksum, f.checksum(obj)) {
+	if len(found.Resources) != 1 || !bytes.Equal(found.Resources[0].Checksum(), f.checksum(obj)) {
 		f.t.Fatalf("got %+v", found)
 	}
 	f.checkUpstream(found.Reference, obj)
@@ -225,7 +226,7 @@ func (f *fixture) writeTag(tag string, manifest registry.Blob) {
 // build returns a bundle of the resource, signed with the key.
 func (f *fixture) build(obj resource.Object, key *keys.Key) *tektonbundle.Bundle {
 	f.t.Helper()
-	return must(tektonbundle.New(f.t.Context(), obj, must(key.Sign(f.t.Context(), f.checksum(obj)))))
+	return must(tektonbundle.New(f.t.Context(), obj, must(key.Sign(f.t.Context(), f.checksum(obj))), tekton.Newest))
 }
 
 // addUnsigned writes a bundle under a tag, without a signature of the image, and

@@ -3,7 +3,6 @@
 package oci
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +15,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/oci/registry"
 	"github.com/trusted-resources/chains-extension/pkg/oci/tektonbundle"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 )
 
 // Image is a Tekton bundle in a registry with the result of its verification.
@@ -34,11 +34,13 @@ type Image struct {
 // Resource is one resource of a bundle with the result of its verification.
 type Resource struct {
 	Object resource.Object
-	// Checksum is Tekton's checksum of the resource with defaults.
-	Checksum []byte
+	// Checksums are Tekton's checksums of the resource with defaults.
+	Checksums resource.Checksums
 	// Signer is the ID of the trusted key that signed the resource (annotation
-	// tekton.dev/signature); empty if no trusted key signed it.
+	// tekton.dev/signature) for any release of Tekton; empty if no trusted key signed it.
 	Signer string
+	// signed is the dialect of the checksum that Signer signed.
+	signed tekton.Dialect
 }
 
 // CheckTrust returns nil if a trusted key signed the image and a trusted key
@@ -70,11 +72,25 @@ func (i *Image) CheckNamespace(namespace string) error {
 	return nil
 }
 
+// CheckDialect returns nil if a trusted key signed every resource in the image in a
+// dialect. Otherwise the error wraps ErrNotTrusted or ErrDialect.
+func (i *Image) CheckDialect(dialect tekton.Dialect) error {
+	for _, r := range i.Resources {
+		switch id := IDOf(r.Object); {
+		case r.Signer == "":
+			return fmt.Errorf("%s is %w: %s in the bundle is not signed with a trusted key", i.Reference, ErrNotTrusted, id)
+		case !slices.Contains(r.Dialects(), dialect):
+			return fmt.Errorf("%s holds a resource %w: found %s for %v, expected %s", i.Reference, ErrDialect, id, r.Dialects(), dialect)
+		}
+	}
+	return nil
+}
+
 // Resource returns the resource with this ID and checksum, nil if there is none.
 // nil as checksum means any.
 func (i *Image) Resource(id ID, checksum []byte) *Resource {
 	at := slices.IndexFunc(i.Resources, func(r Resource) bool {
-		return IDOf(r.Object) == id && (checksum == nil || bytes.Equal(r.Checksum, checksum))
+		return IDOf(r.Object) == id && (checksum == nil || len(r.Checksums.With(checksum)) > 0)
 	})
 	if at < 0 {
 		return nil
@@ -168,16 +184,29 @@ func readResource(ctx context.Context, repository *registry.Repository, entry te
 		return Resource{}, err
 	}
 	r := Resource{Object: object}
-	if r.Checksum, err = resource.Checksum(ctx, object); err != nil {
+	if r.Checksums, err = resource.ChecksumsOf(ctx, object); err != nil {
 		return Resource{}, err
 	}
 	if signature, err := resource.Signature(object); err == nil {
-		if key := trusted.Find(signature, r.Checksum); key != nil {
-			r.Signer = key.ID
-		}
+		r.signedBy(trusted, signature)
 	}
 	return r, nil
 }
+
+func (r *Resource) signedBy(trusted *keys.Ring, signature []byte) {
+	for _, dialect := range tekton.Dialects {
+		if key := trusted.Find(signature, r.Checksums.In(dialect)); key != nil {
+			r.Signer, r.signed = key.ID, dialect
+			return
+		}
+	}
+}
+
+// Checksum returns the checksum that was signed.
+func (r *Resource) Checksum() []byte { return r.Checksums.In(r.signed) }
+
+// Dialects returns the dialects in which the resource has the checksum that was signed.
+func (r *Resource) Dialects() []tekton.Dialect { return r.Checksums.With(r.Checksum()) }
 
 // layerContent returns the content of a layer. It sends a request only if the
 // manifest does not contain the layer.

@@ -93,7 +93,7 @@ func (f *fixture) checkSigningImage(img ggcr.Image) {
 			f.t.Error("a bundle with unsigned resources is trusted")
 		}
 		for i, r := range found.Resources {
-			if r.Signer != "" || r.Object.GetName() != fmt.Sprint("build-", i) || !bytes.Equal(r.Checksum, f.checksum(r.Object)) {
+			if r.Signer != "" || r.Object.GetName() != fmt.Sprint("build-", i) || !bytes.Equal(r.Checksum(), f.checksum(r.Object)) {
 				f.t.Errorf("got %+v", r)
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/oci/registry"
 	"github.com/trusted-resources/chains-extension/pkg/oci/tektonbundle"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 )
 
 // Store is the place for bundles: the repositories with a common prefix in a
@@ -39,14 +40,14 @@ type PutResult struct {
 // Put writes obj as a bundle and attaches a signature of the bundle by key. The
 // resource in the bundle carries the given signature. If signature is nil, the
 // resource carries the persisted signature if key made it, and otherwise a new
-// one.
+// one. Both are over the checksum in the dialect, which a bundle has one of.
 //
 // If the bundle is already the newest one, Put takes one request. Put writes the
 // tag of the newest state last and reads it back, so a bundle under that tag is
 // complete.
-func (s *Store) Put(ctx context.Context, obj resource.Object, signature []byte, key *keys.Key) (PutResult, error) {
+func (s *Store) Put(ctx context.Context, obj resource.Object, signature []byte, key *keys.Key, dialect tekton.Dialect) (PutResult, error) {
 	id := IDOf(obj)
-	checksum, err := resource.Checksum(ctx, obj)
+	checksum, err := resource.Checksum(ctx, obj, dialect)
 	if err != nil {
 		return PutResult{}, fmt.Errorf("%s: %w", id, err)
 	}
@@ -66,7 +67,7 @@ func (s *Store) Put(ctx context.Context, obj resource.Object, signature []byte, 
 			return PutResult{}, err
 		}
 	}
-	bundle, err := tektonbundle.New(ctx, obj, signature)
+	bundle, err := tektonbundle.New(ctx, obj, signature, dialect)
 	if err != nil {
 		return PutResult{}, err
 	}

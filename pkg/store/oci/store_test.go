@@ -17,6 +17,7 @@ import (
 
 	"github.com/trusted-resources/chains-extension/pkg/oci/registry/registrytest"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 )
 
 func TestFind_ReturnsWhatPutWrote(t *testing.T) {
@@ -47,7 +48,10 @@ func TestPutAndFind_NumberOfRequests(t *testing.T) {
 	f.put(newTask("other", "make")) // the first request to a repository takes additional ones
 	a, b := newTask("build", "a"), newTask("build", "b")
 	put := func(obj resource.Object) func() error {
-		return func() error { _, err := f.store.Put(t.Context(), obj, nil, f.key); return err }
+		return func() error {
+			_, err := f.store.Put(t.Context(), obj, nil, f.key, tekton.Newest)
+			return err
+		}
 	}
 	find := func(obj resource.Object, checksum []byte) func() error {
 		return func() error { _, err := f.store.Find(t.Context(), IDOf(obj), checksum, f.ring); return err }
@@ -149,17 +153,17 @@ func TestPut_SameSignatureGivesSameDigest(t *testing.T) {
 	task := newTask("build", "make")
 	first, second := newFixture(t), newFixtureWithoutReferrers(t)
 	signature := must(first.key.Sign(t.Context(), first.checksum(task)))
-	a := must(first.store.Put(t.Context(), task, signature, first.key))
+	a := must(first.store.Put(t.Context(), task, signature, first.key, tekton.Newest))
 	otherCluster := task.DeepCopy()
 	otherCluster.UID, otherCluster.ResourceVersion = "uid", "7"
 	otherCluster.SetDefaults(t.Context())
-	b := must(second.store.Put(t.Context(), otherCluster, signature, first.key))
+	b := must(second.store.Put(t.Context(), otherCluster, signature, first.key, tekton.Newest))
 	_, digestA, _ := strings.Cut(a.Reference, "@")
 	_, digestB, _ := strings.Cut(b.Reference, "@")
 	if digestA != digestB {
 		t.Errorf("got %s and %s", digestA, digestB)
 	}
-	if again := must(first.store.Put(t.Context(), otherCluster, signature, first.key)); again.Uploaded {
+	if again := must(first.store.Put(t.Context(), otherCluster, signature, first.key, tekton.Newest)); again.Uploaded {
 		t.Error("Put uploaded the same bundle again")
 	}
 	if got, err := first.store.Signature(t.Context(), IDOf(task), first.checksum(task)); err != nil || !bytes.Equal(got, signature) {
@@ -196,7 +200,7 @@ func TestPut_RejectsInvalidResources(t *testing.T) {
 	for name, object := range map[string]resource.Object{
 		"too long": long, "no name": noName, "no namespace": noNamespace, "namespace is a path": outside, "v1beta1 Task": old,
 	} {
-		if result, err := f.store.Put(t.Context(), object, nil, f.key); err == nil {
+		if result, err := f.store.Put(t.Context(), object, nil, f.key, tekton.Newest); err == nil {
 			t.Errorf("%s: got %+v", name, result)
 		}
 	}
@@ -222,7 +226,7 @@ func TestPut_ConcurrentWritersLoseNoState(t *testing.T) {
 			}
 			group.Go(func() {
 				for range 50 { // Put returns an error if another writer moves the newest tag
-					if _, err := store.Put(t.Context(), state, nil, f.key); err == nil {
+					if _, err := store.Put(t.Context(), state, nil, f.key, tekton.Newest); err == nil {
 						return
 					}
 				}

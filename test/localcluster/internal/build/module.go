@@ -59,7 +59,7 @@ func DefaultBin(module string) string {
 }
 
 // Dependency is a Go module in the module cache.
-type Dependency struct{ Path, Version, Dir string }
+type Dependency struct{ Path, Version, Dir, GoMod string }
 
 // Dependencies returns the modules with the given paths, in that order, in the versions that module requires.
 func Dependencies(ctx context.Context, module string, paths ...string) ([]Dependency, error) {
@@ -68,10 +68,7 @@ func Dependencies(ctx context.Context, module string, paths ...string) ([]Depend
 	cmd.Dir = module
 	out, err := cmd.Output()
 	if err != nil {
-		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-			err = fmt.Errorf("%w: %s", err, exit.Stderr)
-		}
-		return nil, fmt.Errorf("go list in %s: %w", module, err)
+		return nil, fmt.Errorf("go list in %s: %w", module, withStderr(err))
 	}
 	found := make([]Dependency, len(paths))
 	dec := json.NewDecoder(strings.NewReader(string(out)))
@@ -84,4 +81,12 @@ func Dependencies(ctx context.Context, module string, paths ...string) ([]Depend
 		}
 	}
 	return found, nil
+}
+
+// withStderr adds what the command wrote to standard error.
+func withStderr(err error) error {
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		return fmt.Errorf("%w: %s", err, exit.Stderr)
+	}
+	return err
 }

@@ -63,7 +63,7 @@ With --node real, a kubelet and containerd run the pods. This needs root and Deb
 		newAction("stop", "Stop a part (SIGTERM) and wait until it has ended"),
 		newAction("kill", "Kill a part (SIGKILL) and wait until it is gone"),
 		newAction("restart", "Stop a part and start it again"),
-		newAdd(), newRemove(), newKubeconfig(), newApply(), newPackages(), newRegistry(),
+		newAdd(), newRemove(), newKubeconfig(), newApply(), newPackages(), newRegistry(), newUpgrade(),
 	)
 	return cmd
 }
@@ -96,14 +96,17 @@ func (f *nodeFlag) binaries() []build.Binary {
 	return slices.Concat(build.ControlPlane, f.kind.Binaries)
 }
 
-// buildFlags are the directories of the Go module and of the binaries, and the kind of the nodes.
+// buildFlags are the directories of the Go module and of the binaries, the kind of the nodes,
+// and releases that are built beside.
 type buildFlags struct {
 	module, bin string
 	node        nodeFlag
+	releaseFlags
 }
 
 func (f *buildFlags) add(cmd *cobra.Command) {
 	f.node.add(cmd)
+	f.releaseFlags.add(cmd)
 	cmd.Flags().StringVar(&f.module, "module", "", "directory of the localcluster Go module (default: searched from the working directory and from the binary)")
 	cmd.Flags().StringVar(&f.bin, "bin", "", "directory of the binaries (default: .localcluster/bin in the repository)")
 }
@@ -112,6 +115,10 @@ func (f *buildFlags) add(cmd *cobra.Command) {
 func (f *buildFlags) complete() (err error) {
 	if err := f.node.complete(); err != nil {
 		return err
+	}
+	if real := f.node.name != cluster.NodeKinds[0].Name; real && f.tekton != "" {
+		return fmt.Errorf("--tekton-release %s with --node %s: the programs in Tekton's containers are those of go.mod; use --node %s",
+			f.tekton, f.node.name, cluster.NodeKinds[0].Name)
 	}
 	if f.module == "" {
 		if f.module, err = build.FindModule(); err != nil {
@@ -134,6 +141,7 @@ func (f *buildFlags) requireBinaries() error {
 	if err != nil {
 		return err
 	}
+	missing = append(missing, f.missing(f.bin)...)
 	if len(missing) > 0 {
 		return fmt.Errorf("the binaries %[2]q in %[1]s are missing or outdated: run `localcluster build --node %[3]s` first", f.bin, missing, f.node.name)
 	}

@@ -47,6 +47,7 @@ func TestCommands_ExplainErrors(t *testing.T) {
 		{"kill without part", []string{"kill", "--dir", empty}, "accepts 1 arg"},
 		{"up without binaries", []string{"up", "--dir", empty, "--bin", empty}, "localcluster build"},
 		{"run without go.mod", []string{"run", "--dir", empty, "--module", empty}, "go.mod"},
+		{"release of Tekton on a real node", []string{"run", "--dir", empty, "--node", "real", "--tekton-release", "v1.9.2"}, "use --node kwok"},
 		{"unknown command", []string{"fly"}, `unknown command "fly"`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

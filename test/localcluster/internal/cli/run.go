@@ -57,7 +57,7 @@ up, run or down. When the cluster is ready, run prints
 			}
 			return cluster.Run(cmd.Context(), cluster.Options{
 				Dir: flags.dir, Bin: flags.bin, Module: flags.module, Manifests: flags.manifests,
-				NodeKind: flags.node.kind, Nodes: flags.nodes,
+				NodeKind: flags.node.kind, Nodes: flags.nodes, Releases: flags.releases(),
 				Out: cmd.OutOrStdout(),
 			})
 		},

@@ -90,6 +90,7 @@ func (f *runFlags) up(cmd *cobra.Command) error {
 		"run", "--dir", layout.Dir, "--bin", f.bin, "--module", f.module,
 		"--node", f.node.name, "--nodes", strconv.Itoa(f.nodes),
 	}
+	args = append(args, f.args()...)
 	for _, m := range f.manifests {
 		args = append(args, "--manifests", m)
 	}

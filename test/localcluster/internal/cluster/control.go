@@ -23,7 +23,7 @@ func (r *run) serveControl(ctx context.Context) error {
 		return fmt.Errorf("open the control port: %w", err)
 	}
 	server := &http.Server{
-		Handler:           r.super.Handler(r.token, r.addedSpec),
+		Handler:           r.super.Handler(r.token, r.addedSpec, r.upgradeTekton),
 		ReadHeaderTimeout: 10 * time.Second,
 	}
 	go func() { _ = server.Serve(listener) }() // ends with Close

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -44,7 +43,8 @@ type Options struct {
 	Module    string   // directory of the localcluster Go module
 	Manifests []string // files or directories to apply in addition to Tekton, without workloads on a node of kwok
 	NodeKind  NodeKind
-	Nodes     int // number of nodes
+	Nodes     int             // number of nodes
+	Releases  []build.Release // whose programs take the place of those in Bin
 	Out       io.Writer
 }
 
@@ -60,6 +60,8 @@ type run struct {
 	clients clients
 	token   string // of the control API
 	super   *supervisor.Supervisor
+	// upgrading is held while Tekton is upgraded. It guards Releases.
+	upgrading sync.Mutex
 
 	stateMu sync.Mutex
 	ready   bool
@@ -111,7 +113,7 @@ func (r *run) print(line string) {
 	_, _ = fmt.Fprintln(r.Out, line) // the reader may have closed the output
 }
 
-func (r *run) bin(name string) string { return filepath.Join(r.Bin, name) }
+func (r *run) bin(name string) string { return r.program(name) }
 
 // part starts a part, waits until it is healthy, and prints that.
 func (r *run) part(ctx context.Context, spec proc.Spec) error {
@@ -131,7 +133,14 @@ func (r *run) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	pipeline, kubernetes := deps[0], deps[2]
+	pipeline, err := r.module(ctx, build.TektonController, deps[0])
+	if err != nil {
+		return err
+	}
+	kubernetes, err := r.module(ctx, build.APIServer, deps[2])
+	if err != nil {
+		return err
+	}
 	moduleDirs := map[string]string{}
 	for _, d := range deps {
 		moduleDirs[d.Path] = d.Dir

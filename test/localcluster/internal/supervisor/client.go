@@ -46,6 +46,11 @@ func (c Client) Do(ctx context.Context, name, action string) ([]proc.Status, err
 	return c.call(ctx, http.MethodPost, "/v1/parts/"+url.PathEscape(name)+"/"+url.PathEscape(action), nil)
 }
 
+// Upgrade installs another release of Tekton and waits until its parts are healthy.
+func (c Client) Upgrade(ctx context.Context, version string) ([]proc.Status, error) {
+	return c.call(ctx, http.MethodPost, "/v1/tekton", UpgradeRequest{Version: version})
+}
+
 func (c Client) call(ctx context.Context, method, path string, body any) ([]proc.Status, error) {
 	payload, err := json.Marshal(body)
 	if err != nil {

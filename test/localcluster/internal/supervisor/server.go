@@ -3,6 +3,7 @@
 package supervisor
 
 import (
+	"context"
 	"crypto/subtle"
 	"encoding/json"
 	"errors"
@@ -28,6 +29,12 @@ type AddRequest struct {
 	ReadyTimeout time.Duration `json:"readyTimeout,omitempty"`
 }
 
+// UpgradeRequest is a request to install another release of Tekton.
+type UpgradeRequest struct {
+	// Version is empty for the release in the module of localcluster.
+	Version string `json:"version"`
+}
+
 // ErrorResponse is the body of each response with an error.
 type ErrorResponse struct {
 	Error string `json:"error"`
@@ -39,9 +46,13 @@ type ErrorResponse struct {
 //	POST   /v1/parts                   add a part (AddRequest)
 //	DELETE /v1/parts/{name}            remove an added part
 //	POST   /v1/parts/{name}/{action}   start, stop, kill or restart a part
+//	POST   /v1/tekton                  install another release of Tekton (UpgradeRequest)
 //
-// Each successful response contains the list of all parts. newSpec returns the Spec for a request.
-func (s *Supervisor) Handler(token string, newSpec func(AddRequest) (proc.Spec, error)) http.Handler {
+// Each successful response contains the list of all parts. newSpec returns the Spec for a request. upgrade installs
+// a release of Tekton.
+func (s *Supervisor) Handler(
+	token string, newSpec func(AddRequest) (proc.Spec, error), upgrade func(ctx context.Context, version string) error,
+) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/parts", s.answer(func(*http.Request) error { return nil }))
 	mux.HandleFunc("POST /v1/parts", s.answer(func(r *http.Request) error {
@@ -60,6 +71,13 @@ func (s *Supervisor) Handler(token string, newSpec func(AddRequest) (proc.Spec, 
 	}))
 	mux.HandleFunc("POST /v1/parts/{name}/{action}", s.answer(func(r *http.Request) error {
 		return s.Do(r.Context(), r.PathValue("name"), r.PathValue("action"))
+	}))
+	mux.HandleFunc("POST /v1/tekton", s.answer(func(r *http.Request) error {
+		var req UpgradeRequest
+		if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
+			return fmt.Errorf("%w: request body: %w", ErrRefused, err)
+		}
+		return upgrade(r.Context(), req.Version)
 	}))
 	return authenticate(token, mux)
 }

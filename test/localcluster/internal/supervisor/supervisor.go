@@ -88,7 +88,23 @@ func (s *Supervisor) Remove(ctx context.Context, name string) error {
 	if !p.added {
 		return fmt.Errorf("%w: %s belongs to the cluster and cannot be removed: stop it instead", ErrRefused, name)
 	}
-	err = p.Stop(ctx)
+	return s.remove(ctx, p)
+}
+
+// Forget stops a part of the cluster itself and removes it, so that Run can start it with another Spec.
+func (s *Supervisor) Forget(ctx context.Context, name string) error {
+	p, err := s.part(name)
+	if err != nil {
+		return err
+	}
+	if err := s.remove(ctx, p); !errors.Is(err, proc.ErrKilled) {
+		return err
+	}
+	return nil
+}
+
+func (s *Supervisor) remove(ctx context.Context, p part) error {
+	err := p.Stop(ctx)
 	s.mu.Lock()
 	s.parts = slices.DeleteFunc(s.parts, func(q part) bool { return q.Process == p.Process })
 	s.mu.Unlock()

@@ -5,6 +5,7 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
@@ -32,6 +33,12 @@ func start(t *testing.T) (*Supervisor, *httptest.Server, *atomic.Int32) {
 		}
 		return spec, nil
 	}
+	upgrade := func(_ context.Context, version string) error {
+		if version != "v1.9.2" {
+			return fmt.Errorf("no release %q", version)
+		}
+		return nil
+	}
 	var changes atomic.Int32
 	s := New(func() { changes.Add(1) }, func(proc.Status) {})
 	t.Cleanup(func() { s.StopAll(context.Background(), time.Second) })
@@ -42,7 +49,7 @@ func start(t *testing.T) (*Supervisor, *httptest.Server, *atomic.Int32) {
 	if err := s.Run(t.Context(), core); err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(s.Handler("secret", newSpec))
+	server := httptest.NewServer(s.Handler("secret", newSpec, upgrade))
 	t.Cleanup(server.Close)
 	return s, server, &changes
 }
@@ -83,6 +90,8 @@ func TestControlAPI_ChangesParts(t *testing.T) {
 		{"unhealthy part is removed", func() ([]proc.Status, error) {
 			return c.Add(ctx, AddRequest{Name: "x", Command: sleep, ReadyURL: "never"})
 		}, "not healthy", true},
+		{"install a release", func() ([]proc.Status, error) { return c.Upgrade(ctx, "v1.9.2") }, "core:running", false},
+		{"install an unknown release", func() ([]proc.Status, error) { return c.Upgrade(ctx, "v0.0.1") }, `no release "v0.0.1"`, true},
 		{"list at the end", func() ([]proc.Status, error) { return c.Parts(ctx) }, "core:running", false},
 	} {
 		parts, err := step.call()

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build matrix
+
+package releases
+
+import "testing"
+
+// Our checksums of 10,000 random resources are those that the code of each release
+// computes.
+func TestRandomChecksums_AreThoseOfEachRelease(t *testing.T) {
+	const seed, count = 2, 10_000
+	random, err := Random(seed, count)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := make([]string, 0, count)
+	for _, line := range random {
+		lines = append(lines, string(line))
+	}
+	for _, release := range All {
+		t.Run(release, func(t *testing.T) {
+			program, err := Build(t.Context(), release)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := program.Checksums(t.Context(), random)
+			if err != nil {
+				t.Fatal(err)
+			}
+			compare(t, release, lines, want)
+		})
+	}
+}
