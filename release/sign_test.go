@@ -43,13 +43,16 @@ func TestRelease_IsSignedBeforeItIsPushed(t *testing.T) {
 		t.Fatal(err)
 	}
 	image := target + "@" + r.digest.String()
+	platform := target + "@" + staged.images[0].Digest.String()
 	for _, check := range []struct {
 		good bool
 		args []string
 	}{
 		{true, []string{"verify", "--allow-http-registry", image}},
 		{true, []string{"verify-attestation", "--type", "slsaprovenance1", "--allow-http-registry", image}},
-		{false, []string{"verify-attestation", "--type", "spdxjson", "--allow-http-registry", image}}, // the SBOMs are of each platform
+		{false, []string{"verify-attestation", "--type", "spdxjson", "--allow-http-registry", image}}, // each platform has its own SBOM
+		{true, []string{"verify", "--allow-http-registry", platform}},
+		{true, []string{"verify-attestation", "--type", "spdxjson", "--allow-http-registry", platform}},
 		{true, []string{"verify-blob", "--bundle", "dist/release.yaml.sigstore.json", "dist/release.yaml"}},
 		{false, []string{"verify-blob", "--bundle", "dist/release.yaml.sigstore.json", "dist/release-admission.yaml"}},
 		{true, []string{"verify-blob-attestation", "--type", "slsaprovenance1", "--bundle", "dist/provenance.sigstore.json", "dist/release.yaml"}},

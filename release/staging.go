@@ -16,6 +16,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2"
 	"oras.land/oras-go/v2/content/oci"
 	orasremote "oras.land/oras-go/v2/registry/remote"
@@ -28,16 +30,21 @@ import (
 type staging struct {
 	server *http.Server
 	tag    name.Tag
+	images []v1.Descriptor // of the platforms
 }
 
 // stage starts the registry and pushes the image to it.
 func stage(ctx context.Context, index v1.ImageIndex, version string) (*staging, error) {
+	manifest, err := index.IndexManifest()
+	if err != nil {
+		return nil, err
+	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
 	handler := registry.New(registry.WithReferrersSupport(true), registry.Logger(log.New(io.Discard, "", 0)))
-	s := &staging{server: &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}}
+	s := &staging{server: &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}, images: manifest.Manifests}
 	go func() {
 		if err := s.server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			log.Print("release: the registry in this process has ended: ", err)
@@ -87,6 +94,13 @@ func (s *staging) copy(ctx context.Context, target oras.Target, version string) 
 	source, err := openRepository(s.tag.Context().Name())
 	if err != nil {
 		return err
+	}
+	// What refers to the image of a platform does not refer to the index.
+	for _, image := range s.images {
+		node := ocispec.Descriptor{MediaType: string(image.MediaType), Digest: digest.Digest(image.Digest.String()), Size: image.Size}
+		if err := oras.ExtendedCopyGraph(ctx, source, target, node, oras.DefaultExtendedCopyGraphOptions); err != nil {
+			return err
+		}
 	}
 	_, err = oras.ExtendedCopy(ctx, source, version, target, version, oras.DefaultExtendedCopyOptions)
 	return err
