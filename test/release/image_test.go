@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"io"
+	"maps"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -40,11 +41,7 @@ func TestImage_HasOneStaticProgram(t *testing.T) {
 	for _, image := range images {
 		t.Run(image.platform, func(t *testing.T) {
 			content := contentOf(t, image.image)
-			var paths []string
-			for path := range content {
-				paths = append(paths, path)
-			}
-			slices.Sort(paths)
+			paths := slices.Sorted(maps.Keys(content))
 			if want := []string{"etc/group", "etc/passwd", certificatesFile, programFile}; !slices.Equal(paths, want) {
 				t.Errorf("the image has %v, want %v", paths, want)
 			}
@@ -91,7 +88,7 @@ func platformImages(t *testing.T) []platformImage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var images []platformImage
+	images := make([]platformImage, 0, len(manifest.Manifests))
 	for _, entry := range manifest.Manifests {
 		image, err := index.Image(entry.Digest)
 		if err != nil {
