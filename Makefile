@@ -5,6 +5,7 @@ SHELL := /bin/bash
 
 GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZ_TIME     ?= 20s
+COSIGN        ?= go run github.com/sigstore/cosign/v3/cmd/cosign@v3.1.3
 
 .PHONY: help
 help: ## List the targets
@@ -18,6 +19,16 @@ demo: ## Show signing, acceptance by Tekton and refusal after tampering on a rea
 build: ## Build the controller and tkn-trust into bin/
 	go build -o bin/ ./cmd/...
 
+.PHONY: release
+release: ## Make a release into dist/: VERSION=v0.x.y [REPOSITORY=registry/path] [KEY=cosign.key]; see docs/release.md
+	go run -C release . --source "$(CURDIR)" --version "$(VERSION)" --repository "$(REPOSITORY)" --key "$(KEY)" \
+		--cosign "$(COSIGN)" $(if $(BUILDER),--builder "$(BUILDER)")
+
+# Not part of test: it compiles all programs for all platforms.
+.PHONY: release-test
+release-test: binaries ## Make a release twice and check it with cosign, sha256sum and a real API server
+	go test -timeout 60m -count 1 -v -tags release ./test/release
+
 # The packages that need no cluster, registry process or tool.
 UNIT_PACKAGES := ./cmd/... ./pkg/...
 
@@ -29,6 +40,7 @@ unit: ## Run the tests of all packages that need no cluster (seconds for a chang
 test: binaries ## Run all tests, also those on a real control plane
 	go test -timeout 40m ./...
 	cd test/localcluster && go test -timeout 20m ./...
+	cd release && go test ./...
 
 .PHONY: race
 race: race-unit race-e2e ## Run the unit tests, and the end-to-end tests against a controller, with the race detector
@@ -83,11 +95,13 @@ binaries: ## Build the control plane and the tools that tests run
 lint: ## Run golangci-lint
 	$(GOLANGCI_LINT) run --allow-parallel-runners ./...
 	cd test/localcluster && $(GOLANGCI_LINT) run --allow-parallel-runners --config ../../.golangci.yaml ./...
+	cd release && $(GOLANGCI_LINT) run --allow-parallel-runners --config ../.golangci.yaml ./...
 
 .PHONY: verify
 verify: ## Check that go.mod, formatting and licence headers need no change
 	go mod tidy -diff
 	cd test/localcluster && go mod tidy -diff
+	cd release && go mod tidy -diff
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
 	if [ -n "$$unformatted" ]; then echo "not formatted, run gofmt -w on: $$unformatted"; exit 1; fi
 	@if grep -qE '^(replace|exclude)' go.mod; then echo "go.mod has replace or exclude lines: go install of cmd/tkn-trust refuses them"; exit 1; fi

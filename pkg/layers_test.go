@@ -24,6 +24,7 @@ var mayImport = map[string][]string{
 	"apis/v1alpha1":             {},
 	"resource":                  {"tekton"},
 	"tekton":                    {},
+	"version":                   {},
 	"keys":                      {},
 	"oci/registry":              {},
 	"oci/registry/registrytest": {},
@@ -61,13 +62,14 @@ var mayImport = map[string][]string{
 	"controllers/runs": {
 		"apis/v1alpha1", "attestation", "config", "controllers/informers", "dependencies", "keys", "observe", "policy", "resource", "store/oci", "tekton",
 	},
-	"cli": {"keys", "oci/imagesignature", "oci/registry", "resource", "store/oci", "tekton"},
+	"cli": {"keys", "oci/imagesignature", "oci/registry", "resource", "store/oci", "tekton", "version"},
 
 	// Wiring.
 	"app": {
 		"apis/v1alpha1", "attestation", "config",
 		"controllers/informers", "controllers/leases", "controllers/rights", "controllers/runs", "controllers/signing", "controllers/state", "controllers/storing",
 		"observe", "oci/imagesignature", "oci/registry", "policy", "resource", "store/annotation", "store/oci", "tekton",
+		"version",
 	},
 }
 

@@ -35,6 +35,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/observe"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/pkg/tekton"
+	"github.com/trusted-resources/chains-extension/pkg/version"
 )
 
 // component names the leases, as Chains does, so that a stock Chains and this
@@ -121,6 +122,7 @@ func (a *app) constructor(
 
 // newShared constructs what all controllers use, or ends the process.
 func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
+	logging.FromContext(ctx).Infow("Starting", "version", version.String())
 	if err := checkOrdinal(ctx); err != nil {
 		logging.FromContext(ctx).Fatalw("Cannot share the work between replicas", zap.Error(err))
 	}

@@ -42,7 +42,7 @@ func New(stdout, stderr io.Writer) *Command {
 	}
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(newBundle())
+	root.AddCommand(newBundle(), newVersion())
 	return &Command{root}
 }
 

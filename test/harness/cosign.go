@@ -46,6 +46,9 @@ func (c Cosign) tool() tool {
 	return tool{name: "cosign-" + c.Major, module: "github.com/sigstore/cosign/" + c.Major, version: c.Version, main: "cmd/cosign"}
 }
 
+// Path returns the path of the program.
+func (c Cosign) Path() string { return c.tool().path() }
+
 // Run runs a command of cosign and returns its output. cosign does not get the user's
 // configuration, credentials or COSIGN_ variables, and reaches only this machine.
 func (c Cosign) Run(ctx context.Context, args ...string) (string, error) {

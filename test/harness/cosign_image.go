@@ -17,10 +17,10 @@ import (
 // store a signature. It is also the media type of the only layer of the referrer.
 const BundleMediaType = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
-// noTrustedRoot is a trusted root without any certificate authority, log or timestamp
+// NoTrustedRoot is a trusted root without any certificate authority, log or timestamp
 // authority. Without a trusted root, cosign v2 downloads the public one even if it
 // verifies with a key, and rejects bundles if the download fails.
-const noTrustedRoot = `{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}`
+const NoTrustedRoot = `{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}`
 
 // GenerateKeyPair makes cosign write a key pair to dir. It returns the path of the
 // private key, which is encrypted with the password, and the public key.
@@ -59,7 +59,7 @@ func (c Cosign) SignImage(ctx context.Context, keyFile, password string, image n
 // Flags for the registry are, for example, --registry-cacert, --registry-username and
 // --registry-password.
 func (c Cosign) VerifyImages(ctx context.Context, public crypto.PublicKey, images []name.Digest, flags ...string) (out string, err error) {
-	return c.verifyImages(ctx, public, []byte(noTrustedRoot), images, append([]string{"--insecure-ignore-tlog"}, flags...))
+	return c.verifyImages(ctx, public, []byte(NoTrustedRoot), images, append([]string{"--insecure-ignore-tlog"}, flags...))
 }
 
 // VerifyLoggedImages is VerifyImages for signatures in a transparency log. The trusted
