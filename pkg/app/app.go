@@ -161,7 +161,7 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 	err = errors.Join(
 		s.WatchPolicies(watched, watched.Policies().Informer()),
 		s.WatchNamespaces(watched, watched.Namespaces().Informer()),
-		s.WatchRelease(ctx, &a.handlers, kube, a.releaseNamespaces()...),
+		s.WatchRelease(ctx, kube, a.releaseNamespaces()...),
 		gate.Open(ctx, watched.Start),
 	)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/config"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/pkg/snapshot"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
 )
 
 var (
@@ -34,7 +35,7 @@ func Decide(ctx context.Context, s *snapshot.Snapshot, r *resource.Summary) Deci
 		return Decision{Action: Leave, Reason: reason}
 	}
 	if err := s.Release.Check(); err != nil {
-		return Decision{Action: Wait, Reason: TektonTooOld, Err: err}
+		return Decision{Action: Wait, Reason: releaseRefused(err), Err: err}
 	}
 	dialect := s.Release.Dialect()
 	checksum := r.Checksums.In(dialect)
@@ -62,6 +63,13 @@ func Decide(ctx context.Context, s *snapshot.Snapshot, r *resource.Summary) Deci
 		return d.aboutUnknownSignature(ctx, s.Authorities, r)
 	}
 	return d
+}
+
+func releaseRefused(err error) Reason {
+	if errors.Is(err, tekton.ErrUnread) {
+		return TektonUnknown
+	}
+	return TektonTooOld
 }
 
 // notSelected returns why a resource is left as it is whatever its signature, or

@@ -60,6 +60,8 @@ const (
 
 // The reasons to wait.
 const (
+	// TektonUnknown: the installed release of Tekton cannot be read.
+	TektonUnknown Reason = "TektonUnknown"
 	// TektonTooOld: Tekton would refuse the signature.
 	TektonTooOld Reason = "TektonTooOld"
 	// NoKey: there is no usable key.
@@ -89,7 +91,7 @@ type Decision struct {
 	// signature is lost. So before the write, the decision must be made again with
 	// policies that were read from the API server (docs/design/0004).
 	Overwrites bool
-	// Err is set for Wait. It wraps tekton.ErrTooOld, keys.ErrNoKey, ErrKeyRevoked,
+	// Err is set for Wait. It wraps tekton.ErrUnread, tekton.ErrTooOld, keys.ErrNoKey, ErrKeyRevoked,
 	// ErrOtherTekton or ErrUndecided.
 	Err error
 }

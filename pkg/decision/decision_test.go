@@ -258,12 +258,21 @@ func TestDecide_WaitsForASignatureOfARevokedKey(t *testing.T) {
 	}
 }
 
-func TestDecide_WaitsForANewerTekton(t *testing.T) {
+func TestDecide_WaitsForAReleaseThatIsKnown(t *testing.T) {
 	s := newSigner(t).snapshot(noAuthorities)
-	s.Release = tekton.ReleaseOf(map[string]string{"version": "v1.5.0"})
-	d := Decide(t.Context(), s, summarize(t, task("t")))
-	if d.Action != Wait || d.Reason != TektonTooOld || !errors.Is(d.Err, tekton.ErrTooOld) {
-		t.Errorf("got %+v, want Wait with ErrTooOld", d)
+	for _, tc := range []struct {
+		release tekton.Release
+		reason  Reason
+		err     error
+	}{
+		{tekton.ReleaseOf(map[string]string{"version": "v1.5.0"}), TektonTooOld, tekton.ErrTooOld},
+		{tekton.Unread(errors.New("forbidden")), TektonUnknown, tekton.ErrUnread},
+	} {
+		s.Release = tc.release
+		d := Decide(t.Context(), s, summarize(t, task("t")))
+		if d.Action != Wait || d.Reason != tc.reason || !errors.Is(d.Err, tc.err) {
+			t.Errorf("got %+v, want Wait with %v", d, tc.err)
+		}
 	}
 }
 

@@ -153,15 +153,13 @@ func (f ConfigRefused) report() report {
 	}
 }
 
-// ReleaseUnknown means that the release of Tekton Pipelines could not be read.
-type ReleaseUnknown struct {
-	Namespace, Name string
-	Err             error
-}
+// ReleaseMissing means that Tekton Pipelines publishes its release in none of the
+// namespaces.
+type ReleaseMissing struct{ Namespaces []string }
 
-func (f ReleaseUnknown) report() report {
-	return report{log: logLine{zapcore.WarnLevel, "Cannot read the release of Tekton Pipelines, the controller takes it for a current one",
-		[]any{"namespace", f.Namespace, "name", f.Name, zap.Error(f.Err)}}}
+func (f ReleaseMissing) report() report {
+	return report{log: logLine{zapcore.WarnLevel, "Found no release of Tekton Pipelines, the controller takes it for a current one",
+		[]any{"namespaces", f.Namespaces, "name", tekton.InfoConfigMap}}}
 }
 
 // ReleaseChanged means that another release of Tekton Pipelines is installed, which
@@ -177,7 +175,7 @@ func (f ReleaseChanged) report() report {
 }
 
 // ReleaseRefused means that the installed release of Tekton Pipelines cannot
-// verify our signatures.
+// verify our signatures, or is not known.
 type ReleaseRefused struct{ Err error }
 
 func (f ReleaseRefused) report() report {

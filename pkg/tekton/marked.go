@@ -73,7 +73,7 @@ func (m *marked) visit(v reflect.Value) {
 }
 
 // mark marks the fields of one struct, and removes those that the types of the dialect
-// do not have. The random resources of test/releases have all fields, so that its test
+// do not have. The random resources of test/tektonreleases have all fields, so that its test
 // notices more of them.
 func (m *marked) mark(value any) {
 	if template, ok := value.(*v1beta1.StepTemplate); ok && template.DeprecatedName == "" {

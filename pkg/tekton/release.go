@@ -29,17 +29,27 @@ const (
 // the signatures of this controller.
 var ErrTooOld = errors.New("the installed release of Tekton Pipelines cannot verify our signatures")
 
-// Release is the installed release of Tekton Pipelines. The zero value stands for
-// an unknown release.
-type Release struct{ version string }
+// ErrUnread means that the installed release of Tekton Pipelines could not be read.
+var ErrUnread = errors.New("the installed release of Tekton Pipelines cannot be read, and another release may compute another checksum")
+
+// Release is the installed release of Tekton Pipelines. The zero value stands for a
+// Tekton that does not publish its release.
+type Release struct {
+	version string
+	unread  error
+}
 
 // ReleaseOf reads the release from the data of InfoConfigMap.
-func ReleaseOf(info map[string]string) Release { return Release{info[infoVersionKey]} }
+func ReleaseOf(info map[string]string) Release { return Release{version: info[infoVersionKey]} }
+
+// Unread returns the release of a Tekton that may publish its release, and the reason
+// why InfoConfigMap could not be read.
+func Unread(err error) Release { return Release{unread: err} }
 
 // ParseRelease reads a version such as v1.9.3. The error wraps ErrTooOld for releases
 // whose checksums are not known.
 func ParseRelease(version string) (Release, error) {
-	r := Release{version}
+	r := Release{version: version}
 	if !semver.IsValid(r.semantic()) {
 		return Release{}, fmt.Errorf("%q is not a release of Tekton Pipelines, expected a version such as v1.9.3", version)
 	}
@@ -50,9 +60,13 @@ func ParseRelease(version string) (Release, error) {
 func (r Release) String() string { return r.version }
 
 // Check returns an error that wraps ErrTooOld for releases whose checksums are not
-// known. A release that is not a version, such as "devel", counts as current,
+// known, or ErrUnread. A release that is not a version, such as "devel", counts as current,
 // because builds from source have no version.
 func (r Release) Check() error {
+	if r.unread != nil {
+		return fmt.Errorf("%w: %w; let the controller's service account get, list and watch the ConfigMap %s, or set --tekton-namespace",
+			ErrUnread, r.unread, InfoConfigMap)
+	}
 	version := r.semantic()
 	if !semver.IsValid(version) || semver.Compare(version, oldest) >= 0 {
 		return nil

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -145,6 +146,44 @@ func TestController_SignsNothingOnOldTekton(t *testing.T) {
 	}
 	e.setRelease(current)
 	e.waitSigned(ns, "waits")
+}
+
+// Another release may compute another checksum, so nothing is signed for a release that
+// cannot be read.
+func TestController_SignsNothingWithoutRightToReadTheRelease(t *testing.T) {
+	const informerRetries = time.Minute // client-go waits for up to 30 s between two attempts
+	e := newEnv(t)
+	ns := e.namespace()
+	e.removeRoleBinding(tekton.DefaultNamespace, "tekton-pipelines-info") // Tekton lets all users get the ConfigMap
+	grant := e.removeRoleBinding(tekton.DefaultNamespace, "tekton-chains-pipelines-info")
+	e.waitMayGet("configmaps", tekton.DefaultNamespace, tekton.InfoConfigMap, false)
+	e.controller = e.addReplica("controller")
+	created := e.createTask(newTask(ns, "waits"))
+	e.waitEvent(created, v1alpha1.ReasonTektonUnknown, "pipelines-info", "forbidden")
+	if got := e.getTask(ns, "waits"); signature(got) != "" {
+		t.Error("the Task is signed although the release of Tekton is not known")
+	}
+	e.check(grant())
+	e.eventually(informerRetries, func() error { return harness.Verify(t.Context(), e.getTask(ns, "waits"), e.public) })
+}
+
+// removeRoleBinding removes a RoleBinding until the test ends, or until restore is called.
+func (e *env) removeRoleBinding(namespace, name string) (restore func() error) {
+	e.t.Helper()
+	bindings := cluster.Kube.RbacV1().RoleBindings(namespace)
+	binding, err := bindings.Get(e.t.Context(), name, metav1.GetOptions{})
+	e.check(err)
+	e.check(bindings.Delete(e.t.Context(), name, metav1.DeleteOptions{}))
+	binding.ResourceVersion, binding.UID = "", ""
+	restore = func() error {
+		_, err := bindings.Create(cleanupContext(), binding, metav1.CreateOptions{})
+		if apierrors.IsAlreadyExists(err) {
+			return nil
+		}
+		return err
+	}
+	e.cleanup(restore)
+	return restore
 }
 
 // setRelease changes the release that Tekton publishes, and returns the one before.

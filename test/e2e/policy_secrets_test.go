@@ -176,15 +176,21 @@ func (e *env) restoreSecretRights() {
 // waitMayReadSecrets waits until the API server uses changed rights.
 func (e *env) waitMayReadSecrets(namespace string, want bool) {
 	e.t.Helper()
+	e.waitMayGet("secrets", namespace, "x", want)
+}
+
+// waitMayGet waits until the API server lets the controller get an object, or refuses it.
+func (e *env) waitMayGet(resource, namespace, name string, want bool) {
+	e.t.Helper()
 	e.eventually(soon, func() error {
 		review, err := cluster.Kube.AuthorizationV1().SubjectAccessReviews().Create(e.t.Context(), &authorizationv1.SubjectAccessReview{
 			Spec: authorizationv1.SubjectAccessReviewSpec{
-				User:               "system:serviceaccount:" + harness.SystemNamespace + ":" + harness.ServiceAccount,
-				ResourceAttributes: &authorizationv1.ResourceAttributes{Namespace: namespace, Verb: "get", Resource: "secrets", Name: "x"},
+				User: "system:serviceaccount:" + harness.SystemNamespace + ":" + harness.ServiceAccount, Groups: []string{"system:authenticated"},
+				ResourceAttributes: &authorizationv1.ResourceAttributes{Namespace: namespace, Verb: "get", Resource: resource, Name: name},
 			},
 		}, metav1.CreateOptions{})
 		if err == nil && review.Status.Allowed != want {
-			err = fmt.Errorf("the controller may read Secrets of %s: %t, want %t", namespace, review.Status.Allowed, want)
+			err = fmt.Errorf("the controller may get %s %s/%s: %t, want %t", resource, namespace, name, review.Status.Allowed, want)
 		}
 		return err
 	})

@@ -24,6 +24,9 @@ const (
 	// ReasonTektonTooOld: the installed release of Tekton Pipelines would refuse
 	// the signature.
 	ReasonTektonTooOld = "TektonTooOld"
+	// ReasonTektonUnknown: the installed release of Tekton Pipelines cannot be read, and
+	// another release would refuse the signature.
+	ReasonTektonUnknown = "TektonUnknown"
 	// ReasonUndecided: the signature may have been made with the key of an
 	// authority that cannot be read now. The controller keeps the signature and
 	// tries again.

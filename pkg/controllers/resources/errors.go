@@ -45,6 +45,7 @@ type consequence struct {
 var consequences = []consequence{
 	{matches: wraps(keys.ErrNoKey), reason: v1alpha1.ReasonNoKey, waits: true},
 	{matches: wraps(tekton.ErrTooOld), reason: v1alpha1.ReasonTektonTooOld, waits: true},
+	{matches: wraps(tekton.ErrUnread), reason: v1alpha1.ReasonTektonUnknown, waits: true},
 	{matches: wraps(decision.ErrKeyRevoked), reason: v1alpha1.ReasonKeyRevoked, waits: true},
 	{matches: wraps(decision.ErrOtherTekton), reason: v1alpha1.ReasonOtherTekton, waits: true},
 	{matches: wraps(observe.ErrPanicked), reason: v1alpha1.ReasonPanicked},

@@ -32,6 +32,7 @@ func TestConclude_RetriesOrWaits(t *testing.T) {
 		"deleted":       {apierrors.NewNotFound(gr, "t"), false},
 		"no key":        {fmt.Errorf("x: %w", keys.ErrNoKey), false},
 		"old Tekton":    {fmt.Errorf("x: %w", tekton.ErrTooOld), false},
+		"unread Tekton": {tekton.Unread(errors.New("forbidden")).Check(), false},
 		"key revoked":   {fmt.Errorf("x: %w", decision.ErrKeyRevoked), false},
 		"panicked":      {observe.Guard(func() error { panic("x") }), true},
 		"undecided":     {fmt.Errorf("x: %w", decision.ErrUndecided), true},

@@ -4,6 +4,8 @@ package state
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -21,14 +23,14 @@ func (e *emitted) Emit(_ context.Context, f observe.Fact) { e.facts = append(e.f
 func TestFindRelease_TakesTheFirstNamespaceThatHasOne(t *testing.T) {
 	const own = "openshift-pipelines"
 	for name, tc := range map[string]struct {
-		in      []string
-		want    string
-		unknown bool
+		in   []string
+		want string
+		fact observe.Fact
 	}{
-		"own":     {[]string{own}, own, false},
-		"default": {[]string{tekton.DefaultNamespace}, tekton.DefaultNamespace, false},
-		"both":    {[]string{tekton.DefaultNamespace, own}, own, false},
-		"none":    {nil, tekton.DefaultNamespace, true},
+		"own":     {[]string{own}, own, observe.ReleaseRefused{}},
+		"default": {[]string{tekton.DefaultNamespace}, tekton.DefaultNamespace, observe.ReleaseRefused{}},
+		"both":    {[]string{tekton.DefaultNamespace, own}, own, observe.ReleaseRefused{}},
+		"none":    {nil, tekton.DefaultNamespace, observe.ReleaseMissing{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			client := fake.NewClientset()
@@ -41,13 +43,14 @@ func TestFindRelease_TakesTheFirstNamespaceThatHasOne(t *testing.T) {
 			}
 			var e emitted
 			s := New(t.Context(), Sources{Emitter: &e})
-			got := s.findRelease(t.Context(), client, []string{own, tekton.DefaultNamespace})
-			if tooOld := s.release.Load().Check() != nil; got != tc.want || tooOld == tc.unknown {
-				t.Errorf("got namespace %s, release too old: %v", got, tooOld)
+			if got := s.findRelease(t.Context(), client, []string{own, tekton.DefaultNamespace}); got != tc.want {
+				t.Errorf("got namespace %s", got)
 			}
-			_, unknown := e.facts[0].(observe.ReleaseUnknown)
-			if len(e.facts) != 1 || unknown != tc.unknown {
-				t.Errorf("emitted %+v, want an unknown release: %v", e.facts, tc.unknown)
+			if tooOld := errors.Is(s.release.Load().Check(), tekton.ErrTooOld); tooOld != (len(tc.in) > 0) {
+				t.Errorf("release too old: %v", tooOld)
+			}
+			if len(e.facts) != 1 || fmt.Sprintf("%T", e.facts[0]) != fmt.Sprintf("%T", tc.fact) {
+				t.Errorf("emitted %+v, want one %T", e.facts, tc.fact)
 			}
 		})
 	}

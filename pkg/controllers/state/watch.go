@@ -9,6 +9,7 @@ import (
 
 	chainsconfig "github.com/tektoncd/chains/pkg/config"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/client-go/informers"
@@ -61,17 +62,17 @@ func (s *State) WatchNamespaces(handlers Handlers, namespaces cache.SharedIndexI
 
 // WatchRelease follows the ConfigMap that names the release of Tekton Pipelines.
 // The release is read once before WatchRelease returns, so that nothing is signed
-// for a release that is too old. A release that cannot be read counts as current
-// until it can be read. The ConfigMap is in the first of the namespaces that has one
-// now, or otherwise in the last.
-func (s *State) WatchRelease(ctx context.Context, handlers Handlers, kube kubernetes.Interface, namespaces ...string) error {
+// for a release that is too old. Nothing is signed while the ConfigMap cannot be read.
+// Without a ConfigMap the release counts as current. The ConfigMap is in the first of
+// the namespaces that has one now, or otherwise in the last.
+func (s *State) WatchRelease(ctx context.Context, kube kubernetes.Interface, namespaces ...string) error {
 	namespace := s.findRelease(ctx, kube, namespaces)
 	factory := informers.NewSharedInformerFactoryWithOptions(kube, 0,
 		informers.WithNamespace(namespace),
 		informers.WithTweakListOptions(func(o *metav1.ListOptions) {
 			o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, tekton.InfoConfigMap).String()
 		}))
-	err := handlers.Add(factory.Core().V1().ConfigMaps().Informer(), cache.ResourceEventHandlerFuncs{
+	_, err := factory.Core().V1().ConfigMaps().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(item any) { s.releaseRead(ctx, item.(*corev1.ConfigMap).Data) },
 		UpdateFunc: func(_, item any) { s.releaseRead(ctx, item.(*corev1.ConfigMap).Data) },
 	})
@@ -92,9 +93,17 @@ func (s *State) findRelease(ctx context.Context, kube kubernetes.Interface, name
 			s.releaseRead(ctx, info.Data)
 			return namespace
 		}
-		errs = append(errs, fmt.Errorf("namespace %s: %w", namespace, err))
+		if !apierrors.IsNotFound(err) {
+			errs = append(errs, fmt.Errorf("namespace %s: %w", namespace, err))
+		}
 	}
-	s.sources.Emitter.Emit(ctx, observe.ReleaseUnknown{Namespace: namespace, Name: tekton.InfoConfigMap, Err: errors.Join(errs...)})
+	if len(errs) == 0 {
+		s.sources.Emitter.Emit(ctx, observe.ReleaseMissing{Namespaces: namespaces})
+		return namespace
+	}
+	unread := tekton.Unread(errors.Join(errs...))
+	s.release.Store(&unread)
+	s.sources.Emitter.Emit(ctx, observe.ReleaseRefused{Err: unread.Check()})
 	return namespace
 }
 
