@@ -82,8 +82,8 @@ vault: ## Build the KMS for test-kms
 # Not part of test: it builds three releases of Tekton and an API server, and takes about 15 minutes without that.
 .PHONY: matrix
 matrix: binaries ## Run the tests with older releases of Tekton and Kubernetes, each built from its own Go module
-	cd test/releases/checksums && for file in *.mod; do go mod tidy -diff -modfile $$file || exit 1; done
-	go test -timeout 90m -count 1 -v -tags matrix -run 'Checksums' ./test/releases
+	cd test/tektonreleases/checksums && for file in *.mod; do go mod tidy -diff -modfile $$file || exit 1; done
+	go test -timeout 90m -count 1 -v -tags matrix -run 'Checksums' ./test/tektonreleases
 	go test -timeout 90m -count 1 -v -tags matrix ./test/matrix
 
 # The binaries are built first, so that no test waits for a compiler.

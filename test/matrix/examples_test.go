@@ -25,7 +25,7 @@ import (
 
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/test/harness"
-	"github.com/trusted-resources/chains-extension/test/releases"
+	"github.com/trusted-resources/chains-extension/test/tektonreleases"
 )
 
 // parallel runs at a time.
@@ -41,10 +41,10 @@ type applied struct {
 // Each release of Tekton accepts all of its own examples that the controller signed, and
 // refuses each of them after a change.
 func TestExamples_AreAcceptedByEachRelease(t *testing.T) {
-	for _, release := range releases.All {
+	for _, release := range tektonreleases.All {
 		t.Run(release, func(t *testing.T) {
 			used := release
-			if used == releases.Newest {
+			if used == tektonreleases.Newest {
 				used = ""
 			}
 			e := start(t, harness.Releases{Tekton: used})
@@ -93,9 +93,9 @@ func (e *env) expectEach(all []applied, what string, check func(context.Context,
 // because names repeat. refused are those that Tekton's webhook refuses.
 func (e *env) applyExamples(release string) (all []applied, refused []string) {
 	e.t.Helper()
-	dir, err := releases.Dir(e.t.Context(), release)
+	dir, err := tektonreleases.Dir(e.t.Context(), release)
 	e.check(err)
-	examples, err := releases.Examples(dir)
+	examples, err := tektonreleases.Examples(dir)
 	e.check(err)
 	client, err := dynamic.NewForConfig(e.Admin)
 	e.check(err)

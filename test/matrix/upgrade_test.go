@@ -12,7 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/trusted-resources/chains-extension/test/harness"
-	"github.com/trusted-resources/chains-extension/test/releases"
+	"github.com/trusted-resources/chains-extension/test/tektonreleases"
 )
 
 // resources is the number of Tasks in the cluster during an upgrade.
@@ -33,12 +33,12 @@ func TestUpgradeOfTekton_SignsAllResourcesAgain(t *testing.T) {
 	process := e.process()
 	for _, step := range []struct{ name, upgradeTo string }{
 		{"before", ""},
-		{"after the upgrade", releases.Newest},
+		{"after the upgrade", tektonreleases.Newest},
 		{"after the downgrade", older},
 	} {
 		if step.upgradeTo != "" {
 			release := step.upgradeTo
-			if release == releases.Newest {
+			if release == tektonreleases.Newest {
 				release = ""
 			}
 			e.check(e.UpgradeTekton(t.Context(), release))

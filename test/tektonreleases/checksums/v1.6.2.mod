@@ -1,4 +1,4 @@
-module github.com/trusted-resources/chains-extension/test/releases/checksums
+module github.com/trusted-resources/chains-extension/test/tektonreleases/checksums
 
 go 1.24.13
 

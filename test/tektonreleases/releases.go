@@ -3,7 +3,7 @@
 // Package releases has what the tests with several releases of Tekton Pipelines use:
 // the releases, their examples, programs that compute checksums with their code, and
 // random resources.
-package releases
+package tektonreleases
 
 import (
 	"context"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package releases
+package tektonreleases
 
 import (
 	"bytes"
@@ -19,7 +19,7 @@ import (
 )
 
 // Our checksums of each release are those that the release's own code has computed of
-// the examples of all releases and of random resources (go run ./test/releases/fixture).
+// the examples of all releases and of random resources (go run ./test/tektonreleases/fixture).
 func TestChecksums_AreThoseOfEachRelease(t *testing.T) {
 	lines := read(t, "resources.jsonl")
 	for _, release := range All {

@@ -2,7 +2,7 @@
 
 //go:build matrix
 
-package releases
+package tektonreleases
 
 import "testing"
 
