@@ -54,7 +54,7 @@ race-unit: ## Run the unit tests with the race detector
 race-e2e: binaries
 	E2E_RACE=1 go test -count 1 -timeout 80m ./test/e2e
 
-# The tests need root and Debian packages (containerd, runc, busybox-static), which the
+# The tests need root and Debian packages (localcluster packages names them), which the
 # first step installs if it may. Without root or apt-get, an error names the packages.
 .PHONY: e2e
 e2e: real-binaries ## Run the tests on real nodes: kubelet, containers, our image, docs/install.md block by block

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,6 +16,10 @@ import (
 )
 
 const guidePassword = "a password of the guide" // #nosec G101 -- of a key that the test makes
+
+// elsewhere are the sections that are about another installation. The tests that install
+// this one are in test/e2e/operator_test.go.
+var elsewhere = []string{"With the Tekton operator and on OpenShift"}
 
 // The guide is executed from installation to uninstallation: each block of shell commands
 // of the page, in the order of the page, with the real ko, kubectl and cosign. A block
@@ -24,7 +29,8 @@ func TestGuide_WorksBlockByBlock(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join(harness.Root(), "docs", "install.md"))
 	g.check(err)
 	steps := g.steps()
-	for i, block := range shellBlocks(string(page)) {
+	blocks := slices.DeleteFunc(shellBlocks(string(page)), func(b block) bool { return slices.Contains(elsewhere, b.section) })
+	for i, block := range blocks {
 		if i == len(steps) || steps[i].section != block.section {
 			t.Fatalf("docs/install.md:%d: a block of the section %q, where the test has no step for it", block.line, block.section)
 		}
