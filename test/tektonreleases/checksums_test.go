@@ -21,7 +21,10 @@ import (
 // Our checksums of each release are those that the release's own code has computed of
 // the examples of all releases and of random resources (go run ./test/tektonreleases/fixture).
 func TestChecksums_AreThoseOfEachRelease(t *testing.T) {
-	lines := read(t, "resources.jsonl")
+	lines, err := Fixture(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, release := range All {
 		t.Run(release, func(t *testing.T) {
 			compare(t, release, lines, read(t, release+".txt"))
@@ -53,7 +56,7 @@ func read(t *testing.T, name string) []string {
 
 // compare compares our checksums with those of a release. What the release cannot
 // decode, it never runs.
-func compare(t *testing.T, release string, lines, want []string) {
+func compare(t *testing.T, release string, lines [][]byte, want []string) {
 	t.Helper()
 	if len(lines) != len(want) {
 		t.Fatalf("there are %d resources and %d checksums", len(lines), len(want))
@@ -64,7 +67,7 @@ func compare(t *testing.T, release string, lines, want []string) {
 	}
 	agree, refused, differ := 0, 0, 0
 	for i, line := range lines {
-		got, err := ours(t.Context(), []byte(line), installed)
+		got, err := ours(t.Context(), line, installed)
 		switch {
 		case strings.HasPrefix(want[i], "-"):
 			refused++

@@ -30,7 +30,7 @@ func Build(ctx context.Context, release string) (Program, error) {
 		args = append(args, "-modfile", release+".mod")
 	}
 	build := exec.CommandContext(ctx, "go", append(args, ".")...)
-	build.Dir = filepath.Join(harness.Root(), "test", "releases", "checksums")
+	build.Dir = filepath.Join(harness.Root(), "test", "tektonreleases", "checksums")
 	if out, err := build.CombinedOutput(); err != nil {
 		return Program{}, fmt.Errorf("%s: %w: %s", build, err, out)
 	}

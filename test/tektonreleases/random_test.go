@@ -10,13 +10,9 @@ import "testing"
 // computes.
 func TestRandomChecksums_AreThoseOfEachRelease(t *testing.T) {
 	const seed, count = 2, 10_000
-	random, err := Random(seed, count)
+	lines, err := Random(seed, count)
 	if err != nil {
 		t.Fatal(err)
-	}
-	lines := make([]string, 0, count)
-	for _, line := range random {
-		lines = append(lines, string(line))
 	}
 	for _, release := range All {
 		t.Run(release, func(t *testing.T) {
@@ -24,7 +20,7 @@ func TestRandomChecksums_AreThoseOfEachRelease(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want, err := program.Checksums(t.Context(), random)
+			want, err := program.Checksums(t.Context(), lines)
 			if err != nil {
 				t.Fatal(err)
 			}

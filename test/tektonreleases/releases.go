@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package releases has what the tests with several releases of Tekton Pipelines use:
+// Package tektonreleases has what the tests with several releases of Tekton Pipelines use:
 // the releases, their examples, programs that compute checksums with their code, and
 // random resources.
 package tektonreleases
