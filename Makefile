@@ -61,6 +61,10 @@ e2e: real-binaries ## Run the tests on real nodes: kubelet, containers, our imag
 	cd test/localcluster && go test -timeout 10m -count 1 -tags realnode -run RealNode ./cmd/localcluster
 	go test -timeout 40m -count 1 -v -tags realnode ./test/realnode
 
+.PHONY: e2e-story
+e2e-story: real-binaries ## The shortest of these tests: our image signs, a container runs, a changed Task is refused, a node is drained
+	go test -timeout 20m -count 1 -tags realnode -run 'TestStory|TestImage|TestDrain' ./test/realnode
+
 .PHONY: e2e-memory
 e2e-memory: real-binaries ## Sign 20,000 Tasks on real nodes and compare the memory with the limit of the Deployment
 	go test -timeout 40m -count 1 -v -tags realnode,memory -run TestMemory ./test/realnode

@@ -38,6 +38,7 @@ func newRoot() *cobra.Command {
 	root.AddCommand(
 		newCommand("build", "Build the control plane, the controller and the tools that tests run", buildAll),
 		newCommand("build-real", "The same, and what nodes need that run containers; installs Debian packages if it may", buildReal),
+		newCommand("check-real", "Say whether this machine can have nodes that run containers; installs Debian packages if it may", checkReal),
 		newCommand("up", "Start a cluster with the controller and leave it running", up),
 		newCommand("down", "Stop that cluster and remove its data", down),
 		newCommand("run", "Run the controller in the foreground instead of in the cluster", run),
@@ -64,6 +65,8 @@ func buildReal(cmd *cobra.Command) error {
 	_, err := harness.BuildReal(cmd.Context(), cmd.OutOrStdout())
 	return err
 }
+
+func checkReal(cmd *cobra.Command) error { return harness.CheckReal(cmd.Context(), cmd.ErrOrStderr()) }
 
 // The directory of the cluster of up, run and down, and the files in it.
 func clusterDir() string { return filepath.Join(harness.Root(), ".localcluster") }

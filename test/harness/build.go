@@ -44,35 +44,42 @@ func Root() string {
 // RaceVariable in the environment, the controller is a file of its own, built with
 // the race detector.
 func Build(ctx context.Context, out io.Writer) (Binaries, error) {
-	dir := filepath.Join(Root(), ".localcluster", "bin")
-	b := Binaries{
-		Dir:          dir,
-		LocalCluster: filepath.Join(dir, "localcluster"),
-		Controller:   filepath.Join(dir, "controller"),
-		Race:         RaceEnabled(),
-	}
 	if err := checkRaceVariable(); err != nil {
+		return Binaries{}, err
+	}
+	b, err := buildLocalCluster(ctx, out)
+	if err != nil {
 		return b, err
 	}
+	b.Controller, b.Race = filepath.Join(b.Dir, "controller"), RaceEnabled()
 	buildController := []string{"build", "-C", Root()}
 	if b.Race {
 		b.Controller += "-race"
 		buildController = append(buildController, "-race")
 	}
 	buildController = append(buildController, "-o", b.Controller, "./cmd/controller")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return b, err
-	}
-	module := localClusterModule()
 	steps := []*exec.Cmd{
-		command(ctx, out, "go", "build", "-C", module, "-o", b.LocalCluster, "./cmd/localcluster"),
-		command(ctx, out, b.LocalCluster, "build", "--bin", dir, "--module", module),
+		command(ctx, out, b.LocalCluster, "build", "--bin", b.Dir, "--module", localClusterModule()),
 		command(ctx, out, "go", buildController...),
 	}
 	for _, step := range steps {
 		if err := step.Run(); err != nil {
 			return b, fmt.Errorf("%s: %w", step, err)
 		}
+	}
+	return b, nil
+}
+
+// buildLocalCluster builds the program that starts clusters.
+func buildLocalCluster(ctx context.Context, out io.Writer) (Binaries, error) {
+	dir := filepath.Join(Root(), ".localcluster", "bin")
+	b := Binaries{Dir: dir, LocalCluster: filepath.Join(dir, "localcluster")}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return b, err
+	}
+	build := command(ctx, out, "go", "build", "-C", localClusterModule(), "-o", b.LocalCluster, "./cmd/localcluster")
+	if err := build.Run(); err != nil {
+		return b, fmt.Errorf("%s: %w", build, err)
 	}
 	return b, nil
 }

@@ -16,6 +16,23 @@ import (
 	"strings"
 )
 
+// CheckReal installs the Debian packages of a real node that are missing, if it may, and
+// returns an error if this machine cannot run a real node.
+func CheckReal(ctx context.Context, out io.Writer) error {
+	b, err := buildLocalCluster(ctx, out)
+	if err != nil {
+		return err
+	}
+	if err := b.installPackages(ctx, out); err != nil {
+		return err
+	}
+	preflight := exec.CommandContext(ctx, b.LocalCluster, "preflight")
+	if answer, err := preflight.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", preflight, err, answer)
+	}
+	return nil
+}
+
 // BuildReal is Build for a cluster whose nodes run containers. It installs the Debian
 // packages that are missing, if it may, and also builds ko and cosign.
 func BuildReal(ctx context.Context, out io.Writer) (Binaries, error) {

@@ -63,7 +63,7 @@ With --node real, a kubelet and containerd run the pods. This needs root and Deb
 		newAction("stop", "Stop a part (SIGTERM) and wait until it has ended"),
 		newAction("kill", "Kill a part (SIGKILL) and wait until it is gone"),
 		newAction("restart", "Stop a part and start it again"),
-		newAdd(), newRemove(), newKubeconfig(), newApply(), newPackages(), newRegistry(), newUpgrade(),
+		newAdd(), newRemove(), newKubeconfig(), newApply(), newPackages(), newPreflight(), newRegistry(), newUpgrade(),
 	)
 	return cmd
 }

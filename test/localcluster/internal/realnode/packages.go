@@ -2,13 +2,7 @@
 
 package realnode
 
-import (
-	"errors"
-	"fmt"
-	"os"
-	"os/exec"
-	"strings"
-)
+import "os/exec"
 
 // Programs that a real node takes from packages of the system.
 const (
@@ -25,9 +19,6 @@ var packages = []struct{ program, name string }{
 	{"/usr/sbin/update-ca-certificates", "ca-certificates"}, // makes the file with the certificates
 }
 
-// ErrRequirements means that the machine cannot run a real node. The message says what to do.
-var ErrRequirements = errors.New("this machine cannot run a real node")
-
 // MissingPackages returns the Debian packages of the programs that are not installed.
 func MissingPackages() []string {
 	var missing []string
@@ -40,15 +31,4 @@ func MissingPackages() []string {
 		}
 	}
 	return missing
-}
-
-// CheckMachine returns an error that wraps ErrRequirements if the machine cannot run a real node.
-func CheckMachine() error {
-	if os.Geteuid() != 0 {
-		return fmt.Errorf("%w: the kubelet needs root, the user has UID %d: run this as root, or use --node kwok", ErrRequirements, os.Geteuid())
-	}
-	if missing := MissingPackages(); len(missing) > 0 {
-		return fmt.Errorf("%w: programs are missing: run `apt-get install --no-install-recommends %s`, or use --node kwok", ErrRequirements, strings.Join(missing, " "))
-	}
-	return nil
 }
