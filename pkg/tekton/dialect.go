@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 
-	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1beta1"
 	"github.com/tektoncd/pipeline/pkg/trustedresources"
 	"golang.org/x/mod/semver"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -95,7 +94,7 @@ func ChecksumsOf(resource Object) (all Checksums, err error) {
 // hasTemplateNames reports whether the dialects Newest and TemplateNames can differ.
 func hasTemplateNames(resource Object) bool {
 	switch resource.(type) {
-	case *v1beta1.Task, *v1beta1.Pipeline: //nolint:staticcheck // Tekton still accepts them from resolvers
+	case *betaTask, *betaPipeline:
 		return true
 	}
 	return false

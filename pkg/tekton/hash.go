@@ -28,10 +28,10 @@ func (d Dialect) hash(resource Object) ([]byte, error) {
 		return hashIn(d, v1.Pipeline{TypeMeta: typeMeta("v1", "Pipeline"), ObjectMeta: hashedMeta(r), Spec: r.Spec})
 	case *v1beta1.StepAction:
 		return hashIn(d, v1beta1.StepAction{TypeMeta: typeMeta("v1beta1", "StepAction"), ObjectMeta: hashedMeta(r), Spec: r.Spec})
-	case *v1beta1.Task: //nolint:staticcheck // Tekton still accepts it from resolvers
-		return hashIn(d, v1beta1.Task{TypeMeta: typeMeta("v1beta1", "Task"), ObjectMeta: hashedMeta(r), Spec: r.Spec}) //nolint:staticcheck // see above
-	case *v1beta1.Pipeline: //nolint:staticcheck // see above
-		return hashIn(d, v1beta1.Pipeline{TypeMeta: typeMeta("v1beta1", "Pipeline"), ObjectMeta: hashedMeta(r), Spec: r.Spec}) //nolint:staticcheck // see above
+	case *betaTask:
+		return hashIn(d, betaTask{TypeMeta: typeMeta("v1beta1", "Task"), ObjectMeta: hashedMeta(r), Spec: r.Spec})
+	case *betaPipeline:
+		return hashIn(d, betaPipeline{TypeMeta: typeMeta("v1beta1", "Pipeline"), ObjectMeta: hashedMeta(r), Spec: r.Spec})
 	}
 	return nil, fmt.Errorf("a %T has no checksum in the dialect of %s", resource, d)
 }

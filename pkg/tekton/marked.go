@@ -76,9 +76,8 @@ func (m *marked) visit(v reflect.Value) {
 // do not have. The random resources of test/tektonreleases have all fields, so that its test
 // notices more of them.
 func (m *marked) mark(value any) {
-	if template, ok := value.(*v1beta1.StepTemplate); ok && template.DeprecatedName == "" {
-		template.DeprecatedName = m.text()
-		m.names = append(m.names, &template.DeprecatedName)
+	if template, ok := value.(*v1beta1.StepTemplate); ok {
+		m.markName(template)
 	}
 	if m.dialect != NullTimestamps {
 		return
@@ -95,5 +94,15 @@ func (m *marked) mark(value any) {
 		value.StopSignal = nil
 	case *corev1.VolumeProjection:
 		value.PodCertificate = nil
+	}
+}
+
+// markName marks the deprecated name of a step template, which older releases write
+// without a value, too.
+func (m *marked) markName(template *v1beta1.StepTemplate) {
+	name, ok := reflect.TypeAssert[*string](reflect.ValueOf(template).Elem().FieldByName("DeprecatedName").Addr())
+	if ok && *name == "" {
+		*name = m.text()
+		m.names = append(m.names, name)
 	}
 }

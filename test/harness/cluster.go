@@ -156,8 +156,10 @@ func (c *Cluster) connect() (err error) {
 const (
 	startTimeout = 2 * time.Minute
 	stopTimeout  = time.Minute
-	PollInterval = 50 * time.Millisecond
 )
+
+// PollInterval is the time between two checks of a condition.
+const PollInterval = 50 * time.Millisecond
 
 // Stop ends a cluster that Run has started.
 func (c *Cluster) Stop() error {

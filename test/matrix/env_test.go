@@ -9,7 +9,6 @@ package matrix
 import (
 	"context"
 	"crypto"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -23,7 +22,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"knative.dev/pkg/apis"
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
@@ -32,8 +30,7 @@ import (
 )
 
 const (
-	soon      = 30 * time.Second
-	pollEvery = 100 * time.Millisecond
+	soon = 30 * time.Second
 	// refusedReason is the reason of Tekton's condition if a signature does not verify.
 	refusedReason = "ResourceVerificationFailed"
 )
@@ -100,21 +97,13 @@ func (e *env) check(err error) {
 }
 
 // eventually polls until check returns nil.
-func (e *env) eventually(within time.Duration, check func() error) {
+func (e *env) eventually(check func() error) {
 	e.t.Helper()
-	e.check(poll(e.t.Context(), within, check))
+	e.check(eventually(e.t.Context(), check))
 }
 
-func poll(ctx context.Context, within time.Duration, check func() error) error {
-	last := errors.New("the check did not run")
-	err := wait.PollUntilContextTimeout(ctx, pollEvery, within, true, func(context.Context) (bool, error) {
-		last = check()
-		return last == nil, nil
-	})
-	if err != nil {
-		return fmt.Errorf("still failing after %v: %w", within, last)
-	}
-	return nil
+func eventually(ctx context.Context, check func() error) error {
+	return harness.Eventually(ctx, soon, func(context.Context) error { return check() })
 }
 
 // namespace creates a namespace whose resources are signed, with an enforce policy that
@@ -126,7 +115,7 @@ func (e *env) namespace() string {
 	}, metav1.CreateOptions{})
 	e.check(err)
 	e.check(e.Trust(e.t.Context(), ns.Name, e.public))
-	e.eventually(soon, func() error {
+	e.eventually(func() error {
 		_, err := e.Kube.CoreV1().ServiceAccounts(ns.Name).Get(e.t.Context(), "default", metav1.GetOptions{})
 		return err
 	})
@@ -152,7 +141,7 @@ func (e *env) signature(namespace, name string) string {
 // waitSigned waits for a signature other than the given one.
 func (e *env) waitSigned(namespace, name, other string) (signature string) {
 	e.t.Helper()
-	e.eventually(soon, func() error {
+	e.eventually(func() error {
 		signature = e.signature(namespace, name)
 		if signature == "" || signature == other {
 			return fmt.Errorf("Task %s/%s has the signature %q", namespace, name, signature)
@@ -199,7 +188,7 @@ func (e *env) expectRefused(run *v1.TaskRun) {
 // the run were verified.
 func (e *env) expectPassed(run *v1.TaskRun) {
 	e.t.Helper()
-	e.eventually(soon, func() error {
+	e.eventually(func() error {
 		got, err := e.Tekton.TektonV1().TaskRuns(run.Namespace).Get(e.t.Context(), run.Name, metav1.GetOptions{})
 		if err != nil {
 			return err

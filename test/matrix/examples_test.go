@@ -139,14 +139,14 @@ func (e *env) enableAlphaFeatures(client dynamic.Interface) {
 		},
 	}}
 	pipelines := client.Resource(schema.GroupVersionResource{Group: "tekton.dev", Version: "v1", Resource: "pipelines"}).Namespace("default")
-	e.eventually(soon, func() error {
+	e.eventually(func() error {
 		_, err := pipelines.Create(e.t.Context(), probe, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 		return err
 	})
 }
 
 func (e *env) isSigned(ctx context.Context, a applied) error {
-	return poll(ctx, soon, func() error {
+	return eventually(ctx, func() error {
 		object, err := e.Resource(ctx, a.kind, a.namespace, a.name)
 		if err == nil && object.GetAnnotations()[trustedresources.SignatureAnnotation] == "" {
 			err = errors.New("no signature")
@@ -173,7 +173,7 @@ func (e *env) expectVerified(ctx context.Context, a applied, want corev1.Conditi
 	if err != nil {
 		return err
 	}
-	return poll(ctx, soon, func() error {
+	return eventually(ctx, func() error {
 		conditions, err := status()
 		if err != nil {
 			return err

@@ -90,7 +90,7 @@ func funcs() []any {
 		},
 		func(p **v1.PipelineSpec, c randfill.Continue) { fillSometimes(p, c) },
 		func(p **v1beta1.PipelineSpec, c randfill.Continue) { fillSometimes(p, c) },
-		func(f *metav1.FieldsV1, _ randfill.Continue) { f.Raw = []byte("{}") },
+		func(f *metav1.FieldsV1, _ randfill.Continue) { f.SetRawBytes([]byte("{}")) },
 		func(p *v1.ParamValue, c randfill.Continue) {
 			fillParam(&p.StringVal, &p.ArrayVal, &p.ObjectVal, (*string)(&p.Type), c)
 		},

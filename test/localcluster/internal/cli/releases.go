@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -32,11 +33,12 @@ func (f *releaseFlags) releases() []build.Release {
 
 // missing returns the binaries of the releases that are not built.
 func (f *releaseFlags) missing(bin string) []string {
-	var missing []string
-	for _, release := range f.releases() {
-		missing = append(missing, release.Missing(bin)...)
+	releases := f.releases()
+	missing := make([][]string, 0, len(releases))
+	for _, release := range releases {
+		missing = append(missing, release.Missing(bin))
 	}
-	return missing
+	return slices.Concat(missing...)
 }
 
 // args returns the flags for another invocation of localcluster.

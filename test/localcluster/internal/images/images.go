@@ -67,7 +67,7 @@ func KoImage(source, repository string) Image {
 func Base(repository string) Image {
 	return Image{
 		files: []file{
-			{header: tar.Header{Typeflag: tar.TypeReg, Name: "etc/passwd", Mode: 0o644}, text: passwords},
+			{header: tar.Header{Typeflag: tar.TypeReg, Name: "etc/passwd", Mode: 0o644}, text: users},
 			{header: tar.Header{Typeflag: tar.TypeReg, Name: strings.TrimPrefix(Certificates, "/"), Mode: 0o644}, source: Certificates},
 		},
 		config:       v1.Config{User: "65532", Env: []string{"SSL_CERT_FILE=" + Certificates}},
@@ -75,7 +75,8 @@ func Base(repository string) Image {
 	}
 }
 
-const passwords = "root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n"
+// users are the lines of /etc/passwd.
+const users = "root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n"
 
 // Push pushes the image to each of its repositories in a registry, with the tag latest.
 func (i Image) Push(ctx context.Context, registry string) error {
