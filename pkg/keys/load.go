@@ -24,7 +24,7 @@ func (l *Loader) loadFiles(ctx context.Context, contents files, readErr error) (
 		l.attempts[signing.TypeX509] = attempt{err: readErr, signerErr: readErr}
 		return false
 	}
-	inputs := fmt.Sprint(l.uses(signing.TypeX509), contents.digest())
+	inputs := contents.digest()
 	if l.attempts[signing.TypeX509].inputs == inputs {
 		return false
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
+	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/sigstore/sigstore/pkg/signature/kms/fake"
 	"github.com/tektoncd/chains/pkg/chains/signing"
 	chainsconfig "github.com/tektoncd/chains/pkg/config"
@@ -291,5 +292,28 @@ func TestConfigure_LoadsKeyAgainAfterSignerWasOff(t *testing.T) {
 	l.Configure(t.Context(), x509Only)
 	if id := activeID(l); id != keyID(t, public) {
 		t.Errorf("key %q is active after the signer was turned on again", id)
+	}
+}
+
+// To decrypt cosign.key takes 64 MiB and a quarter of a second of CPU time.
+func TestConfigure_DecryptsAFileOnce(t *testing.T) {
+	secret, public, err := fixtures.CosignSecret()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	write(t, dir, secret)
+	l := NewLoader(dir, func() {})
+	l.Configure(t.Context(), Settings{}) // as before the configuration is read
+	before := must[signature.SignerVerifier](t)(l.Ring().FileSigner(signing.TypeX509))
+	if activeID(l) != "" {
+		t.Error("a key is active although no kind is signed")
+	}
+	l.Configure(t.Context(), x509Only)
+	if after := must[signature.SignerVerifier](t)(l.Ring().FileSigner(signing.TypeX509)); after != before {
+		t.Error("the file was decrypted again when the settings changed")
+	}
+	if got, want := activeID(l), keyID(t, public); got != want {
+		t.Errorf("the active key is %q, want %q", got, want)
 	}
 }
