@@ -20,6 +20,7 @@ import (
 type rightsObserver struct {
 	configMaps typedcorev1.ConfigMapsGetter
 	emitter    *observe.Emitter
+	effect     string // of missing rights
 }
 
 var _ rights.Observer = rightsObserver{}
@@ -31,7 +32,7 @@ func (o rightsObserver) Missing(ctx context.Context, missing []string) {
 		o.emitter.Emit(ctx, observe.RightsGranted{ConfigMap: about})
 		return
 	}
-	o.emitter.Emit(ctx, observe.RightsMissing{ConfigMap: about, Rights: missing})
+	o.emitter.Emit(ctx, observe.RightsMissing{ConfigMap: about, Rights: missing, Effect: o.effect})
 }
 
 // Unknown implements rights.Observer.

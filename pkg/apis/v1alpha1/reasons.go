@@ -68,4 +68,12 @@ const (
 	// ReasonVerificationDiffers: the verification of the resources behind a run
 	// gave another result than Tekton's.
 	ReasonVerificationDiffers = "VerificationDiffers"
+	// ReasonRunRefused: a TaskRun was cancelled before it started, because a resource
+	// behind it is not verified.
+	ReasonRunRefused = "RunRefused"
+	// ReasonRunHeld: the Pod of a TaskRun waits, because something cannot be read now.
+	ReasonRunHeld = "RunHeld"
+	// ReasonReleasedUnverified: a TaskRun started although a resource behind it is not
+	// verified. The message says why.
+	ReasonReleasedUnverified = "RunReleasedUnverified"
 )
