@@ -21,8 +21,11 @@ import (
 type Verifier struct {
 	// Collector reads what ran. Verifier sets its Dialect.
 	Collector dependencies.Collector
-	Policies  policy.InputVerifier
-	Keys      policy.OwnKeys
+	// ChildCreations take the place of those of the Collector in Child.
+	ChildCreations dependencies.RunCreations
+
+	Policies policy.InputVerifier
+	Keys     policy.OwnKeys
 	// Dialect returns the dialect of the installed release of Tekton.
 	Dialect func() tekton.Dialect
 	Clock   clock.PassiveClock
@@ -45,7 +48,9 @@ func (v *Verifier) PipelineRun(ctx context.Context, pr *v1.PipelineRun, taskRuns
 // beside it. The records of other TaskRuns say only which of these do not count as the
 // runs of their tasks.
 func (v *Verifier) Child(ctx context.Context, pr *v1.PipelineRun, taskRuns []*v1.TaskRun, child *v1.TaskRun) []attestation.Record {
-	return v.evaluate(ctx, pr.Namespace, v.collector().CollectChild(ctx, pr, taskRuns, child))
+	collector := v.collector()
+	collector.Creations = v.ChildCreations
+	return v.evaluate(ctx, pr.Namespace, collector.CollectChild(ctx, pr, taskRuns, child))
 }
 
 // collector returns the collector for one run.

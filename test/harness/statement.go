@@ -68,6 +68,7 @@ type Summary struct {
 	Tekton        struct{ Status, Message string }
 	Agreement     string
 	Overrides     []string
+	Gate          struct{ Decision, DecidedAt string }
 	// Others are the entries of resources without a dependency.
 	Others []Verification `json:"tekton_verification"`
 }

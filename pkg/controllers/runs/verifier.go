@@ -64,6 +64,8 @@ func NewVerifier(ctx context.Context, in Sources) (*verification.Verifier, error
 			Stored:       registry(in.Store),
 			Repositories: repositories(in.Config),
 		},
+		ChildCreations: childCreations{creations},
+
 		Policies: verifier,
 		Keys:     ownKeys(in.Keys),
 		Dialect:  in.Dialect,
