@@ -2,7 +2,14 @@
 
 package attestation
 
-import "time"
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/trusted-resources/chains-extension/pkg/policy"
+)
 
 // GateDecision is what the gate did about the Pods of a run.
 type GateDecision string
@@ -28,6 +35,37 @@ const (
 type Gate struct {
 	Decision GateDecision
 	At       time.Time // zero if there is none
+	// Policies are the policies that released the run, in the state of that moment.
+	// They can differ from those of the attestation.
+	Policies []GatePolicy
+}
+
+// GatePolicy is a policy in one state.
+type GatePolicy struct {
+	Name string
+	policy.Revision
+}
+
+// maxGatePolicies bounds the policies of a decision in the attestation.
+const maxGatePolicies = 100
+
+// GatePolicies returns the policies that gave the verdicts of some records, each once.
+func GatePolicies(records []Record) []GatePolicy {
+	found := map[GatePolicy]bool{}
+	for _, record := range records {
+		for _, outcome := range record.Policies {
+			if outcome.Policy != "" {
+				found[GatePolicy{outcome.Policy, outcome.Revision}] = true
+			}
+		}
+	}
+	return sortedPolicies(found)
+}
+
+func sortedPolicies(found map[GatePolicy]bool) []GatePolicy {
+	return slices.SortedFunc(maps.Keys(found), func(a, b GatePolicy) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.UID, b.UID), cmp.Compare(a.ResourceVersion, b.ResourceVersion))
+	})
 }
 
 // severity orders the decisions about the TaskRuns of a PipelineRun: the first one that
@@ -36,24 +74,34 @@ var severity = []GateDecision{GateRefused, GateUnknown, GateNotHeld, GateOpened,
 
 // GateOf returns the decision about a run with TaskRuns.
 func GateOf(taskRuns []Gate) Gate {
-	for _, decision := range severity {
-		var last Gate
-		for _, g := range taskRuns {
-			if g.Decision == decision && !g.At.Before(last.At) {
-				last = g
-			}
+	all := Gate{Decision: GateNotHeld}
+	policies, worst := map[GatePolicy]bool{}, len(severity)
+	for _, g := range taskRuns {
+		for _, p := range g.Policies {
+			policies[p] = true
 		}
-		if last.Decision != "" {
-			return last
+		rank := slices.Index(severity, g.Decision)
+		if rank < worst || rank == worst && g.At.After(all.At) {
+			worst, all.Decision, all.At = rank, g.Decision, g.At
 		}
 	}
-	return Gate{Decision: GateNotHeld}
+	all.Policies = sortedPolicies(policies)
+	return all
 }
 
 func (g Gate) values() map[string]any {
 	values := map[string]any{"decision": string(g.Decision)}
 	if !g.At.IsZero() {
 		values["decidedAt"] = timestamp(g.At)
+	}
+	var policies []any
+	for _, p := range g.Policies[:min(len(g.Policies), maxGatePolicies)] {
+		state := map[string]any{"policyRevision": revisionValues(p.Revision)}
+		put(state, "policy", p.Name)
+		policies = append(policies, state)
+	}
+	if len(policies) > 0 {
+		values["policies"] = policies
 	}
 	return values
 }

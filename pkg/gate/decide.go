@@ -32,6 +32,8 @@ type Decision struct {
 	Message string
 	// Warnings describe what a TaskRun was released in spite of.
 	Warnings []string
+	// Policies released the TaskRun.
+	Policies []attestation.GatePolicy
 }
 
 // Decide returns the decision about a TaskRun. A resource that certainly may not run
@@ -62,7 +64,7 @@ func Decide(records []attestation.Record, overrides []string, settings config.Ga
 	case len(waiting) > 0:
 		return Decision{Action: Wait, Message: strings.Join(waiting, "; ")}
 	default:
-		return Decision{Action: Release, Warnings: warnings}
+		return Decision{Action: Release, Warnings: warnings, Policies: attestation.GatePolicies(records)}
 	}
 }
 

@@ -5,6 +5,8 @@
 //   - backlog: how fast existing Tasks are signed, compared with a bare client
 //     that only writes;
 //   - memory: how much memory the controller uses;
+//   - gate: how long the gate holds a Pod, how many it decides about in a second, and
+//     the memory with finished Pods. Only on request: --gate;
 //   - soak: whether hostile tenants can slow down or stop the controller. Only
 //     on request: --soak.
 //
@@ -98,6 +100,11 @@ func (b *bench) measure(ctx context.Context, o options, results *report) (err er
 	if o.memory {
 		if results.Memory, err = b.measureMemory(ctx, o); err != nil {
 			return fmt.Errorf("memory: %w", err)
+		}
+	}
+	if o.gate {
+		if results.Gate, err = b.measureGate(ctx, o); err != nil {
+			return fmt.Errorf("gate: %w", err)
 		}
 	}
 	if o.soak {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -163,5 +164,27 @@ func TestGate_DecidesPodWithoutTektonsLabel(t *testing.T) {
 	g.expectHeldBack(g.waitDone(ns, "unsigned"), "Unsigned")
 	if got := started.names(); !slices.Equal(got, []string{"signed-pod"}) {
 		t.Errorf("the Pods %q started, want signed-pod only", got)
+	}
+}
+
+// A policy that is changed between the release and the attestation shows: the attestation
+// names both states.
+func TestGate_AttestationNamesPolicyOfRelease(t *testing.T) {
+	g := startGated(t)
+	ns := g.enforced()
+	g.signedTask(ns, "signed", buildsImage)
+	g.createTaskRun(ns, "run", &v1.TaskRef{Name: "signed"}, lastingFor(5*time.Second))
+	g.eventually(soon, func() error { return g.countHeld(ns, 0) })
+	g.waitMetric(`trustedresources_gate_decisions_total{decision="released"} 1`)
+	_, err := cluster.Tekton.TektonV1alpha1().VerificationPolicies(ns).Patch(t.Context(), "trust", types.MergePatchType,
+		[]byte(`{"spec":{"resources":[{"pattern":".+"}]}}`), metav1.PatchOptions{})
+	g.check(err)
+	verifications, summary := g.verificationStatus(g.waitAttestation(ns, "run", false, soon))
+	if len(summary.Gate.Policies) != 1 || len(verifications) != 1 || verifications[0].Result != "PASSED" {
+		t.Fatalf("got %+v and verifications %+v, want one policy each", summary.Gate, verifications)
+	}
+	at := summary.Gate.Policies[0].PolicyRevision
+	if later := verifications[0].PolicyRevision; at.UID != later.UID || at.SpecSHA256 == later.SpecSHA256 || at.ResourceVersion == later.ResourceVersion {
+		t.Errorf("the gate has policy revision %+v, the attestation %+v; want two states of one policy", at, later)
 	}
 }

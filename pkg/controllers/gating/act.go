@@ -16,6 +16,7 @@ import (
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/attestation"
+	"github.com/trusted-resources/chains-extension/pkg/gate"
 	"github.com/trusted-resources/chains-extension/pkg/observe"
 )
 
@@ -30,23 +31,24 @@ type jsonPatch struct {
 }
 
 // release starts a Pod whose TaskRun is verified.
-func (c *Controller) release(ctx context.Context, tr *v1.TaskRun, pod *corev1.Pod, warnings []string) error {
-	return c.removeGate(ctx, tr, pod, attestation.GateReleased, observe.GateReleased{TaskRun: reference(tr), Pod: pod.Name, Warnings: warnings})
+func (c *Controller) release(ctx context.Context, tr *v1.TaskRun, pod *corev1.Pod, d gate.Decision) error {
+	return c.removeGate(ctx, tr, pod, attestation.Gate{Decision: attestation.GateReleased, Policies: d.Policies},
+		observe.GateReleased{TaskRun: reference(tr), Pod: pod.Name, Warnings: d.Warnings})
 }
 
 // open starts a Pod that was held before its namespace lost the label.
 func (c *Controller) open(ctx context.Context, tr *v1.TaskRun, pod *corev1.Pod) error {
-	return c.removeGate(ctx, tr, pod, attestation.GateOpened, observe.GateOpened{TaskRun: reference(tr), Pod: pod.Name})
+	return c.removeGate(ctx, tr, pod, attestation.Gate{Decision: attestation.GateOpened}, observe.GateOpened{TaskRun: reference(tr), Pod: pod.Name})
 }
 
 // removeGate removes our gate from a Pod. The API server refuses the patch if the Pod
 // is another one, or if the gate is not where it was.
-func (c *Controller) removeGate(ctx context.Context, tr *v1.TaskRun, pod *corev1.Pod, made attestation.GateDecision, fact observe.Fact) error {
-	gate := fmt.Sprintf("/spec/schedulingGates/%d", gateAt(pod))
+func (c *Controller) removeGate(ctx context.Context, tr *v1.TaskRun, pod *corev1.Pod, made attestation.Gate, fact observe.Fact) error {
+	at := fmt.Sprintf("/spec/schedulingGates/%d", gateAt(pod))
 	patch, err := json.Marshal([]jsonPatch{
 		{"test", "/metadata/uid", pod.UID},
-		{"test", gate, corev1.PodSchedulingGate{Name: v1alpha1.SchedulingGate}},
-		{Op: "remove", Path: gate},
+		{"test", at, corev1.PodSchedulingGate{Name: v1alpha1.SchedulingGate}},
+		{Op: "remove", Path: at},
 	})
 	if err != nil {
 		return err
@@ -80,7 +82,7 @@ func (c *Controller) refuse(ctx context.Context, tr *v1.TaskRun, pod *corev1.Pod
 	if err != nil {
 		return fmt.Errorf("cancelling TaskRun %s/%s: %w", tr.Namespace, tr.Name, err)
 	}
-	c.Decisions.add(tr, pod.UID, pod.Name, attestation.GateRefused)
+	c.Decisions.add(tr, pod.UID, pod.Name, attestation.Gate{Decision: attestation.GateRefused})
 	c.Emitter.Emit(ctx, observe.GateRefused{TaskRun: reference(tr), Pod: pod.Name, Why: why})
 	return nil
 }

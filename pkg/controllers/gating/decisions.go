@@ -52,9 +52,10 @@ func NewDecisions(namespaces corev1listers.NamespaceLister, clock clock.PassiveC
 func (d *Decisions) has(pod types.UID) bool { return d.pods.Has(pod) }
 
 // add remembers the decision about a Pod of a TaskRun.
-func (d *Decisions) add(tr *v1.TaskRun, pod types.UID, name string, made attestation.GateDecision) {
+func (d *Decisions) add(tr *v1.TaskRun, pod types.UID, name string, made attestation.Gate) {
+	made.At = d.clock.Now()
 	d.pods.Set(pod, struct{}{}, ttlcache.DefaultTTL)
-	d.runs.Set(tr.UID, decided{name, attestation.Gate{Decision: made, At: d.clock.Now()}}, ttlcache.DefaultTTL)
+	d.runs.Set(tr.UID, decided{name, made}, ttlcache.DefaultTTL)
 }
 
 // Of returns the decision about the Pod that a TaskRun has recorded. A TaskRun without a

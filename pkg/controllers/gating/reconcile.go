@@ -92,7 +92,7 @@ func (c *Controller) decideAndAct(ctx context.Context, tr *v1.TaskRun, pod *core
 	}
 	switch d := c.decide(ctx, tr, pod); d.Action {
 	case gate.Release:
-		return c.release(ctx, tr, pod, d.Warnings)
+		return c.release(ctx, tr, pod, d)
 	case gate.Refuse:
 		return c.refuse(ctx, tr, pod, d.Message)
 	case gate.Wait:
