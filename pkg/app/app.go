@@ -111,7 +111,7 @@ func (a *app) controllers() []injection.ControllerConstructor {
 		return gating.NewController(ctx, gating.Inputs{
 			Config: s.state.Config, Verifier: s.verifier, Watched: s.watched, Handlers: &a.handlers,
 			Kube: kubeclient.Get(ctx), Tekton: pipelineclient.Get(ctx), Emitter: s.emitter, Changes: s.state.OnChange,
-			Decisions: s.decisions,
+			Ready: s.gate.IsOpen, Scope: a.options.Namespaces, Decisions: s.decisions,
 			Rights: rights.NewGate(kubeclient.Get(ctx).AuthorizationV1().SelfSubjectAccessReviews(), rights.NeededByGate(),
 				rightsObserver{kubeclient.Get(ctx).CoreV1(), s.emitter, observe.WithoutRightsOfGate}),
 		})

@@ -60,12 +60,12 @@ func (e *env) auditedReleases(namespace string) map[string]int {
 // have to release.
 func TestGate_IsOffWithoutLabel(t *testing.T) {
 	e := newEnv(t)
+	e.configure(withProvenance)
+	e.installGate()
 	log, err := os.Stat(cluster.AuditLog())
 	e.check(err)
-	e.configure(withProvenance)
 	e.controller = e.addReplica("controller")
 	ns := e.namespaceLabelled(nil)
-	e.installGate()
 	m := newMatrix(e)
 	e.createTask(newTask(ns, "unsigned"))
 	m.createTaskRun(ns, "run", &v1.TaskRef{Name: "unsigned"})
@@ -80,7 +80,7 @@ func TestGate_IsOffWithoutLabel(t *testing.T) {
 		}
 	}
 	// The counterpart, without which the test above proves nothing.
-	g := &gated{m}
+	g := &gated{matrix: m}
 	enforced := g.enforced()
 	g.signedTask(enforced, "signed")
 	g.createTaskRun(enforced, "run", &v1.TaskRef{Name: "signed"})

@@ -14,11 +14,9 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-const waitingRuns = 200
-
-// startWaiting stops the controller and starts waitingRuns TaskRuns, every fourth of an
+// startWaiting stops the controller and starts so many TaskRuns, every fourth of an
 // unsigned Task, and a PipelineRun. It returns when all their Pods are held.
-func (g *gated) startWaiting(namespace string) *started {
+func (g *gated) startWaiting(namespace string, runs int) *started {
 	g.t.Helper()
 	g.createSigned(namespace, "signed")
 	g.createTask(newTask(namespace, "unsigned", withStepAction(&v1.Ref{ResolverRef: harness.ClusterRef(resource.StepAction, namespace, "action")})))
@@ -29,10 +27,10 @@ func (g *gated) startWaiting(namespace string) *started {
 	recorded := g.recordStarted(namespace)
 	g.check(g.controller.Kill(g.t.Context()))
 	g.createPipelineRun(namespace, "pipeline", "pipeline", 0)
-	for i := range waitingRuns {
+	for i := range runs {
 		g.createTaskRun(namespace, waitingName(i), &v1.TaskRef{ResolverRef: harness.ClusterRef(resource.Task, namespace, waitingTask(i))})
 	}
-	g.eventually(4*soon, func() error { return g.countHeld(namespace, waitingRuns+1) })
+	g.eventually(4*soon, func() error { return g.countHeld(namespace, runs+1) })
 	return recorded
 }
 
@@ -65,9 +63,9 @@ func (g *gated) countHeld(namespace string, want int) error {
 
 // expectDecided waits until all runs of startWaiting have ended, and checks that each
 // was decided, and none was released unverified.
-func (g *gated) expectDecided(namespace string, recorded *started) {
+func (g *gated) expectDecided(namespace string, runs int, recorded *started) {
 	g.t.Helper()
-	for i := range waitingRuns {
+	for i := range runs {
 		var run *v1.TaskRun
 		g.eventually(4*soon, func() error {
 			if run = g.getTaskRun(namespace, waitingName(i)); !run.IsDone() {
@@ -91,22 +89,23 @@ func (g *gated) expectDecided(namespace string, recorded *started) {
 
 // The controller is killed while runs wait, and killed once more while it decides.
 func TestGate_DecidesEachRunOnceAfterKills(t *testing.T) {
+	const runs = 200
 	g := startGated(t)
 	ns := g.enforced()
-	recorded := g.startWaiting(ns)
+	recorded := g.startWaiting(ns, runs)
 	g.check(g.controller.Start(t.Context()))
 	g.eventually(soon, func() error {
-		if len(recorded.names()) < waitingRuns/10 {
+		if len(recorded.names()) < runs/10 {
 			return fmt.Errorf("%d Pods have started", len(recorded.names()))
 		}
 		return nil
 	})
 	g.check(g.controller.Kill(t.Context()))
 	if err := g.countHeld(ns, 0); err == nil {
-		t.Fatal("all runs were decided before the second kill: increase waitingRuns")
+		t.Fatal("all runs were decided before the second kill: increase their number")
 	}
 	g.check(g.controller.Start(t.Context()))
-	g.expectDecided(ns, recorded)
+	g.expectDecided(ns, runs, recorded)
 	for name, writes := range g.auditedReleases(ns) {
 		if writes != 1 {
 			t.Errorf("Pod %s was released %d times, want once", name, writes)
@@ -118,9 +117,10 @@ func TestGate_DecidesEachRunOnceAfterKills(t *testing.T) {
 func TestGate_DecidesAfterAPIServerRestart(t *testing.T) {
 	g := startGated(t)
 	ns := g.enforced()
-	recorded := g.startWaiting(ns)
+	const runs = 40
+	recorded := g.startWaiting(ns, runs)
 	g.check(g.controller.Start(t.Context()))
 	g.check(cluster.Control(t.Context(), "kill", harness.PartAPIServer))
 	g.check(cluster.Control(t.Context(), "start", harness.PartAPIServer))
-	g.expectDecided(ns, recorded)
+	g.expectDecided(ns, runs, recorded)
 }

@@ -7,6 +7,7 @@ package gating
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
@@ -17,6 +18,7 @@ import (
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	corev1listers "k8s.io/client-go/listers/core/v1"
@@ -64,6 +66,11 @@ type Inputs struct {
 	Kube     kubernetes.Interface
 	Tekton   versioned.Interface
 	Emitter  Emitter
+	// Ready reports whether the policies and namespaces were read. Nothing is decided
+	// before: without policies, every resource would look unmatched.
+	Ready func() bool
+	// Scope limits the controller to some namespaces. Empty means all namespaces.
+	Scope []string
 	// Rights are asked for when a namespace has the label for the first time.
 	Rights Rights
 	// Decisions gets what was decided.
@@ -178,11 +185,25 @@ func (c *Controller) onNamespace(ctx context.Context, item any) {
 	if !ok {
 		return
 	}
-	if ns.Labels[v1alpha1.VerifyLabel] == v1alpha1.VerifyEnforce {
+	switch ns.Labels[v1alpha1.VerifyLabel] {
+	case v1alpha1.VerifyEnforce:
 		c.pods.start(ctx, c.Rights)
-		return
+		c.onTaskRunsOf(ns.Name)
+	case v1alpha1.VerifyWarn:
+		c.onTaskRunsOf(ns.Name)
 	}
 	c.enqueueAll(func(key types.NamespacedName) bool { return key.Namespace == ns.Name })
+}
+
+// onTaskRunsOf looks at the TaskRuns that arrived before the label of their namespace.
+func (c *Controller) onTaskRunsOf(namespace string) {
+	found, err := c.taskRuns.TaskRuns(namespace).List(labels.Everything())
+	if err != nil {
+		return // not possible: the lister reads from a cache
+	}
+	for _, tr := range found {
+		c.onTaskRun(tr)
+	}
 }
 
 // watchLeftOver watches Pods if one is held although no namespace has the label.
@@ -206,8 +227,11 @@ func (c *Controller) Reconcile(ctx context.Context, key string) error {
 	if err != nil {
 		return controller.NewPermanentError(err)
 	}
-	if !c.IsLeaderFor(name.AsNamespacedName()) {
+	if !c.IsLeaderFor(name.AsNamespacedName()) || len(c.Scope) > 0 && !slices.Contains(c.Scope, name.Namespace) {
 		return controller.NewSkipKey(key)
+	}
+	if !c.Ready() {
+		return controller.NewRequeueAfter(firstRetry)
 	}
 	tr, err := c.taskRuns.TaskRuns(name.Namespace).Get(name.Name)
 	if apierrors.IsNotFound(err) {

@@ -58,6 +58,12 @@ func (d *Decisions) add(tr *v1.TaskRun, pod types.UID, name string, made attesta
 	d.runs.Set(tr.UID, decided{name, made}, ttlcache.DefaultTTL)
 }
 
+// knows reports whether the Pod that a TaskRun has recorded was decided about.
+func (d *Decisions) knows(tr *v1.TaskRun) bool {
+	found := d.runs.Get(tr.UID)
+	return found != nil && found.Value().pod == tr.Status.PodName
+}
+
 // Of returns the decision about the Pod that a TaskRun has recorded. A TaskRun without a
 // Pod has nothing to hold.
 func (d *Decisions) Of(tr *v1.TaskRun) attestation.Gate {

@@ -9,6 +9,7 @@ import (
 	"github.com/tektoncd/pipeline/pkg/apis/pipeline"
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"knative.dev/pkg/controller"
@@ -55,7 +56,8 @@ func (c *Controller) held(ctx context.Context, tr *v1.TaskRun) ([]*corev1.Pod, e
 
 // starts reports whether the gate may hold the Pod that a TaskRun has recorded.
 func (c *Controller) starts(tr *v1.TaskRun) bool {
-	return c.mode(tr.Namespace) == v1alpha1.VerifyEnforce && tr.Status.PodName != "" && len(tr.Status.Steps) == 0 && !tr.IsDone()
+	return c.mode(tr.Namespace) == v1alpha1.VerifyEnforce && tr.Status.PodName != "" && len(tr.Status.Steps) == 0 && !tr.IsDone() &&
+		!c.Decisions.knows(tr)
 }
 
 // mode returns the value of the label of a namespace, as the cache has it.
@@ -92,14 +94,18 @@ func (c *Controller) decideAndAct(ctx context.Context, tr *v1.TaskRun, pod *core
 	}
 	switch d := c.decide(ctx, tr, pod); d.Action {
 	case gate.Release:
-		return c.release(ctx, tr, pod, d)
+		err = c.release(ctx, tr, pod, d)
 	case gate.Refuse:
-		return c.refuse(ctx, tr, pod, d.Message)
+		err = c.refuse(ctx, tr, pod, d.Message)
 	case gate.Wait:
 		return c.wait(ctx, tr, string(pod.UID), d.Message)
 	default:
 		return fmt.Errorf("action %q is not known", d.Action)
 	}
+	if apierrors.IsForbidden(err) || apierrors.IsInvalid(err) { // by a policy or a webhook, until somebody changes it
+		return c.wait(ctx, tr, string(pod.UID), err.Error())
+	}
+	return err
 }
 
 // decide returns the decision about the Pod of a TaskRun.
@@ -113,15 +119,18 @@ func (c *Controller) decide(ctx context.Context, tr *v1.TaskRun, pod *corev1.Pod
 	return c.judge(ctx, tr)
 }
 
-// wait reports what a TaskRun waits for, if that is not over soon, and looks at the
-// TaskRun again after a delay that grows.
-func (c *Controller) wait(ctx context.Context, tr *v1.TaskRun, uid, why string) error {
+// wait looks at a TaskRun again after a delay that grows. It reports what the TaskRun
+// waits for if that was so a delay before.
+func (c *Controller) wait(ctx context.Context, tr *v1.TaskRun, id, why string) error {
 	c.delays.GC()
-	if c.delays.Get(uid) > 0 { // not for the first time
-		c.Emitter.Emit(ctx, observe.GateWaits{TaskRun: reference(tr), Why: why})
+	now, before := c.delays.Clock.Now(), c.delays.Get(id)
+	if !c.delays.IsInBackOffSinceUpdate(id, now) { // otherwise something has changed meanwhile
+		c.delays.Next(id, now)
+		if before > 0 {
+			c.Emitter.Emit(ctx, observe.GateWaits{TaskRun: reference(tr), Why: why})
+		}
 	}
-	c.delays.Next(uid, c.delays.Clock.Now())
-	return controller.NewRequeueAfter(c.delays.Get(uid))
+	return controller.NewRequeueAfter(c.delays.Get(id))
 }
 
 func reference(tr *v1.TaskRun) *corev1.ObjectReference {
