@@ -209,6 +209,9 @@ func (c *Controller) onTaskRunsOf(namespace string) {
 // watchLeftOver watches Pods if one is held although no namespace has the label.
 func (c *Controller) watchLeftOver(ctx context.Context) {
 	held, err := c.pods.anyHeld(ctx)
+	if apierrors.IsForbidden(err) {
+		return // nothing could be released either; reported once a namespace has the label
+	}
 	if err != nil && ctx.Err() == nil {
 		logging.FromContext(ctx).Infow("Cannot look for held Pods, they stay held until a namespace has the label "+v1alpha1.VerifyLabel, zap.Error(err))
 	}
