@@ -121,25 +121,32 @@ func TestGate_ReleasesUnderWarnPolicy(t *testing.T) {
 	g.waitEvent(g.getTaskRun(ns, "run"), v1alpha1.ReasonReleasedUnverified, "in spite of", "Unsigned", "policy warn")
 }
 
-// An administrator opens the gate by removing the label. Runs that wait start, and an
-// Event and the attestation say that nobody verified them.
+// An administrator opens the gate by removing the label, or by another value. Runs that
+// wait start, and an Event and the attestation say that nobody verified them.
 func TestGate_OpensWithoutLabel(t *testing.T) {
-	g := startGated(t)
+	for name, value := range map[string]string{"removed": "null", "warn": `"` + v1alpha1.VerifyWarn + `"`} {
+		t.Run(name, func(t *testing.T) { startGated(t).expectOpened(value) })
+	}
+}
+
+// expectOpened gives the label of a namespace another value while no controller runs.
+func (g *gated) expectOpened(value string) {
+	g.t.Helper()
 	ns := g.namespaceLabelled(map[string]string{v1alpha1.VerifyLabel: v1alpha1.VerifyEnforce})
 	g.createPolicies(ns, trusted)
-	g.check(g.controller.Stop(t.Context()))
+	g.check(g.controller.Stop(g.t.Context()))
 	g.createTask(newTask(ns, "unsigned"))
 	g.createTaskRun(ns, "before", &v1.TaskRef{Name: "unsigned"})
 	g.heldPod(ns, "before")
-	_, err := cluster.Kube.CoreV1().Namespaces().Patch(t.Context(), ns, types.MergePatchType,
-		[]byte(`{"metadata":{"labels":{"`+v1alpha1.VerifyLabel+`":null}}}`), metav1.PatchOptions{})
+	_, err := cluster.Kube.CoreV1().Namespaces().Patch(g.t.Context(), ns, types.MergePatchType,
+		[]byte(`{"metadata":{"labels":{"`+v1alpha1.VerifyLabel+`":`+value+`}}}`), metav1.PatchOptions{})
 	g.check(err)
-	g.check(g.controller.Start(t.Context())) // no namespace has the label when it starts
+	g.check(g.controller.Start(g.t.Context())) // no namespace has the label when it starts
 	g.expectSuccess(g.waitDone(ns, "before"))
 	g.waitEvent(g.getTaskRun(ns, "before"), v1alpha1.ReasonReleasedUnverified, "without a verification", v1alpha1.VerifyLabel)
 	_, summary := g.verificationStatus(g.waitAttestation(ns, "before", false, soon))
 	if summary.Gate.Decision != "OPENED" || summary.Result == "PASSED" {
-		t.Errorf("the summary is %+v, want OPENED and not PASSED", summary)
+		g.t.Errorf("the summary is %+v, want OPENED and not PASSED", summary)
 	}
 }
 

@@ -19,13 +19,11 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/observe"
 )
 
-// reconcile decides about the Pod of a TaskRun, unless it was decided.
+// reconcile decides about the Pod of a TaskRun, unless it was decided. A Pod can be held
+// in a namespace with VerifyWarn: the label may have been another before.
 func (c *Controller) reconcile(ctx context.Context, tr *v1.TaskRun) error {
-	if c.mode(tr.Namespace) == v1alpha1.VerifyWarn {
+	if tr.IsDone() || tr.IsCancelled() { // Tekton deletes the Pod
 		return c.warn(ctx, tr)
-	}
-	if tr.IsDone() || tr.IsCancelled() {
-		return nil // Tekton deletes the Pod
 	}
 	held, err := c.held(ctx, tr)
 	if err != nil {
@@ -39,13 +37,13 @@ func (c *Controller) reconcile(ctx context.Context, tr *v1.TaskRun) error {
 			return err
 		}
 	}
-	return nil
+	return c.warn(ctx, tr)
 }
 
 // held returns the Pods of a TaskRun that are held. Pods without Tekton's label are not
 // watched, so the Pod that the TaskRun has recorded is read if it does not start.
 func (c *Controller) held(ctx context.Context, tr *v1.TaskRun) ([]*corev1.Pod, error) {
-	if found := c.pods.of(key(tr)); len(found) > 0 {
+	if found := c.pods.of(keyOf(tr)); len(found) > 0 {
 		return onlyHeld(found), nil
 	}
 	if !c.starts(tr) {

@@ -25,7 +25,8 @@ func (c *Controller) wantsWarning(tr *v1.TaskRun) bool {
 // not watched.
 func warned(tr *v1.TaskRun) types.UID { return types.UID(string(tr.UID) + "/" + tr.Status.PodName) }
 
-// warn reports the decision about a TaskRun that has started, or will start, anyway.
+// warn reports the decision about a TaskRun that starts anyway, if its namespace wants
+// that.
 func (c *Controller) warn(ctx context.Context, tr *v1.TaskRun) error {
 	if !c.wantsWarning(tr) {
 		return nil
