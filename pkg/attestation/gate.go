@@ -94,8 +94,9 @@ func (g Gate) values() map[string]any {
 	if !g.At.IsZero() {
 		values["decidedAt"] = timestamp(g.At)
 	}
-	var policies []any
-	for _, p := range g.Policies[:min(len(g.Policies), maxGatePolicies)] {
+	shown := g.Policies[:min(len(g.Policies), maxGatePolicies)]
+	policies := make([]any, 0, len(shown))
+	for _, p := range shown {
 		state := map[string]any{"policyRevision": revisionValues(p.Revision)}
 		put(state, "policy", p.Name)
 		policies = append(policies, state)

@@ -104,16 +104,17 @@ func (r *reporter) verify(ctx context.Context, run any) (records []attestation.R
 
 // gate returns the decision of the gate about a run.
 func (r *reporter) gate(run any) attestation.Gate {
-	var taskRuns []attestation.Gate
 	switch run := run.(type) {
 	case *objects.TaskRunObjectV1:
-		taskRuns = append(taskRuns, r.Gate(run.TaskRun))
+		return r.Gate(run.TaskRun)
 	case *objects.PipelineRunObjectV1:
+		taskRuns := make([]attestation.Gate, 0, len(run.GetTaskRuns()))
 		for _, tr := range run.GetTaskRuns() {
 			taskRuns = append(taskRuns, r.Gate(tr))
 		}
+		return attestation.GateOf(taskRuns)
 	}
-	return attestation.GateOf(taskRuns)
+	return attestation.Gate{}
 }
 
 // unknown returns the report on a run whose verification panicked.
