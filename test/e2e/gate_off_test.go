@@ -5,6 +5,7 @@ package e2e
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -62,6 +63,7 @@ func TestGate_IsOffWithoutLabel(t *testing.T) {
 	e := newEnv(t)
 	e.configure(withProvenance)
 	e.installGate()
+	e.waitNoNamespaceWithLabel()
 	log, err := os.Stat(cluster.AuditLog())
 	e.check(err)
 	e.controller = e.addReplica("controller")
@@ -92,6 +94,18 @@ func TestGate_IsOffWithoutLabel(t *testing.T) {
 	if verbs["patch"] != 1 || verbs["watch"] == 0 {
 		t.Errorf("the controller made the requests %v for Pods, want one patch and a watch", verbs)
 	}
+}
+
+// waitNoNamespaceWithLabel waits until the namespaces of earlier tests are gone.
+func (e *env) waitNoNamespaceWithLabel() {
+	e.t.Helper()
+	e.eventually(2*soon, func() error {
+		found, err := cluster.Kube.CoreV1().Namespaces().List(e.t.Context(), metav1.ListOptions{LabelSelector: v1alpha1.VerifyLabel})
+		if err == nil && len(found.Items) > 0 {
+			err = fmt.Errorf("namespace %s has the label %s", found.Items[0].Name, v1alpha1.VerifyLabel)
+		}
+		return err
+	})
 }
 
 // A namespace with the label "warn" holds nothing. The same verdict is an Event.

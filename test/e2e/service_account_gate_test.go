@@ -18,20 +18,22 @@ const limitsOfPods = "pods.service-account.trustedresources.tekton.dev"
 
 var pods = corev1.SchemeGroupVersion.WithResource("pods")
 
-// refusedOnPods are changes of a Pod with the gates of createTwiceHeld. A Pod that has
+// refusedOnPods are JSON patches of a Pod with the gates of createTwiceHeld. A Pod that has
 // gates can be changed in more ways than others.
 var refusedOnPods = []limitedPatch{
-	{"image", `{"spec":{"containers":[{"name":"any","image":"evil"}]}}`},
-	{"both gates", `{"spec":{"schedulingGates":null}}`},
-	{"the other gate", `{"spec":{"schedulingGates":[{"name":"` + v1alpha1.SchedulingGate + `"}]}}`},
-	{"gate and image", `{"spec":{"schedulingGates":[{"name":"example.com/other"}],"containers":[{"name":"any","image":"evil"}]}}`},
-	{"node selector", `{"spec":{"nodeSelector":{"a":"b"}}}`},
-	{"deadline", `{"spec":{"activeDeadlineSeconds":5}}`},
-	{"label", `{"metadata":{"labels":{"new":"label"}}}`},
-	{"annotation", `{"metadata":{"annotations":{"new":"annotation"}}}`},
-	{"finalizer", `{"metadata":{"finalizers":["example.com/new"]}}`},
-	{"owner", `{"metadata":{"ownerReferences":[{"apiVersion":"v1","kind":"ConfigMap","name":"x","uid":"x"}]}}`},
+	{"image", `[{"op":"replace","path":"/spec/containers/0/image","value":"evil"}]`},
+	{"both gates", `[{"op":"remove","path":"/spec/schedulingGates"}]`},
+	{"the other gate", `[{"op":"remove","path":"/spec/schedulingGates/1"}]`},
+	{"gate and image", `[` + removeFirstGate + `,{"op":"replace","path":"/spec/containers/0/image","value":"evil"}]`},
+	{"gate and label", `[` + removeFirstGate + `,{"op":"add","path":"/metadata/labels","value":{"new":"label"}}]`},
+	{"node selector", `[{"op":"add","path":"/spec/nodeSelector","value":{"a":"b"}}]`},
+	{"deadline", `[{"op":"add","path":"/spec/activeDeadlineSeconds","value":5}]`},
+	{"annotation", `[{"op":"add","path":"/metadata/annotations","value":{"new":"annotation"}}]`},
+	{"finalizer", `[{"op":"add","path":"/metadata/finalizers","value":["example.com/new"]}]`},
+	{"owner", `[{"op":"add","path":"/metadata/ownerReferences","value":[{"apiVersion":"v1","kind":"ConfigMap","name":"x","uid":"x"}]}]`},
 }
+
+const removeFirstGate = `{"op":"remove","path":"/spec/schedulingGates/0"}`
 
 // createTwiceHeld creates a Pod with our gate and another one.
 func (e *env) createTwiceHeld(namespace string) {
@@ -55,7 +57,7 @@ func TestServiceAccount_RemovesTheGateOnly(t *testing.T) {
 	e.bindClusterAdmin()
 	thief := e.asServiceAccount().Resource(pods).Namespace(ns)
 	patch := func(p string) error {
-		_, err := thief.Patch(t.Context(), "limited", types.StrategicMergePatchType, []byte(p), metav1.PatchOptions{})
+		_, err := thief.Patch(t.Context(), "limited", types.JSONPatchType, []byte(p), metav1.PatchOptions{})
 		return err
 	}
 	e.eventually(soon, func() error { // the binding and the policy come into force
@@ -66,8 +68,7 @@ func TestServiceAccount_RemovesTheGateOnly(t *testing.T) {
 		return nil
 	})
 	for _, p := range refusedOnPods {
-		_, err := thief.Patch(t.Context(), "limited", types.MergePatchType, []byte(p.patch), metav1.PatchOptions{})
-		expectLimited(t, p.name, err, limitsOfPods)
+		expectLimited(t, p.name, patch(p.patch), limitsOfPods)
 	}
 	expectLimited(t, "deleted", thief.Delete(t.Context(), "limited", metav1.DeleteOptions{}), limitsOfPods)
 	found, err := thief.Get(t.Context(), "limited", metav1.GetOptions{})
@@ -78,7 +79,7 @@ func TestServiceAccount_RemovesTheGateOnly(t *testing.T) {
 	found.SetResourceVersion("")
 	_, err = thief.Create(t.Context(), found, metav1.CreateOptions{})
 	expectLimited(t, "created", err, limitsOfPods)
-	e.check(patch(`{"spec":{"$setElementOrder/schedulingGates":[{"name":"example.com/other"}],"schedulingGates":[{"$patch":"delete","name":"` + v1alpha1.SchedulingGate + `"}]}}`))
+	e.check(patch(`[` + removeFirstGate + `]`))
 }
 
 // The account may cancel a TaskRun, with a message, and do nothing else to its spec.

@@ -15,6 +15,7 @@ import (
 	taskruninformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1/taskrun"
 	listers "github.com/tektoncd/pipeline/pkg/client/listers/pipeline/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	corev1listers "k8s.io/client-go/listers/core/v1"
@@ -116,6 +117,7 @@ func NewController(ctx context.Context, in Inputs) (*controller.Impl, error) {
 	impl.Reconciler = c.turns.Reconciler(c, c)
 	c.PromoteFunc = func(bucket reconciler.Bucket, _ func(reconciler.Bucket, types.NamespacedName)) error {
 		c.enqueueAll(bucket.Has)
+		c.onTaskRunsOf(metav1.NamespaceAll)
 		go c.watchLeftOver(ctx)
 		return nil
 	}

@@ -93,7 +93,8 @@ func (c *Controller) onNamespace(ctx context.Context, item any) {
 	c.enqueueAll(func(key types.NamespacedName) bool { return key.Namespace == ns.Name })
 }
 
-// onTaskRunsOf looks at the TaskRuns that arrived before the label of their namespace.
+// onTaskRunsOf looks at the TaskRuns of a namespace, or of all namespaces if it is empty,
+// that arrived before the label of their namespace, or before this replica became leader.
 func (c *Controller) onTaskRunsOf(namespace string) {
 	found, err := c.taskRuns.TaskRuns(namespace).List(labels.Everything())
 	if err != nil {

@@ -5,6 +5,7 @@ package gating
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/tektoncd/pipeline/pkg/apis/pipeline"
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
@@ -52,10 +53,12 @@ func (c *Controller) held(ctx context.Context, tr *v1.TaskRun) ([]*corev1.Pod, e
 	return c.pods.read(ctx, tr.Namespace, tr.Status.PodName)
 }
 
-// starts reports whether the gate may hold the Pod that a TaskRun has recorded.
+// starts reports whether the gate may hold the Pod that a TaskRun has recorded: no step
+// has a state. Tekton lists some steps before they have one.
 func (c *Controller) starts(tr *v1.TaskRun) bool {
-	return c.mode(tr.Namespace) == v1alpha1.VerifyEnforce && tr.Status.PodName != "" && len(tr.Status.Steps) == 0 && !tr.IsDone() &&
-		!c.Decisions.knows(tr)
+	hasState := func(step v1.StepState) bool { return step.ContainerState != corev1.ContainerState{} }
+	return c.mode(tr.Namespace) == v1alpha1.VerifyEnforce && tr.Status.PodName != "" && !tr.IsDone() &&
+		!slices.ContainsFunc(tr.Status.Steps, hasState) && !c.Decisions.knows(tr)
 }
 
 // mode returns the value of the label of a namespace, as the cache has it.
