@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
@@ -23,14 +24,14 @@ type gate struct {
 	Finished []finishedPods `json:"finishedPods"`
 }
 
-// addedLatency is the time from the creation of a held Pod to its release, as a watch of
-// Pods sees both. It contains the write in which Tekton records the Pod.
+// addedLatency is how long Pods are held, as watches see it.
 type addedLatency struct {
-	PerSecond int          `json:"runsPerSecond"`
-	Count     int          `json:"count"`
-	P50       milliseconds `json:"p50Milliseconds"`
-	P99       milliseconds `json:"p99Milliseconds"`
-	Max       milliseconds `json:"maxMilliseconds"`
+	PerSecond int `json:"runsPerSecond"`
+	// Held is from the creation of a Pod to its release. It contains the write in which
+	// Tekton records the Pod in the TaskRun.
+	Held latency `json:"fromCreation"`
+	// Recorded is from that write to the release.
+	Recorded latency `json:"fromRecord"`
 }
 
 // waitingPods is how a controller starts that finds held Pods.
@@ -48,6 +49,21 @@ const (
 )
 
 var gateRates = []int{3, 20}
+
+// fastTekton takes away the limit of Tekton's own requests, which is 20 per second by
+// default: with it, Tekton starts about 3 TaskRuns per second, and takes 0.4 s to record
+// a Pod.
+var fastTekton = map[string]string{"KUBE_API_QPS": "1000", "KUBE_API_BURST": "2000"}
+
+// hurryTekton sets fastTekton for the processes of the cluster that starts next.
+func hurryTekton() error {
+	for name, value := range fastTekton {
+		if err := os.Setenv(name, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // measureGate measures in one namespace. All TaskRuns are of one signed Task, through
 // Tekton's cluster resolver.
@@ -138,8 +154,8 @@ func (b *bench) measureAdded(ctx context.Context, namespace string, pods *podTra
 		if err := pods.wait(ctx, count); err != nil {
 			return err
 		}
-		of := summarize(rate, pods.waits())
-		result.Added = append(result.Added, addedLatency{PerSecond: rate, Count: of.Count, P50: of.P50, P99: of.P99, Max: of.Max})
+		held, recorded := pods.waits()
+		result.Added = append(result.Added, addedLatency{PerSecond: rate, Held: summarize(1, held), Recorded: summarize(1, recorded)})
 	}
 	return nil
 }

@@ -4,52 +4,66 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
 
+	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// podTracker records when a watch delivers held Pods, and when they are released.
+// podTracker records when watches deliver held Pods, the TaskRuns that name them, and
+// their release. The keys are names of Pods.
 type podTracker struct {
-	mu       sync.Mutex
-	held     map[string]time.Time
-	released map[string]time.Time
-	ended    error // why the watch ended
+	mu                       sync.Mutex
+	held, recorded, released map[string]time.Time
+	ended                    error // why a watch ended
 }
 
-// trackPods watches the Pods of a namespace until the context ends.
+// trackPods watches the Pods and TaskRuns of a namespace until the context ends.
 func (b *bench) trackPods(ctx context.Context, namespace string) (*podTracker, error) {
-	watcher, err := b.cluster.Kube.CoreV1().Pods(namespace).Watch(ctx, metav1.ListOptions{})
+	pods, err := b.cluster.Kube.CoreV1().Pods(namespace).Watch(ctx, metav1.ListOptions{})
 	if err != nil {
+		return nil, err
+	}
+	taskRuns, err := b.cluster.Tekton.TektonV1().TaskRuns(namespace).Watch(ctx, metav1.ListOptions{})
+	if err != nil {
+		pods.Stop()
 		return nil, err
 	}
 	p := &podTracker{}
 	p.reset()
-	go func() {
-		defer watcher.Stop()
-		for change := range watcher.ResultChan() {
-			if pod, ok := change.Object.(*corev1.Pod); ok {
-				p.saw(pod)
-			}
-		}
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.ended = fmt.Errorf("the watch of Pods of namespace %s ended", namespace)
-	}()
+	go p.follow(pods)
+	go p.follow(taskRuns)
 	return p, nil
+}
+
+func (p *podTracker) follow(watcher watch.Interface) {
+	defer watcher.Stop()
+	for change := range watcher.ResultChan() {
+		switch object := change.Object.(type) {
+		case *corev1.Pod:
+			p.saw(object)
+		case *v1.TaskRun:
+			p.sawRecord(object.Status.PodName)
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ended = errors.New("a watch ended")
 }
 
 // reset forgets all Pods.
 func (p *podTracker) reset() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.held, p.released = map[string]time.Time{}, map[string]time.Time{}
+	p.held, p.recorded, p.released = map[string]time.Time{}, map[string]time.Time{}, map[string]time.Time{}
 }
 
 func (p *podTracker) saw(pod *corev1.Pod) {
@@ -62,6 +76,14 @@ func (p *podTracker) saw(pod *corev1.Pod) {
 		p.held[pod.Name] = time.Now()
 	case !isHeld && wasHeld && !wasReleased:
 		p.released[pod.Name] = time.Now()
+	}
+}
+
+func (p *podTracker) sawRecord(pod string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, seen := p.recorded[pod]; !seen && pod != "" {
+		p.recorded[pod] = time.Now()
 	}
 }
 
@@ -89,15 +111,15 @@ func (p *podTracker) poll(ctx context.Context, what string, want int, number fun
 	return nil
 }
 
-// waits returns how long each Pod was held.
-func (p *podTracker) waits() []time.Duration {
+// waits returns how long each Pod was held, and how long since its TaskRun named it.
+func (p *podTracker) waits() (held, recorded []time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	waits := make([]time.Duration, 0, len(p.released))
 	for name, released := range p.released {
-		waits = append(waits, released.Sub(p.held[name]))
+		held = append(held, released.Sub(p.held[name]))
+		recorded = append(recorded, max(0, released.Sub(p.recorded[name]))) // the two watches have no common order
 	}
-	return waits
+	return held, recorded
 }
 
 // span returns the times of the first release and of the last.

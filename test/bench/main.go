@@ -70,6 +70,11 @@ func measureWithoutCluster(ctx context.Context, o options, results *report, stde
 // measureOnCluster runs the other measurements on a new cluster. It keeps the
 // cluster's directory after an error, for the logs in it.
 func measureOnCluster(ctx context.Context, o options, results *report, stderr io.Writer) error {
+	if o.gate {
+		if err := hurryTekton(); err != nil {
+			return err
+		}
+	}
 	dir, err := os.MkdirTemp("", "bench-")
 	if err != nil {
 		return err
