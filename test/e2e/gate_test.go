@@ -10,6 +10,7 @@ import (
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
@@ -66,6 +67,9 @@ func TestGate_VerifiesEverySource(t *testing.T) {
 	started := g.recordStarted(ns)
 	g.createStepAction(ns, "signed", true)
 	g.createStepAction(ns, "unsigned", false)
+	g.createStepAction(ns, "changed", true)
+	_, err := cluster.Tekton.TektonV1beta1().StepActions(ns).Patch(t.Context(), "changed", types.MergePatchType, []byte(`{"spec":{"image":"evil"}}`), metav1.PatchOptions{})
+	g.check(err)
 	g.signedTask(other, "elsewhere")
 	g.createTask(newTask(other, "elsewhere-unsigned"))
 	local := func(name string) *v1.Ref { return &v1.Ref{Name: name} }
@@ -74,6 +78,7 @@ func TestGate_VerifiesEverySource(t *testing.T) {
 	}
 	for name, ref := range map[string]*v1.Ref{
 		"action-by-name": local("signed"), "action-by-resolver": resolved("signed"),
+		"changed-action-by-name": local("changed"), "changed-action-by-resolver": resolved("changed"),
 		"unsigned-action-by-name": local("unsigned"), "unsigned-action-by-resolver": resolved("unsigned"),
 	} {
 		g.signedTask(ns, name, withStepAction(ref))
@@ -89,6 +94,8 @@ func TestGate_VerifiesEverySource(t *testing.T) {
 		{name: "elsewhere", ref: inNamespace(other, "elsewhere")},
 		{name: "unsigned-action-by-name", ref: &v1.TaskRef{Name: "unsigned-action-by-name"}, refused: []string{"StepAction " + ns + "/unsigned", "Unsigned"}},
 		{name: "unsigned-action-by-resolver", ref: inNamespace(ns, "unsigned-action-by-resolver"), refused: []string{"StepAction " + ns + "/unsigned", "Unsigned"}},
+		{name: "changed-action-by-name", ref: &v1.TaskRef{Name: "changed-action-by-name"}, refused: []string{"StepAction " + ns + "/changed", "SignatureInvalid"}},
+		{name: "changed-action-by-resolver", ref: inNamespace(ns, "changed-action-by-resolver"), refused: []string{"StepAction " + ns + "/changed", "SignatureInvalid"}},
 		{name: "inline", inline: &newTask("", "").Spec, refused: []string{"Inline", "trustedresources.gate.inline"}},
 	}
 	g.runSources(ns, sources)
@@ -107,7 +114,7 @@ func TestGate_VerifiesEverySource(t *testing.T) {
 		{name: "allowed-inline", inline: &newTask("", "").Spec},
 	})
 	for _, pod := range started.names() {
-		if strings.Contains(pod, "unsigned") || strings.HasPrefix(pod, "unmatched") || pod == "inline-pod" {
+		if strings.Contains(pod, "unsigned") || strings.HasPrefix(pod, "changed") || strings.HasPrefix(pod, "unmatched") || pod == "inline-pod" {
 			t.Errorf("Pod %s started", pod)
 		}
 	}
