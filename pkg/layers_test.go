@@ -47,6 +47,7 @@ var mayImport = map[string][]string{
 
 	// Actions.
 	"controllers/informers": {"resource"},
+	"controllers/inforce":   {"apis/v1alpha1"},
 	"controllers/leases":    {},
 	"controllers/turns":     {},
 	"controllers/rights":    {"resource"},
@@ -72,7 +73,7 @@ var mayImport = map[string][]string{
 	// Wiring.
 	"app": {
 		"apis/v1alpha1", "attestation", "config",
-		"controllers/gating", "controllers/informers", "controllers/leases", "controllers/rights", "controllers/runs", "controllers/signing", "controllers/state", "controllers/storing",
+		"controllers/gating", "controllers/inforce", "controllers/informers", "controllers/leases", "controllers/rights", "controllers/runs", "controllers/signing", "controllers/state", "controllers/storing",
 		"observe", "oci/imagesignature", "oci/registry", "policy", "resource", "store/annotation", "store/oci", "tekton",
 		"verification", "version",
 	},

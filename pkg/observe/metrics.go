@@ -41,21 +41,42 @@ var descriptions = map[counter]string{
 	eventsDropped:           "Events that were dropped because too many waited to be posted, by type.",
 }
 
-type metrics struct {
-	counters map[counter]metric.Int64Counter
+// gauge is the name of a metric that is 1 or 0.
+type gauge string
+
+const (
+	gateHeld    gauge = "trustedresources_gate_held"
+	gateGuarded gauge = "trustedresources_gate_guarded"
+)
+
+var gaugeDescriptions = map[gauge]string{
+	gateHeld:    "1 if the API server adds the scheduling gate to Pods of TaskRuns in enforced namespaces, 0 if not or if that is not known.",
+	gateGuarded: "1 if the API server guards the Pods of TaskRuns in enforced namespaces, 0 if not or if that is not known.",
 }
 
-// newMetrics registers the counters with the global meter provider, which knative
+type metrics struct {
+	counters map[counter]metric.Int64Counter
+	gauges   map[gauge]metric.Int64Gauge
+}
+
+// newMetrics registers the metrics with the global meter provider, which knative
 // configures from config-observability.
 func newMetrics() (*metrics, error) {
 	meter := otel.GetMeterProvider().Meter("github.com/trusted-resources/chains-extension")
-	m := &metrics{counters: map[counter]metric.Int64Counter{}}
+	m := &metrics{counters: map[counter]metric.Int64Counter{}, gauges: map[gauge]metric.Int64Gauge{}}
 	for name, description := range descriptions {
 		c, err := meter.Int64Counter(string(name), metric.WithDescription(description))
 		if err != nil {
 			return nil, fmt.Errorf("metric %s: %w", name, err)
 		}
 		m.counters[name] = c
+	}
+	for name, description := range gaugeDescriptions {
+		g, err := meter.Int64Gauge(string(name), metric.WithDescription(description))
+		if err != nil {
+			return nil, fmt.Errorf("metric %s: %w", name, err)
+		}
+		m.gauges[name] = g
 	}
 	return m, nil
 }

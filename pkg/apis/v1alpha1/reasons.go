@@ -62,6 +62,11 @@ const (
 	ReasonRightsMissing = "RightsMissing"
 	// ReasonRightsGranted: no right is missing any more.
 	ReasonRightsGranted = "RightsGranted"
+	// ReasonGateInForce: the API server holds and guards the Pods of TaskRuns in
+	// enforced namespaces. The Event is on the ConfigMap chains-config.
+	ReasonGateInForce = "GateInForce"
+	// ReasonGateNotInForce: the API server does not, or whether it does is not known.
+	ReasonGateNotInForce = "GateNotInForce"
 	// ReasonRunNotSigned: a run has no attestation yet, because there is no usable
 	// key. The controller tries again, unless no key is set at all.
 	ReasonRunNotSigned = "RunNotSigned"
