@@ -39,17 +39,21 @@ var mayImport = map[string][]string{
 	"dependencies":         {"dependencies/offline", "policy", "resource", "tekton"},
 	"dependencies/offline": {},
 	"attestation":          {"dependencies", "policy", "resource"},
+	"verification":         {"attestation", "dependencies", "policy", "resource", "tekton"},
+	"gate":                 {"attestation", "config", "policy"},
 	"store/annotation":     {"resource"},
 	"store/oci":            {"keys", "oci/imagesignature", "oci/registry", "oci/tektonbundle", "resource", "tekton"},
 	"observe":              {"apis/v1alpha1", "decision", "resource", "tekton"},
 
 	// Actions.
 	"controllers/informers": {"resource"},
+	"controllers/inforce":   {"apis/v1alpha1"},
 	"controllers/leases":    {},
+	"controllers/turns":     {},
 	"controllers/rights":    {"resource"},
 	"controllers/state":     {"config", "decision", "keys", "observe", "policy", "resource", "snapshot", "tekton"},
 	"controllers/resources": {
-		"apis/v1alpha1", "controllers/informers", "decision", "keys", "observe", "oci/registry", "resource", "tekton",
+		"apis/v1alpha1", "controllers/informers", "controllers/turns", "decision", "keys", "observe", "oci/registry", "resource", "tekton",
 	},
 	"controllers/signing": {
 		"config", "controllers/informers", "controllers/resources", "controllers/state",
@@ -61,15 +65,17 @@ var mayImport = map[string][]string{
 	},
 	"controllers/runs": {
 		"apis/v1alpha1", "attestation", "config", "controllers/informers", "dependencies", "keys", "observe", "policy", "resource", "store/oci", "tekton",
+		"verification",
 	},
-	"cli": {"keys", "oci/imagesignature", "oci/registry", "resource", "store/oci", "tekton", "version"},
+	"controllers/gating": {"apis/v1alpha1", "attestation", "config", "controllers/informers", "controllers/turns", "gate", "observe", "verification"},
+	"cli":                {"keys", "oci/imagesignature", "oci/registry", "resource", "store/oci", "tekton", "version"},
 
 	// Wiring.
 	"app": {
 		"apis/v1alpha1", "attestation", "config",
-		"controllers/informers", "controllers/leases", "controllers/rights", "controllers/runs", "controllers/signing", "controllers/state", "controllers/storing",
+		"controllers/gating", "controllers/inforce", "controllers/informers", "controllers/leases", "controllers/rights", "controllers/runs", "controllers/signing", "controllers/state", "controllers/storing",
 		"observe", "oci/imagesignature", "oci/registry", "policy", "resource", "store/annotation", "store/oci", "tekton",
-		"version",
+		"verification", "version",
 	},
 }
 
@@ -77,8 +83,8 @@ var mayImport = map[string][]string{
 // of knative. All other packages take interfaces of one to three methods.
 var withClients = map[string]bool{
 	"app": true, "observe": true,
-	"controllers/informers": true, "controllers/leases": true, "controllers/resources": true, "controllers/rights": true, "controllers/runs": true,
-	"controllers/signing": true, "controllers/state": true, "controllers/storing": true,
+	"controllers/gating": true, "controllers/informers": true, "controllers/leases": true, "controllers/resources": true, "controllers/rights": true, "controllers/runs": true,
+	"controllers/signing": true, "controllers/state": true, "controllers/storing": true, "controllers/turns": true,
 	// Tekton's functions want a client; this one answers without a server.
 	"dependencies/offline": true,
 }

@@ -20,18 +20,19 @@ import (
 type rightsObserver struct {
 	configMaps typedcorev1.ConfigMapsGetter
 	emitter    *observe.Emitter
+	effect     string // of missing rights
 }
 
 var _ rights.Observer = rightsObserver{}
 
 // Missing implements rights.Observer.
 func (o rightsObserver) Missing(ctx context.Context, missing []string) {
-	about := o.configMap(ctx)
+	about := chainsConfigMap(ctx, o.configMaps)
 	if len(missing) == 0 {
 		o.emitter.Emit(ctx, observe.RightsGranted{ConfigMap: about})
 		return
 	}
-	o.emitter.Emit(ctx, observe.RightsMissing{ConfigMap: about, Rights: missing})
+	o.emitter.Emit(ctx, observe.RightsMissing{ConfigMap: about, Rights: missing, Effect: o.effect})
 }
 
 // Unknown implements rights.Observer.
@@ -39,14 +40,14 @@ func (o rightsObserver) Unknown(ctx context.Context, err error) {
 	o.emitter.Emit(ctx, observe.RightsUnknown{Err: err})
 }
 
-// configMap returns a reference to chains-config, without a UID if the ConfigMap
+// chainsConfigMap returns a reference to chains-config, without a UID if the ConfigMap
 // cannot be read.
-func (o rightsObserver) configMap(ctx context.Context) *corev1.ObjectReference {
+func chainsConfigMap(ctx context.Context, configMaps typedcorev1.ConfigMapsGetter) *corev1.ObjectReference {
 	about := &corev1.ObjectReference{
 		APIVersion: corev1.SchemeGroupVersion.String(), Kind: "ConfigMap",
 		Namespace: system.Namespace(), Name: chainsconfig.ChainsConfig,
 	}
-	if found, err := o.configMaps.ConfigMaps(about.Namespace).Get(ctx, about.Name, metav1.GetOptions{}); err == nil {
+	if found, err := configMaps.ConfigMaps(about.Namespace).Get(ctx, about.Name, metav1.GetOptions{}); err == nil {
 		about.UID, about.ResourceVersion = found.UID, found.ResourceVersion
 	}
 	return about

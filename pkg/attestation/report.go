@@ -50,6 +50,9 @@ type Report struct {
 	// Overrides are the fields of the run that no signature covers, as
 	// TaskRunOverrides and PipelineRunOverrides return them.
 	Overrides []string
+	// Gate is what the gate decided before the run started. The zero value stands for
+	// nothing known, and is left out.
+	Gate Gate
 }
 
 // NewReport returns the report on a run. condition is the run's condition

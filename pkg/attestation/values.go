@@ -68,6 +68,9 @@ func (r Report) summary(others []Record) map[string]any {
 		"overrides": texts(r.Overrides),
 		"checkedAt": timestamp(r.CheckedAt),
 	}
+	if r.Gate.Decision != "" {
+		values["gate"] = r.Gate.values()
+	}
 	if len(others) > 0 {
 		values[VerificationAnnotation] = list(others, r.CheckedAt)
 	}

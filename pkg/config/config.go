@@ -88,6 +88,8 @@ type Config struct {
 	// Repository is the prefix of the repositories for bundles, such as
 	// "registry.example/tekton". Empty if bundles are not stored.
 	Repository string
+	// Gate says what the gate lets through that no policy has verified.
+	Gate Gate
 
 	signers map[resource.Kind]string
 	storage map[resource.Kind][]string
@@ -106,6 +108,7 @@ func Default() *Config {
 		storage:    map[resource.Kind][]string{},
 
 		policySecrets: SecretsAny,
+		Gate:          Gate{Unmatched: GateRefuse, Inline: GateRefuse, Overrides: GateAllow},
 	}
 	for _, kind := range resource.Kinds {
 		c.signers[kind] = SignerNone
@@ -196,6 +199,8 @@ func (c *Config) set(key, value string) (problem string) {
 	case repositoryKey:
 		c.Repository = value
 		return repository(value)
+	case gateUnmatchedKey, gateInlineKey, gateOverridesKey:
+		return c.Gate.set(key, value)
 	case policyKMSKey:
 		return c.setPolicyKMS(value)
 	case policySecretsKey:

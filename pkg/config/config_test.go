@@ -63,6 +63,22 @@ func TestParse_ReadsStorage(t *testing.T) {
 	}
 }
 
+func TestParse_ReadsGate(t *testing.T) {
+	for name, tc := range map[string]struct {
+		data map[string]string
+		want Gate
+	}{
+		"defaults": {nil, Gate{Unmatched: GateRefuse, Inline: GateRefuse, Overrides: GateAllow}},
+		"others": {map[string]string{
+			"trustedresources.gate.unmatched": "allow", "trustedresources.gate.inline": "allow", "trustedresources.gate.overrides": "refuse",
+		}, Gate{Unmatched: GateAllow, Inline: GateAllow, Overrides: GateRefuse}},
+	} {
+		if got, err := Parse(tc.data); err != nil || got.Gate != tc.want {
+			t.Errorf("%s: got %+v, error %v, want %+v", name, got, err, tc.want)
+		}
+	}
+}
+
 func TestParse_RejectsInvalidSettings(t *testing.T) {
 	for name, tc := range map[string]struct {
 		data map[string]string
@@ -81,6 +97,9 @@ func TestParse_RejectsInvalidSettings(t *testing.T) {
 		"a repository of dots":  {map[string]string{"trustedresources.oci.repository": "registry.example/../x"}, []string{"trustedresources.oci.repository"}},
 		"a long repository":     {map[string]string{"trustedresources.oci.repository": "registry.example/" + strings.Repeat("x", 200)}, []string{"217", "190"}},
 		"unknown namespaces":    {map[string]string{"trustedresources.namespaces": "some"}, []string{"labelled, all"}},
+		"gate waits":            {map[string]string{"trustedresources.gate.unmatched": "wait"}, []string{"trustedresources.gate.unmatched", `"wait"`, "refuse, allow"}},
+		"empty gate setting":    {map[string]string{"trustedresources.gate.inline": ""}, []string{"trustedresources.gate.inline"}},
+		"gate misspelt":         {map[string]string{"trustedresources.gate.override": "allow"}, []string{"unknown key"}},
 		"misspelt key":          {map[string]string{"artifacts.stepaction.singer": "x509"}, []string{"artifacts.stepaction.singer", "unknown key"}},
 		"unknown key of ours":   {map[string]string{"trustedresources.magic": "on"}, []string{"trustedresources.magic"}},
 		"a long value":          {map[string]string{"artifacts.task.signer": strings.Repeat("x", 1<<20)}, []string{"xxx…"}},

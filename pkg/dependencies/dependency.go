@@ -6,9 +6,12 @@
 package dependencies
 
 import (
+	"context"
 	"errors"
+	"net"
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"knative.dev/pkg/apis"
 
 	"github.com/trusted-resources/chains-extension/pkg/policy"
@@ -90,7 +93,18 @@ func unavailable(f finding, err error) Dependency {
 		}
 	}
 	if !errors.As(err, &d.Unavailable) {
-		d.Unavailable = policy.Unavailable{Reason: policy.ContentUnavailable, Message: err.Error()}
+		d.Unavailable = policy.Unavailable{Reason: policy.ContentUnavailable, Message: err.Error(), Temporary: isTemporary(err)}
 	}
 	return d
+}
+
+// isTemporary reports whether an error says that something could not be read now, as
+// opposed to something that does not exist, or is not what ran.
+func isTemporary(err error) bool {
+	if apierrors.IsNotFound(err) {
+		return false
+	}
+	var answer apierrors.APIStatus
+	_, network := errors.AsType[net.Error](err)
+	return errors.As(err, &answer) || network || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }

@@ -5,6 +5,8 @@
 //   - backlog: how fast existing Tasks are signed, compared with a bare client
 //     that only writes;
 //   - memory: how much memory the controller uses;
+//   - gate: how long the gate holds a Pod, how many it decides about in a second, and
+//     the memory with finished Pods. Only on request: --gate;
 //   - soak: whether hostile tenants can slow down or stop the controller. Only
 //     on request: --soak.
 //
@@ -68,6 +70,11 @@ func measureWithoutCluster(ctx context.Context, o options, results *report, stde
 // measureOnCluster runs the other measurements on a new cluster. It keeps the
 // cluster's directory after an error, for the logs in it.
 func measureOnCluster(ctx context.Context, o options, results *report, stderr io.Writer) error {
+	if o.gate {
+		if err := hurryTekton(); err != nil {
+			return err
+		}
+	}
 	dir, err := os.MkdirTemp("", "bench-")
 	if err != nil {
 		return err
@@ -98,6 +105,11 @@ func (b *bench) measure(ctx context.Context, o options, results *report) (err er
 	if o.memory {
 		if results.Memory, err = b.measureMemory(ctx, o); err != nil {
 			return fmt.Errorf("memory: %w", err)
+		}
+	}
+	if o.gate {
+		if results.Gate, err = b.measureGate(ctx, o); err != nil {
+			return fmt.Errorf("gate: %w", err)
 		}
 	}
 	if o.soak {

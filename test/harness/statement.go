@@ -68,6 +68,13 @@ type Summary struct {
 	Tekton        struct{ Status, Message string }
 	Agreement     string
 	Overrides     []string
+	Gate          struct {
+		Decision, DecidedAt string
+		Policies            []struct {
+			Policy         string
+			PolicyRevision struct{ UID, ResourceVersion, SpecSHA256 string }
+		}
+	}
 	// Others are the entries of resources without a dependency.
 	Others []Verification `json:"tekton_verification"`
 }

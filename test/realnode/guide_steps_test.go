@@ -19,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	ours "github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
@@ -54,6 +55,8 @@ func (g *guide) steps() []step {
 		{section: enforcement, name: "run the Task", after: (*guide).runIsVerified},
 		{section: enforcement, name: "enforce", after: (*guide).changedTaskIsRefused},
 		{section: enforcement, name: "verify local references", after: (*guide).localReferencesGetResolver},
+		{section: enforcement, name: "wait for the gate"},
+		{section: enforcement, name: "hold what is not verified", after: (*guide).onlyVerifiedRunsStart},
 		{section: rotation, name: "make another key", before: (*guide).removeKeyFiles, after: (*guide).trustBothKeys},
 		{section: rotation, name: "replace the key", after: (*guide).isSignedAgain},
 		{section: revocation, name: "revoke the key", before: (*guide).makeThirdKey, after: (*guide).reportsRevokedKey},
@@ -187,6 +190,21 @@ func (g *guide) localReferencesGetResolver(string) {
 		}
 		return err
 	})
+}
+
+// onlyVerifiedRunsStart runs the signed Task, and a spec that nobody has signed.
+func (g *guide) onlyVerifiedRunsStart(string) {
+	g.t.Helper()
+	if run := g.runTask(team, build); !succeeded(run).IsTrue() {
+		g.t.Errorf("the run of the signed Task: %+v", run.Status.Conditions)
+	}
+	inline, err := cluster.Run(g.t.Context(), &v1.TaskRun{
+		ObjectMeta: metav1.ObjectMeta{Namespace: team, GenerateName: "inline-"}, Spec: v1.TaskRunSpec{TaskSpec: &task(team, "inline", "true").Spec},
+	}, afterStart)
+	g.check(err)
+	if condition := succeeded(inline); !condition.IsFalse() || !strings.Contains(condition.Message, "Refused by "+ours.Group) {
+		g.t.Errorf("the run of a spec: %s %s: %s, want it refused by the gate", condition.Status, condition.Reason, condition.Message)
+	}
 }
 
 // removeKeyFiles removes what an earlier step may have left, so that cosign does not ask.

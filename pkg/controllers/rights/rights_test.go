@@ -110,7 +110,7 @@ func TestNeeded_IsGrantedByTheManifests(t *testing.T) {
 		"own":      {"201-rbac-resources.yaml", "201-rbac-runs.yaml"},
 	} {
 		granted := grants(t, files)
-		for _, right := range Needed(true) {
+		for _, right := range slices.Concat(Needed(true), NeededByGate()) {
 			for _, verb := range right.Verbs {
 				if !granted[verb+" "+right.Resource.String()] {
 					t.Errorf("%s: no ClusterRole grants %s %s", name, verb, right.Resource)

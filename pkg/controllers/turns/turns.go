@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package resources
+// Package turns lets the namespaces take turns at a work queue.
+package turns
 
 import (
 	"container/list"
@@ -8,23 +9,21 @@ import (
 	"sync"
 
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/cache"
 	"knative.dev/pkg/controller"
 	"knative.dev/pkg/reconciler"
 )
 
-// turns lets the namespaces take turns at a work queue, so that a namespace with many
+// Turns lets the namespaces take turns at a work queue, so that a namespace with many
 // changed resources does not delay the resources of other namespaces. The work queue
 // itself works off its keys in the order of their arrival. So each namespace may have
 // only a few keys there, and its other keys wait here until one of these is done.
 //
 // A retry after an error does not wait here: the work queue adds the key itself, and
 // its back-off limits how many there are.
-type turns struct {
-	// enqueue adds a key to the work queue.
-	enqueue func(types.NamespacedName)
-	// share is the number of keys that a namespace may have in the work queue,
-	// with those that are being worked on.
-	share int
+type Turns struct {
+	enqueue func(types.NamespacedName) // adds a key to the work queue
+	share   int
 
 	mu         sync.Mutex
 	namespaces map[string]*namespaceTurns // without those that have no keys
@@ -41,7 +40,7 @@ type namespaceTurns struct {
 
 // place is an element of a lane. Its value is the key.
 type place struct {
-	in      lane
+	in      Lane
 	element *list.Element
 }
 
@@ -52,20 +51,23 @@ type turn struct {
 	again bool
 }
 
-// lane says which of the waiting keys of a namespace are first.
-type lane int
+// Lane says which of the waiting keys of a namespace are first.
+type Lane int
 
+// The lanes, the best one first.
 const (
-	changed lane = iota // a user has changed the resource
-	checked             // the resource is looked at again for another reason
+	Changed Lane = iota // somebody has changed the object
+	Checked             // the object is looked at again for another reason
 )
 
-func newTurns(enqueue func(types.NamespacedName), share int) *turns {
-	return &turns{enqueue: enqueue, share: share, namespaces: map[string]*namespaceTurns{}}
+// New returns Turns that add keys to a work queue. share is the number of keys that a
+// namespace may have in the work queue, with those that are being worked on.
+func New(enqueue func(types.NamespacedName), share int) *Turns {
+	return &Turns{enqueue: enqueue, share: share, namespaces: map[string]*namespaceTurns{}}
 }
 
-// add enqueues a key, now or when it is the turn of its namespace.
-func (t *turns) add(key types.NamespacedName, in lane) {
+// Add enqueues a key, now or when it is the turn of its namespace.
+func (t *Turns) Add(key types.NamespacedName, in Lane) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := t.namespaces[key.Namespace]
@@ -82,13 +84,13 @@ func (t *turns) add(key types.NamespacedName, in lane) {
 }
 
 // run calls work for a key that a worker has taken from the work queue.
-func (t *turns) run(key types.NamespacedName, work func() error) error {
+func (t *Turns) run(key types.NamespacedName, work func() error) error {
 	t.begin(key)
 	defer t.end(key)
 	return work()
 }
 
-func (t *turns) begin(key types.NamespacedName) {
+func (t *Turns) begin(key types.NamespacedName) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if n := t.namespaces[key.Namespace]; n != nil && n.admitted[key] != nil {
@@ -96,7 +98,7 @@ func (t *turns) begin(key types.NamespacedName) {
 	}
 }
 
-func (t *turns) end(key types.NamespacedName) {
+func (t *Turns) end(key types.NamespacedName) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := t.namespaces[key.Namespace]
@@ -106,7 +108,7 @@ func (t *turns) end(key types.NamespacedName) {
 	again := n.admitted[key].again
 	delete(n.admitted, key)
 	if again {
-		n.wait(key, changed)
+		n.wait(key, Changed)
 	}
 	t.admit(n)
 	if len(n.admitted) == 0 {
@@ -115,7 +117,7 @@ func (t *turns) end(key types.NamespacedName) {
 }
 
 // admit fills the share of a namespace.
-func (t *turns) admit(n *namespaceTurns) {
+func (t *Turns) admit(n *namespaceTurns) {
 	for len(n.admitted) < t.share {
 		key, ok := n.next()
 		if !ok {
@@ -127,7 +129,7 @@ func (t *turns) admit(n *namespaceTurns) {
 }
 
 // wait adds a key to a lane, unless the key waits in this lane or a better one.
-func (n *namespaceTurns) wait(key types.NamespacedName, in lane) {
+func (n *namespaceTurns) wait(key types.NamespacedName, in Lane) {
 	if current, ok := n.waiting[key]; ok {
 		if current.in <= in {
 			return
@@ -149,18 +151,24 @@ func (n *namespaceTurns) next() (types.NamespacedName, bool) {
 	return types.NamespacedName{}, false
 }
 
-// fair is a reconciler whose keys come from turns.
-type fair struct {
-	reconciler.LeaderAware // of next
+// Reconciler returns a reconciler for the work queue that passes each key on to next.
+func (t *Turns) Reconciler(leader reconciler.LeaderAware, next controller.Reconciler) controller.Reconciler {
+	return &fair{LeaderAware: leader, turns: t, next: next}
+}
 
-	turns *turns
+// fair is a reconciler whose keys come from Turns.
+type fair struct {
+	reconciler.LeaderAware
+
+	turns *Turns
 	next  controller.Reconciler
 }
 
+// Reconcile implements controller.Reconciler.
 func (f *fair) Reconcile(ctx context.Context, key string) error {
-	name, err := parseKey(key)
+	name, err := cache.ParseObjectName(key)
 	if err != nil {
-		return err
+		return controller.NewPermanentError(err)
 	}
-	return f.turns.run(name, func() error { return f.next.Reconcile(ctx, key) })
+	return f.turns.run(name.AsNamespacedName(), func() error { return f.next.Reconcile(ctx, key) })
 }
