@@ -4,7 +4,6 @@
 package turns
 
 import (
-	"container/list"
 	"context"
 	"sync"
 
@@ -33,15 +32,11 @@ type Turns struct {
 type namespaceTurns struct {
 	// admitted are the keys in the work queue.
 	admitted map[types.NamespacedName]*turn
-	// waiting has the place of each key that waits, in one of the lanes.
-	waiting map[types.NamespacedName]place
-	lanes   [2]list.List
-}
-
-// place is an element of a lane. Its value is the key.
-type place struct {
-	in      Lane
-	element *list.Element
+	// waiting has the lane of each name that waits. There may be 100,000 of them.
+	waiting map[string]Lane
+	// lanes are the names in the order of their arrival. A name that moved to a better
+	// lane, or that is not waiting any more, may still be in the other one.
+	lanes [2][]string
 }
 
 // turn is a key in the work queue.
@@ -52,7 +47,7 @@ type turn struct {
 }
 
 // Lane says which of the waiting keys of a namespace are first.
-type Lane int
+type Lane uint8
 
 // The lanes, the best one first.
 const (
@@ -72,15 +67,15 @@ func (t *Turns) Add(key types.NamespacedName, in Lane) {
 	defer t.mu.Unlock()
 	n := t.namespaces[key.Namespace]
 	if n == nil {
-		n = &namespaceTurns{admitted: map[types.NamespacedName]*turn{}, waiting: map[types.NamespacedName]place{}}
+		n = &namespaceTurns{admitted: map[types.NamespacedName]*turn{}, waiting: map[string]Lane{}}
 		t.namespaces[key.Namespace] = n
 	}
 	if admitted := n.admitted[key]; admitted != nil {
 		admitted.again = admitted.running
 		return
 	}
-	n.wait(key, in)
-	t.admit(n)
+	n.wait(key.Name, in)
+	t.admit(key.Namespace, n)
 }
 
 // run calls work for a key that a worker has taken from the work queue.
@@ -108,47 +103,50 @@ func (t *Turns) end(key types.NamespacedName) {
 	again := n.admitted[key].again
 	delete(n.admitted, key)
 	if again {
-		n.wait(key, Changed)
+		n.wait(key.Name, Changed)
 	}
-	t.admit(n)
+	t.admit(key.Namespace, n)
 	if len(n.admitted) == 0 {
 		delete(t.namespaces, key.Namespace)
 	}
 }
 
 // admit fills the share of a namespace.
-func (t *Turns) admit(n *namespaceTurns) {
+func (t *Turns) admit(namespace string, n *namespaceTurns) {
 	for len(n.admitted) < t.share {
-		key, ok := n.next()
+		name, ok := n.next()
 		if !ok {
 			return
 		}
+		key := types.NamespacedName{Namespace: namespace, Name: name}
 		n.admitted[key] = &turn{}
 		t.enqueue(key)
 	}
 }
 
-// wait adds a key to a lane, unless the key waits in this lane or a better one.
-func (n *namespaceTurns) wait(key types.NamespacedName, in Lane) {
-	if current, ok := n.waiting[key]; ok {
-		if current.in <= in {
-			return
-		}
-		n.lanes[current.in].Remove(current.element)
+// wait adds a name to a lane, unless the name waits in this lane or a better one.
+func (n *namespaceTurns) wait(name string, in Lane) {
+	if current, ok := n.waiting[name]; ok && current <= in {
+		return
 	}
-	n.waiting[key] = place{in, n.lanes[in].PushBack(key)}
+	n.waiting[name] = in
+	n.lanes[in] = append(n.lanes[in], name)
 }
 
-// next removes the key that has waited for longest in the best lane.
-func (n *namespaceTurns) next() (types.NamespacedName, bool) {
+// next removes the name that has waited for longest in the best lane.
+func (n *namespaceTurns) next() (string, bool) {
 	for in := range n.lanes {
-		if first := n.lanes[in].Front(); first != nil {
-			key := n.lanes[in].Remove(first).(types.NamespacedName)
-			delete(n.waiting, key)
-			return key, true
+		for len(n.lanes[in]) > 0 {
+			name := n.lanes[in][0]
+			n.lanes[in] = n.lanes[in][1:]
+			if current, ok := n.waiting[name]; ok && current == Lane(in) {
+				delete(n.waiting, name)
+				return name, true
+			}
 		}
+		n.lanes[in] = nil // frees the array
 	}
-	return types.NamespacedName{}, false
+	return "", false
 }
 
 // Reconciler returns a reconciler for the work queue that passes each key on to next.
