@@ -42,9 +42,10 @@ const (
 	// that waits for something that nobody announces.
 	firstRetry    = time.Second
 	maxRetryDelay = 30 * time.Second
-	// shareOfNamespace is the part of the workers that one namespace may keep busy: one
-	// of so many. A KMS or a registry that hangs holds a worker.
-	shareOfNamespace = 4
+	// shares is how many namespaces can keep all the workers busy that one of them may
+	// have. A KMS or a registry that hangs holds a worker. Workers mostly wait for
+	// answers, so there are more of them than in other controllers.
+	shares = 4
 )
 
 // Emitter emits facts.
@@ -112,8 +113,9 @@ func NewController(ctx context.Context, in Inputs) (*controller.Impl, error) {
 		WorkQueueName: v1alpha1.Group + ".gate",
 		Logger:        logging.FromContext(ctx).Named("gate"),
 		RateLimiter:   workqueue.NewTypedItemExponentialFailureRateLimiter[any](firstRetry, maxRetryDelay),
+		Concurrency:   shares * controller.DefaultThreadsPerController,
 	})
-	c.turns = turns.New(impl.EnqueueKey, max(1, impl.Concurrency/shareOfNamespace))
+	c.turns = turns.New(impl.EnqueueKey, controller.DefaultThreadsPerController)
 	impl.Reconciler = c.turns.Reconciler(c, c)
 	c.PromoteFunc = func(bucket reconciler.Bucket, _ func(reconciler.Bucket, types.NamespacedName)) error {
 		c.enqueueAll(bucket.Has)
