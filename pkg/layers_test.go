@@ -22,7 +22,7 @@ const module = "github.com/trusted-resources/chains-extension/"
 var mayImport = map[string][]string{
 	// Facts.
 	"apis/v1alpha1":             {},
-	"resource":                  {"tekton"},
+	"resource":                  {"apis/v1alpha1", "tekton"},
 	"tekton":                    {},
 	"version":                   {},
 	"keys":                      {},
@@ -34,6 +34,7 @@ var mayImport = map[string][]string{
 	"policy":                    {"keys"},
 
 	// Decisions and stores.
+	"admission":            {"apis/v1alpha1"},
 	"snapshot":             {"config", "keys", "tekton"},
 	"decision":             {"config", "keys", "resource", "snapshot", "tekton"},
 	"dependencies":         {"dependencies/offline", "policy", "resource", "tekton"},
@@ -46,7 +47,7 @@ var mayImport = map[string][]string{
 	// Actions.
 	"controllers/informers": {"resource"},
 	"controllers/leases":    {},
-	"controllers/rights":    {"resource"},
+	"controllers/rights":    {"apis/v1alpha1", "resource"},
 	"controllers/state":     {"config", "decision", "keys", "observe", "policy", "resource", "snapshot", "tekton"},
 	"controllers/resources": {
 		"apis/v1alpha1", "controllers/informers", "decision", "keys", "observe", "oci/registry", "resource", "tekton",
@@ -62,7 +63,8 @@ var mayImport = map[string][]string{
 	"controllers/runs": {
 		"apis/v1alpha1", "attestation", "config", "controllers/informers", "dependencies", "keys", "observe", "policy", "resource", "store/oci", "tekton",
 	},
-	"cli": {"keys", "oci/imagesignature", "oci/registry", "resource", "store/oci", "tekton", "version"},
+	"webhook": {"admission", "apis/v1alpha1", "config", "observe", "resource"},
+	"cli":     {"keys", "oci/imagesignature", "oci/registry", "resource", "store/oci", "tekton", "version"},
 
 	// Wiring.
 	"app": {
@@ -76,7 +78,7 @@ var mayImport = map[string][]string{
 // withClients may import clients of Kubernetes and Tekton, and controller packages
 // of knative. All other packages take interfaces of one to three methods.
 var withClients = map[string]bool{
-	"app": true, "observe": true,
+	"app": true, "observe": true, "webhook": true,
 	"controllers/informers": true, "controllers/leases": true, "controllers/resources": true, "controllers/rights": true, "controllers/runs": true,
 	"controllers/signing": true, "controllers/state": true, "controllers/storing": true,
 	// Tekton's functions want a client; this one answers without a server.

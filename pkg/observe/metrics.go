@@ -23,6 +23,7 @@ const (
 	verificationDifferences counter = "trustedresources_verification_differences"
 	stored                  counter = "trustedresources_stored"
 	earlierStates           counter = "trustedresources_earlier_states_restored"
+	requesters              counter = "trustedresources_requesters"
 	eventsDropped           counter = "trustedresources_events_dropped"
 )
 
@@ -36,6 +37,7 @@ var descriptions = map[counter]string{
 	verificationDifferences: "Runs whose verification gave another result than Tekton's, by kind.",
 	stored:                  "Signed resources found in or written to the registry, by kind and whether the resource was uploaded.",
 	earlierStates:           "Resources that changed to a state with a signature of this installation that was not made for this change, by kind.",
+	requesters:              "Writes of Tasks, Pipelines and StepActions that the webhook answered, by kind and effect on the requester.",
 	eventsDropped:           "Events that were dropped because too many waited to be posted, by type.",
 }
 
