@@ -7,15 +7,18 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/tektoncd/pipeline/pkg/client/clientset/versioned"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
+	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
@@ -25,7 +28,8 @@ const (
 	editor = "editor@example.com"
 )
 
-// with requires a requester and starts the webhook. It returns when both are in force.
+// startWebhook starts the webhook and sets trustedresources.requester. It returns when both
+// are in force.
 func (e *env) startWebhook(requester string) *harness.Webhook {
 	e.t.Helper()
 	webhook, err := cluster.InstallWebhook(e.t.Context())
@@ -44,7 +48,7 @@ func (e *env) require(requester string) {
 	e.configure(with(signAll, map[string]string{"trustedresources.requester": requester}))
 	ns := e.namespace()
 	e.users(ns)
-	probe := e.resource(ns, versionOf("tasks", "v1"), "probe")
+	probe := e.named(ns, versionOf("tasks", "v1"), "probe")
 	e.eventually(soon, func() error {
 		made, err := e.as(holder).Resource(probe.gvr).Namespace(ns).Create(e.t.Context(), probe.object(), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 		if err != nil {
@@ -124,10 +128,11 @@ type named struct {
 	annotations     map[string]string
 }
 
-func (e *env) resource(namespace string, gvr schema.GroupVersionResource, name string) named {
+func (e *env) named(namespace string, gvr schema.GroupVersionResource, name string) named {
 	return named{gvr: gvr, namespace: namespace, name: name, description: "first"}
 }
 
+// describedAs returns the resource with another content.
 func (n named) describedAs(description string) named {
 	n.description = description
 	return n
@@ -193,23 +198,55 @@ func (e *env) expectRequester(n named, requestedBy, notAuthorized string) {
 	}
 }
 
-// waitNotAuthorized waits for the Event that names who asked.
-func (e *env) waitNotAuthorized(n named, user string) {
+// create creates a resource as a user.
+func (e *env) create(user string, n named) {
 	e.t.Helper()
+	_, err := e.as(user).Resource(n.gvr).Namespace(n.namespace).Create(e.t.Context(), n.object(), metav1.CreateOptions{})
+	e.check(err)
+}
+
+// patch applies a JSON merge patch as a user.
+func (e *env) patch(user string, n named, mergePatch string) {
+	e.t.Helper()
+	e.check(e.tryPatch(user, n, mergePatch))
+}
+
+func (e *env) tryPatch(user string, n named, mergePatch string) error {
+	e.t.Helper()
+	_, err := e.as(user).Resource(n.gvr).Namespace(n.namespace).Patch(e.t.Context(), n.name, types.MergePatchType, []byte(mergePatch), metav1.PatchOptions{})
+	return err
+}
+
+func annotationPatch(key, value string) string {
+	return fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}}}`, key, value)
+}
+
+// waitSignature waits until Tekton's verifier accepts the signature of a resource.
+func (e *env) waitSignature(n named) {
+	e.t.Helper()
+	kind := map[string]resource.Kind{"tasks": resource.Task, "pipelines": resource.Pipeline, "stepactions": resource.StepAction}[n.gvr.Resource]
 	e.eventually(soon, func() error {
-		events, err := cluster.Kube.CoreV1().Events(n.namespace).List(e.t.Context(), metav1.ListOptions{
-			FieldSelector: "involvedObject.name=" + n.name + ",reason=" + v1alpha1.ReasonNotAuthorized,
-		})
+		obj, err := cluster.Resource(e.t.Context(), kind, n.namespace, n.name)
 		if err != nil {
 			return err
 		}
-		for _, event := range events.Items {
-			if strings.Contains(event.Message, user) {
-				return nil
-			}
-		}
-		return fmt.Errorf("%d Events %s on %s, none of which names %q", len(events.Items), v1alpha1.ReasonNotAuthorized, n, user)
+		return harness.Verify(e.t.Context(), obj, e.public)
 	})
 }
 
-func isForbidden(err error) bool { return apierrors.IsForbidden(err) }
+// expectProtected requires that the policy of config/webhook has refused a write.
+func (e *env) expectProtected(what string, err error) {
+	e.t.Helper()
+	if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "requester.trustedresources.tekton.dev") {
+		e.t.Errorf("%s: got %v, want a refusal by the policy", what, err)
+	}
+}
+
+func (e *env) tektonAs(user string) versioned.Interface {
+	e.t.Helper()
+	config := rest.CopyConfig(cluster.Admin)
+	config.Impersonate = rest.ImpersonationConfig{UserName: user}
+	client, err := versioned.NewForConfig(config)
+	e.check(err)
+	return client
+}
