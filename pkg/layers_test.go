@@ -37,7 +37,7 @@ var mayImport = map[string][]string{
 	"admission":            {"apis/v1alpha1"},
 	"snapshot":             {"config", "keys", "tekton"},
 	"decision":             {"config", "keys", "resource", "snapshot", "tekton"},
-	"dependencies":         {"dependencies/offline", "policy", "resource", "tekton"},
+	"dependencies":         {"apis/v1alpha1", "dependencies/offline", "policy", "resource", "tekton"},
 	"dependencies/offline": {},
 	"attestation":          {"dependencies", "policy", "resource"},
 	"store/annotation":     {"resource"},

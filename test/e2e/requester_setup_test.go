@@ -33,7 +33,7 @@ const (
 func (e *env) startWebhook(requester string) *harness.Webhook {
 	e.t.Helper()
 	webhook, err := cluster.InstallWebhook(e.t.Context())
-	if err == nil {
+	if webhook != nil {
 		e.cleanup(func() error { return webhook.Remove(cleanupContext()) })
 	}
 	e.check(err)

@@ -35,7 +35,8 @@ type Webhook struct {
 }
 
 // InstallWebhook applies config/webhook and runs the webhook as a process. The Service
-// leads to the process, as that of Tekton's webhook does.
+// leads to the process, as that of Tekton's webhook does. It returns when the API server
+// calls the webhook. A webhook that is returned with an error runs, too.
 func (c *Cluster) InstallWebhook(ctx context.Context, environment ...string) (*Webhook, error) {
 	ports, err := freePorts(ctx, 4)
 	if err != nil {
@@ -72,14 +73,29 @@ func (c *Cluster) InstallWebhook(ctx context.Context, environment ...string) (*W
 	if _, err := c.localcluster(ctx, add...); err != nil {
 		return nil, err
 	}
-	return &Webhook{cluster: c, MetricsURL: fmt.Sprintf("http://127.0.0.1:%d/metrics", metrics)}, nil
+	return &Webhook{cluster: c, MetricsURL: fmt.Sprintf("http://127.0.0.1:%d/metrics", metrics)}, c.waitAdmission(ctx, "cluster")
 }
 
 // Remove ends the webhook and deletes what config/webhook has.
 func (w *Webhook) Remove(ctx context.Context) error {
 	_, err := w.cluster.RunKubectl(ctx, "", "delete", "--ignore-not-found", "-f", webhookDirectory())
 	// After SIGTERM, the webhook would answer for 45 seconds.
-	return errors.Join(err, w.Kill(ctx), w.cluster.Control(ctx, "remove", PartWebhook))
+	return errors.Join(err, w.Kill(ctx), w.cluster.Control(ctx, "remove", PartWebhook), w.releaseLeases(ctx))
+}
+
+// releaseLeases deletes the leases of a killed webhook, for which the next one would wait.
+func (w *Webhook) releaseLeases(ctx context.Context) error {
+	leases := w.cluster.Kube.CoordinationV1().Leases(SystemNamespace)
+	found, err := leases.List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	for _, lease := range found.Items {
+		if strings.HasPrefix(lease.Name, WebhookAccount) {
+			err = errors.Join(err, leases.Delete(ctx, lease.Name, metav1.DeleteOptions{}))
+		}
+	}
+	return err
 }
 
 // Kill ends the webhook with SIGKILL.

@@ -152,12 +152,30 @@ func (r *reporter) report(ctx context.Context, run any) (attestation.Report, boo
 	records := make([]attestation.Record, 0, len(collected))
 	for _, d := range collected {
 		verdict := policy.Evaluate(ctx, r.verifier, r.keys, about.Namespace, d.PolicyResource())
-		records = append(records, attestation.Record{Dependency: d, Verdict: verdict})
+		records = append(records, attestation.Record{Dependency: d, Verdict: verdict, RequestedBy: r.requester(d, verdict)})
 	}
 	report := attestation.NewReport(records, condition, r.clock.Now())
 	report.Overrides = overrides
 	r.emit(ctx, about, report)
 	return report, true
+}
+
+// requester returns the user whom a resource names as its requester, if a signature of
+// this installation covers the name. Another signer may have let everybody choose it.
+func (r *reporter) requester(d dependencies.Dependency, verdict policy.Verdict) string {
+	if r.config().Requester == config.RequesterOff || verdict.Result != policy.Passed || d.Content == nil {
+		return ""
+	}
+	for _, encoded := range d.Content.Signatures {
+		signature, err := resource.DecodeSignature(encoded)
+		if err != nil {
+			continue
+		}
+		if id, ours := r.keys.Signer(signature, d.Content.Checksum); ours && id == verdict.KeyID {
+			return d.Content.RequestedBy
+		}
+	}
+	return ""
 }
 
 // collect returns the dependencies of a run, and the fields of the run that no

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
+)
+
+// carriers do the same with local references: the MutatingAdmissionPolicies of
+// config/admission, which need Kubernetes 1.36, and the webhook.
+var carriers = map[string]func(*env){
+	"policies": (*env).installAdmission,
+	"webhook": func(e *env) {
+		e.t.Helper()
+		webhook, err := cluster.InstallWebhook(e.t.Context())
+		if webhook != nil {
+			e.cleanup(func() error { return webhook.Remove(cleanupContext()) })
+		}
+		e.check(err)
+	},
+}
+
+// gateCarriers hold Pods.
+var gateCarriers = map[string]func(*env){"webhook": carriers["webhook"]}
+
+// The Pods of TaskRuns wait in namespaces that enforce, and no other Pod anywhere.
+func TestCarriers_HoldPodsOfTaskRuns(t *testing.T) {
+	enforce := map[string]string{v1alpha1.VerifyLabel: v1alpha1.VerifyEnforce}
+	ofTaskRun := podOf("TaskRun", "tekton.dev/v1")
+	onlyLabelled := ofTaskRun.DeepCopy()
+	onlyLabelled.OwnerReferences, onlyLabelled.Labels = nil, map[string]string{"tekton.dev/taskRun": "x"}
+	otherGate := ofTaskRun.DeepCopy()
+	otherGate.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "example.com/quota"}}
+	gated := ofTaskRun.DeepCopy()
+	gated.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: v1alpha1.SchedulingGate}}
+	tests := map[string]struct {
+		labels map[string]string // of the namespace
+		pod    *corev1.Pod
+		held   bool
+	}{
+		"of a TaskRun":               {enforce, ofTaskRun, true},
+		"of a TaskRun in v1beta1":    {enforce, podOf("TaskRun", "tekton.dev/v1beta1"), true},
+		"with the gate of another":   {enforce, otherGate, true},
+		"with our gate":              {enforce, gated, true},
+		"of another API":             {enforce, podOf("TaskRun", "example.com/v1"), false},
+		"of a StatefulSet":           {enforce, podOf("StatefulSet", "apps/v1"), false},
+		"with a label of Tekton":     {enforce, onlyLabelled, false},
+		"in a namespace that warns":  {map[string]string{v1alpha1.VerifyLabel: v1alpha1.VerifyWarn}, ofTaskRun, false},
+		"in a namespace that signs":  {map[string]string{v1alpha1.SignLabel: "true"}, ofTaskRun, false},
+		"in a namespace without any": {nil, ofTaskRun, false},
+	}
+	for carrier, install := range gateCarriers {
+		t.Run(carrier, func(t *testing.T) {
+			e := newEnv(t)
+			install(e)
+			for name, test := range tests {
+				t.Run(name, func(t *testing.T) {
+					e := e.sub(t)
+					made, err := cluster.Kube.CoreV1().Pods(e.namespaceLabelled(test.labels)).Create(t.Context(), test.pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+					e.check(err)
+					ours, others := 0, 0
+					for _, gate := range made.Spec.SchedulingGates {
+						if gate.Name == v1alpha1.SchedulingGate {
+							ours++
+						} else {
+							others++
+						}
+					}
+					if (ours == 1) != test.held || ours > 1 || others != len(otherGates(test.pod)) {
+						t.Errorf("got gates %v, want ours: %v", made.Spec.SchedulingGates, test.held)
+					}
+				})
+			}
+		})
+	}
+}
+
+func otherGates(pod *corev1.Pod) (others []corev1.PodSchedulingGate) {
+	for _, gate := range pod.Spec.SchedulingGates {
+		if gate.Name != v1alpha1.SchedulingGate {
+			others = append(others, gate)
+		}
+	}
+	return others
+}
