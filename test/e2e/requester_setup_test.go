@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/tektoncd/pipeline/pkg/client/clientset/versioned"
+	"github.com/tektoncd/pipeline/pkg/trustedresources"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -48,17 +49,43 @@ func (e *env) require(requester string) {
 	e.configure(with(signAll, map[string]string{"trustedresources.requester": requester}))
 	ns := e.namespace()
 	e.users(ns)
-	probe := e.named(ns, versionOf("tasks", "v1"), "probe")
+	e.eventually(soon, func() error { return e.stamps(ns, holder, requester != "off") })
+	if requester == "required" && e.controller != nil {
+		e.waitRequired(ns)
+	}
+}
+
+// waitRequired waits until the controller requires a requester: it does not sign what the
+// editor writes in a namespace.
+func (e *env) waitRequired(namespace string) {
+	e.t.Helper()
+	attempts := 0
 	e.eventually(soon, func() error {
-		made, err := e.as(holder).Resource(probe.gvr).Namespace(ns).Create(e.t.Context(), probe.object(), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
-		if err != nil {
-			return err
-		}
-		if stamped := made.GetAnnotations()[v1alpha1.RequestedByAnnotation] == holder; stamped != (requester != "off") {
-			return fmt.Errorf("with requester %s: annotations %v", requester, made.GetAnnotations())
+		attempts++
+		probe := e.named(namespace, versionOf("tasks", "v1"), fmt.Sprintf("probe-%d", attempts))
+		e.create(editor, probe)
+		signed := false
+		e.eventually(soon, func() error {
+			signed = e.stored(probe).GetAnnotations()[trustedresources.SignatureAnnotation] != ""
+			if signed || e.hasEvent(probe, v1alpha1.ReasonNotAuthorized) {
+				return nil
+			}
+			return fmt.Errorf("%s is neither signed nor refused", probe)
+		})
+		if signed {
+			return fmt.Errorf("%s is signed", probe)
 		}
 		return nil
 	})
+}
+
+func (e *env) hasEvent(n named, reason string) bool {
+	e.t.Helper()
+	events, err := cluster.Kube.CoreV1().Events(n.namespace).List(e.t.Context(), metav1.ListOptions{
+		FieldSelector: "involvedObject.name=" + n.name + ",reason=" + reason,
+	})
+	e.check(err)
+	return len(events.Items) > 0
 }
 
 // users lets the users edit the resources of a namespace, and the holder sign them. It

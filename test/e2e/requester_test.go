@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"fmt"
 	"testing"
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
@@ -162,5 +163,44 @@ func (e *env) expectUnsigned(n named) {
 	e.t.Helper()
 	if found := e.stored(n).GetAnnotations()[trustedresources.SignatureAnnotation]; found != "" {
 		e.t.Errorf("%s is signed", n)
+	}
+}
+
+// The attestation of a run names the requester of each resource that passed, while the
+// setting is on.
+func TestRequester_IsInTheAttestation(t *testing.T) {
+	e := startController(t)
+	e.startWebhook("record")
+	ns := e.namespace()
+	e.users(ns)
+	e.check(cluster.Trust(t.Context(), ns, e.public))
+	for _, name := range []string{holder, editor} {
+		e.create(name, e.named(ns, versionOf("tasks", "v1"), name[:6]))
+		e.waitSigned(ns, name[:6])
+	}
+	for _, tc := range []struct{ requester, task, want string }{
+		{"record", holder[:6], holder},
+		{"record", editor[:6], ""}, // signed, but nobody with the right is known
+		{"off", holder[:6], ""},
+	} {
+		e.configure(with(withProvenance, map[string]string{"trustedresources.requester": tc.requester}))
+		var got []harness.Verification
+		e.eventually(soon, func() error { // until the configuration is in force
+			run := e.runTaskRef(ns, v1.TaskRef{ResolverRef: v1.ResolverRef{Resolver: "cluster", Params: v1.Params{
+				{Name: "kind", Value: *v1.NewStructuredValues("task")},
+				{Name: "name", Value: *v1.NewStructuredValues(tc.task)},
+				{Name: "namespace", Value: *v1.NewStructuredValues(ns)},
+			}}})
+			e.expectSuccess(run)
+			p := e.waitAttestation(ns, run.Name, false, soon)
+			var err error
+			if got, err = p.Verifications(); err != nil {
+				return err
+			}
+			if len(got) != 1 || got[0].Result != "PASSED" || got[0].RequestedBy != tc.want {
+				return fmt.Errorf("requester %s, Task %s: got %+v, want requested by %q", tc.requester, tc.task, got, tc.want)
+			}
+			return nil
+		})
 	}
 }

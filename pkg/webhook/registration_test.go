@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package webhook
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	registrationv1 "k8s.io/api/admissionregistration/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/utils/ptr"
+
+	ours "github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
+	"github.com/trusted-resources/chains-extension/pkg/config"
+)
+
+func manifestWebhooks() []registrationv1.MutatingWebhook {
+	return []registrationv1.MutatingWebhook{{
+		Name:         "pods.trustedresources.tekton.dev",
+		ClientConfig: registrationv1.WebhookClientConfig{Service: &registrationv1.ServiceReference{Name: service, Port: ptr.To[int32](7)}},
+	}}
+}
+
+// The webhook is registered for resources in exactly the namespaces that are signed, and
+// only while the setting is on.
+func TestRegister_SelectsTheNamespacesThatAreSigned(t *testing.T) {
+	for _, requester := range []config.RequesterMode{config.RequesterOff, config.RequesterRecord, config.RequesterRequired} {
+		for _, namespaces := range []config.NamespaceMode{config.NamespacesLabelled, config.NamespacesAll} {
+			c := &config.Config{Requester: requester, Namespaces: namespaces}
+			got, err := register(manifestWebhooks(), c, "account", []byte("CA"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			again, err := register(got, c, "account", []byte("CA"))
+			if err != nil || len(again) != len(got) {
+				t.Errorf("%s, %s: the second time %d webhooks and %v, the first time %d", requester, namespaces, len(again), err, len(got))
+			}
+			for _, label := range []map[string]string{nil, {ours.SignLabel: "true"}, {ours.SignLabel: "false"}} {
+				calls := 0
+				for _, webhook := range got[1:] {
+					selector, err := metav1.LabelSelectorAsSelector(webhook.NamespaceSelector)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if selector.Matches(labels.Set(label)) {
+						calls++
+					}
+					if webhook.ClientConfig.Service.Port == nil || *webhook.ClientConfig.Service.Port != 7 {
+						t.Errorf("%s: the service is %+v, want that of the manifest", webhook.Name, webhook.ClientConfig.Service)
+					}
+				}
+				want := requester != config.RequesterOff && c.Selects(label)
+				if (calls == 1) != want || calls > 1 {
+					t.Errorf("%s, %s, label %v: %d webhooks, want one: %v", requester, namespaces, label, calls, want)
+				}
+			}
+			for _, webhook := range got {
+				if string(webhook.ClientConfig.CABundle) != "CA" {
+					t.Errorf("%s: authority %q", webhook.Name, webhook.ClientConfig.CABundle)
+				}
+			}
+		}
+	}
+}
+
+// Without the webhooks of the manifest it is not known where the API server reaches us.
+func TestRegister_NeedsTheManifest(t *testing.T) {
+	if _, err := register(nil, &config.Config{Requester: config.RequesterRequired}, "account", nil); err == nil || !strings.Contains(err.Error(), "apply config/webhook") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestWithPrevious_KeepsOneAuthorityThatIsValid(t *testing.T) {
+	now := time.Now()
+	first, second, third := authority(t, now.Add(time.Hour)), authority(t, now.Add(time.Hour)), authority(t, now.Add(time.Hour))
+	expired := authority(t, now.Add(-time.Hour))
+	for name, tc := range map[string]struct{ ca, bundle, want []byte }{
+		"first":         {first, nil, first},
+		"unchanged":     {first, first, first},
+		"rotated":       {second, first, slices.Concat(second, first)},
+		"stays":         {second, slices.Concat(second, first), slices.Concat(second, first)},
+		"rotated twice": {third, slices.Concat(second, first), slices.Concat(third, second)},
+		"expired":       {second, expired, second},
+		"garbage":       {second, []byte("garbage"), second},
+		"without end":   {slices.Concat([]byte("\n"), first[:len(first)-1]), first, first},
+	} {
+		before := slices.Clone(tc.ca)
+		if got := withPrevious(tc.ca, tc.bundle, now); !slices.Equal(got, tc.want) {
+			t.Errorf("%s: got\n%s\nwant\n%s", name, got, tc.want)
+		}
+		if !slices.Equal(before, tc.ca) {
+			t.Errorf("%s: the Secret of the informer was changed", name)
+		}
+	}
+}
+
+func authority(t *testing.T, notAfter time.Time) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: notAfter}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+// apiServer answers questions about rights.
+type apiServer struct {
+	allowed bool
+	err     error
+	asked   []authorizationv1.SubjectAccessReviewSpec
+}
+
+func (a *apiServer) Create(_ context.Context, review *authorizationv1.SubjectAccessReview, _ metav1.CreateOptions) (*authorizationv1.SubjectAccessReview, error) {
+	a.asked = append(a.asked, review.Spec)
+	review.Status.Allowed = a.allowed
+	return review, a.err
+}
+
+func TestRights_AsksForTheVerbOnTheResource(t *testing.T) {
+	api := &apiServer{allowed: true}
+	request := requestOf("v1", "Task", "alice", "", taskIn(stamped, original))
+	request.UserInfo.Groups, request.UserInfo.UID = []string{"g"}, "u"
+	if may, err := newRights(api).MaySign(t.Context(), request); !may || err != nil {
+		t.Errorf("got %v and %v", may, err)
+	}
+	got := api.asked[0]
+	want := authorizationv1.ResourceAttributes{Group: "tekton.dev", Resource: "tasks", Namespace: "ns", Name: "x", Verb: "sign"}
+	if *got.ResourceAttributes != want || got.User != "alice" || got.UID != "u" || !slices.Equal(got.Groups, []string{"g"}) {
+		t.Errorf("asked %+v", got)
+	}
+}
+
+// An answer is remembered for the same user, resource and groups, and not for long. No
+// answer is not remembered at all.
+func TestRights_RemembersAnswersForAShortTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := &apiServer{err: errors.New("away")}
+		r := newRights(api)
+		request := requestOf("v1", "Task", "alice", "", taskIn(stamped, original))
+		ask := func(want bool, times int) {
+			t.Helper()
+			may, _ := r.MaySign(t.Context(), request)
+			if may != want || len(api.asked) != times {
+				t.Errorf("got %v, the API server was asked %d times; want %v and %d", may, len(api.asked), want, times)
+			}
+		}
+		ask(false, 1)
+		api.err, api.allowed = nil, true
+		ask(true, 2)
+		api.allowed = false
+		ask(true, 2)
+		request.UserInfo.Groups = []string{"another"}
+		ask(false, 3)
+		request.UserInfo.Groups = nil
+		<-time.After(rightsTTL + time.Second)
+		ask(false, 4)
+		request.UserInfo.Groups = []string{strings.Repeat("x", maxQuestion)} // too long to be remembered
+		ask(false, 5)
+		ask(false, 6)
+	})
+}
