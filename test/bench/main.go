@@ -5,6 +5,7 @@
 //   - backlog: how fast existing Tasks are signed, compared with a bare client
 //     that only writes;
 //   - memory: how much memory the controller uses;
+//   - webhook: what our webhook adds to requests. Only on request: --webhook;
 //   - soak: whether hostile tenants can slow down or stop the controller. Only
 //     on request: --soak.
 //
@@ -98,6 +99,11 @@ func (b *bench) measure(ctx context.Context, o options, results *report) (err er
 	if o.memory {
 		if results.Memory, err = b.measureMemory(ctx, o); err != nil {
 			return fmt.Errorf("memory: %w", err)
+		}
+	}
+	if o.webhook {
+		if results.Webhook, err = b.measureWebhook(ctx, o); err != nil {
+			return fmt.Errorf("webhook: %w", err)
 		}
 	}
 	if o.soak {

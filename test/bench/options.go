@@ -25,6 +25,7 @@ const (
 
 type options struct {
 	latency, backlog, memory, verification, storage, soak bool
+	webhook                                               bool
 
 	count        int
 	memoryCounts []int
@@ -44,7 +45,9 @@ type options struct {
 	settings                          map[string]string
 }
 
-func (o options) needsCluster() bool { return o.latency || o.backlog || o.memory || o.soak }
+func (o options) needsCluster() bool {
+	return o.latency || o.backlog || o.memory || o.soak || o.webhook
+}
 
 // latencyCount returns the number of Tasks for each row of the latency table.
 func (o options) latencyCount() int { return o.count / 10 }
@@ -73,6 +76,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	flags.IntVar(&o.concurrency, "concurrency", 8, "Number of workers of the controller (--threads-per-controller) and of the bare client.")
 	flags.StringVar(&o.profiles, "profile", "", "Directory for pprof profiles of the controller: CPU and heap in each round of --backlog, heap in --memory and every 5 minutes of --soak. Without a directory none are saved. Recording a CPU profile makes the controller slightly slower.")
 	flags.StringVar(&o.output, "o", formatTable, "Format of the report: table, json or yaml.")
+	flags.BoolVar(&o.webhook, "webhook", false, "Measure what the webhook adds to requests. Only on request.")
 	o.soakFlags(flags)
 	if err := flags.Parse(args); err != nil {
 		return o, err

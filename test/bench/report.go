@@ -22,6 +22,7 @@ type report struct {
 	Latency      []latency      `json:"latency,omitempty"`
 	Backlog      *backlog       `json:"backlog,omitempty"`
 	Memory       []memory       `json:"memory,omitempty"`
+	Webhook      []webhook      `json:"webhook,omitempty"`
 	Soak         *soak          `json:"soak,omitempty"`
 }
 
