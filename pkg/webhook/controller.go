@@ -5,8 +5,6 @@ package webhook
 import (
 	"context"
 	"fmt"
-	"net/http"
-	"sync"
 
 	chainsconfig "github.com/tektoncd/chains/pkg/config"
 	corev1 "k8s.io/api/core/v1"
@@ -14,11 +12,11 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/informers"
+	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
 	kubeclient "knative.dev/pkg/client/injection/kube/client"
 	"knative.dev/pkg/configmap"
 	"knative.dev/pkg/controller"
-	"knative.dev/pkg/injection"
 	"knative.dev/pkg/injection/clients/namespacedkube/informers/core/v1/secret"
 	secretfactory "knative.dev/pkg/injection/clients/namespacedkube/informers/factory"
 	"knative.dev/pkg/logging"
@@ -49,48 +47,55 @@ func newController(ctx context.Context, cmw configmap.Watcher, ready *readiness)
 	if err != nil {
 		return nil, err
 	}
-	defaulting, ok := cmw.(configmap.DefaultingWatcher)
-	if !ok {
-		return nil, fmt.Errorf("ConfigMaps are watched with a %T, expected a watcher with defaults", cmw)
-	}
-	kube := kubeclient.Get(ctx)
 	var impl *controller.Impl
+	look := func() { impl.EnqueueKey(registrationKey) }
 	settings := config.NewStore(
-		func(*config.Config) { impl.EnqueueKey(registrationKey) },
+		func(*config.Config) { look() },
 		func(cm *corev1.ConfigMap, err error) {
 			emitter.Emit(ctx, observe.ConfigRefused{ConfigMap: cm, Err: err})
 		},
 	)
 	own := informersOf(ctx, registrationName)
 	registrations := own.Admissionregistration().V1().MutatingWebhookConfigurations()
+	kube := kubeclient.Get(ctx)
 	r := &registrar{
-		mutator: &mutator{config: settings.Load, rights: newRights(kube.AuthorizationV1().SubjectAccessReviews()), emitter: emitter},
-		LeaderAwareFuncs: reconciler.LeaderAwareFuncs{
-			PromoteFunc: func(bucket reconciler.Bucket, enqueue func(reconciler.Bucket, types.NamespacedName)) error {
-				enqueue(bucket, registrationKey)
-				return nil
-			},
-		},
-		secret:        types.NamespacedName{Namespace: system.Namespace(), Name: certificateName},
-		account:       "system:serviceaccount:" + system.Namespace() + ":" + controllerAccount,
-		secrets:       secret.Get(ctx).Lister(),
-		registrations: registrations.Lister(),
-		client:        kube.AdmissionregistrationV1(),
-		clock:         clock.RealClock{},
+		mutator:          &mutator{config: settings.Load, rights: newRights(kube.AuthorizationV1().SubjectAccessReviews()), emitter: emitter},
+		LeaderAwareFuncs: reconciler.LeaderAwareFuncs{PromoteFunc: enqueueRegistration},
+		secret:           types.NamespacedName{Namespace: system.Namespace(), Name: certificateName},
+		account:          "system:serviceaccount:" + system.Namespace() + ":" + controllerAccount,
+		secrets:          secret.Get(ctx).Lister(),
+		registrations:    registrations.Lister(),
+		client:           kube.AdmissionregistrationV1(),
+		clock:            clock.RealClock{},
 	}
 	impl = controller.NewContext(ctx, r, controller.ControllerOptions{WorkQueueName: "registration", Logger: logging.FromContext(ctx)})
-	changed := controller.HandleAll(func(any) { impl.EnqueueKey(registrationKey) })
-	if _, err := registrations.Informer().AddEventHandler(changed); err != nil {
+	for _, informer := range []cache.SharedIndexInformer{registrations.Informer(), secret.Get(ctx).Informer()} {
+		if _, err := informer.AddEventHandler(controller.HandleAll(func(any) { look() })); err != nil {
+			return nil, err
+		}
+	}
+	if err := watchSettings(cmw, settings); err != nil {
 		return nil, err
 	}
-	if _, err := secret.Get(ctx).Informer().AddEventHandler(changed); err != nil {
-		return nil, err
+	own.Start(ctx.Done()) // knative starts only its own informers
+	ready.when(registrations.Informer().HasSynced, r.certified)
+	return impl, nil
+}
+
+func enqueueRegistration(bucket reconciler.Bucket, enqueue func(reconciler.Bucket, types.NamespacedName)) error {
+	enqueue(bucket, registrationKey)
+	return nil
+}
+
+// watchSettings loads the configuration of the controller whenever it changes.
+func watchSettings(cmw configmap.Watcher, settings *config.Store) error {
+	defaulting, ok := cmw.(configmap.DefaultingWatcher)
+	if !ok {
+		return fmt.Errorf("ConfigMaps are watched with a %T, expected a watcher with defaults", cmw)
 	}
 	defaulting.WatchWithDefault(corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: system.Namespace(), Name: config.OwnConfigMap}}, settings.Update)
 	cmw.Watch(chainsconfig.ChainsConfig, settings.Update)
-	own.Start(ctx.Done())
-	ready.when(registrations.Informer().HasSynced, func() bool { return r.certified() })
-	return impl, nil
+	return nil
 }
 
 // noEvents posts no Event: the controller posts those about settings.
@@ -98,34 +103,3 @@ type noEvents struct{}
 
 // Record implements the recorder of observe.
 func (noEvents) Record(context.Context, *corev1.ObjectReference, observe.Event) {}
-
-// readiness answers the probes. The webhook is ready when all conditions hold.
-type readiness struct {
-	mu         sync.Mutex
-	conditions []func() bool
-}
-
-func (r *readiness) when(conditions ...func() bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.conditions = append(r.conditions, conditions...)
-}
-
-func (r *readiness) ready() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, holds := range r.conditions {
-		if !holds() {
-			return false
-		}
-	}
-	return len(r.conditions) > 0
-}
-
-func (r *readiness) serve(ctx context.Context, port int) error {
-	return injection.ServeHealthProbes(injection.AddReadiness(ctx, func(w http.ResponseWriter, _ *http.Request) {
-		if ctx.Err() != nil || !r.ready() {
-			http.Error(w, "starting or ending", http.StatusServiceUnavailable)
-		}
-	}), port)
-}
