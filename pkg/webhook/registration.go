@@ -13,7 +13,6 @@ import (
 	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1beta1"
 	registrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 
 	ours "github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/config"
@@ -33,7 +32,7 @@ const (
 // and those for requesters if the configuration asks for requesters. Each trusts the
 // certificate authorities in bundle.
 func register(found []registrationv1.MutatingWebhook, c *config.Config, account string, bundle []byte) ([]registrationv1.MutatingWebhook, error) {
-	var webhooks []registrationv1.MutatingWebhook
+	webhooks := make([]registrationv1.MutatingWebhook, 0, len(found))
 	for _, webhook := range found {
 		if !strings.HasSuffix(webhook.Name, requesterSuffix) {
 			webhooks = append(webhooks, *webhook.DeepCopy())
@@ -85,11 +84,11 @@ func requesterWebhook(selector namedSelector, account string, client registratio
 			{Name: "not-a-dry-run-of-tekton", Expression: `!(request.?dryRun.orValue(false) && ` +
 				`request.userInfo.username.startsWith("system:serviceaccount:") && request.userInfo.username.endsWith(":tekton-pipelines-controller"))`},
 		},
-		FailurePolicy:           ptr.To(registrationv1.Fail),
-		SideEffects:             ptr.To(registrationv1.SideEffectClassNone),
-		ReinvocationPolicy:      ptr.To(registrationv1.IfNeededReinvocationPolicy),
-		MatchPolicy:             ptr.To(registrationv1.Equivalent),
-		TimeoutSeconds:          ptr.To[int32](timeoutSeconds),
+		FailurePolicy:           new(registrationv1.Fail),
+		SideEffects:             new(registrationv1.SideEffectClassNone),
+		ReinvocationPolicy:      new(registrationv1.IfNeededReinvocationPolicy),
+		MatchPolicy:             new(registrationv1.Equivalent),
+		TimeoutSeconds:          new(int32(timeoutSeconds)),
 		AdmissionReviewVersions: []string{"v1"},
 		ObjectSelector:          &metav1.LabelSelector{},
 	}
@@ -99,7 +98,7 @@ func rule(versions []string, resources ...string) registrationv1.RuleWithOperati
 	return registrationv1.RuleWithOperations{
 		Operations: []registrationv1.OperationType{registrationv1.Create, registrationv1.Update},
 		Rule: registrationv1.Rule{
-			APIGroups: []string{pipeline.GroupName}, APIVersions: versions, Resources: resources, Scope: ptr.To(registrationv1.NamespacedScope),
+			APIGroups: []string{pipeline.GroupName}, APIVersions: versions, Resources: resources, Scope: new(registrationv1.NamespacedScope),
 		},
 	}
 }

@@ -21,7 +21,6 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/utils/ptr"
 
 	ours "github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/config"
@@ -30,7 +29,7 @@ import (
 func manifestWebhooks() []registrationv1.MutatingWebhook {
 	return []registrationv1.MutatingWebhook{{
 		Name:         "pods.trustedresources.tekton.dev",
-		ClientConfig: registrationv1.WebhookClientConfig{Service: &registrationv1.ServiceReference{Name: service, Port: ptr.To[int32](7)}},
+		ClientConfig: registrationv1.WebhookClientConfig{Service: &registrationv1.ServiceReference{Name: service, Port: new(int32(7))}},
 	}}
 }
 

@@ -79,10 +79,10 @@ type webhookRequest struct {
 }
 
 func (b *bench) webhookRequests() []webhookRequest {
-	meta, yes := metav1.ObjectMeta{GenerateName: "bench-"}, true
+	meta := metav1.ObjectMeta{GenerateName: "bench-"}
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{GenerateName: "bench-", OwnerReferences: []metav1.OwnerReference{
-			{APIVersion: "tekton.dev/v1", Kind: "TaskRun", Name: "x", UID: "x", Controller: &yes},
+			{APIVersion: "tekton.dev/v1", Kind: "TaskRun", Name: "x", UID: "x", Controller: new(true)},
 		}},
 		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "alpine"}}},
 	}

@@ -282,11 +282,10 @@ func (l *load) pass(e *env, writes int64) {
 
 // podOf returns a Pod with a controller.
 func podOf(kind, apiVersion string) *corev1.Pod {
-	yes := true
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			GenerateName:    "x-",
-			OwnerReferences: []metav1.OwnerReference{{APIVersion: apiVersion, Kind: kind, Name: "x", UID: "x", Controller: &yes}},
+			OwnerReferences: []metav1.OwnerReference{{APIVersion: apiVersion, Kind: kind, Name: "x", UID: "x", Controller: new(true)}},
 		},
 		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "alpine"}}},
 	}

@@ -86,10 +86,9 @@ func TestOlderKubernetes_UsesTheWebhook(t *testing.T) {
 
 	_, err = e.RunKubectl(t.Context(), "", "label", "namespace", ns, v1alpha1.VerifyLabel+"="+v1alpha1.VerifyEnforce)
 	e.check(err)
-	yes := true
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{GenerateName: "x-", OwnerReferences: []metav1.OwnerReference{
-			{APIVersion: "tekton.dev/v1", Kind: "TaskRun", Name: "x", UID: "x", Controller: &yes},
+			{APIVersion: "tekton.dev/v1", Kind: "TaskRun", Name: "x", UID: "x", Controller: new(true)},
 		}},
 		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "alpine"}}},
 	}
