@@ -5,6 +5,7 @@ package webhook
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	chainsconfig "github.com/tektoncd/chains/pkg/config"
 	corev1 "k8s.io/api/core/v1"
@@ -49,8 +50,12 @@ func newController(ctx context.Context, cmw configmap.Watcher, ready *readiness)
 	}
 	var impl *controller.Impl
 	look := func() { impl.EnqueueKey(registrationKey) }
+	var usable atomic.Pointer[config.Config]
 	settings := config.NewStore(
-		func(*config.Config) { look() },
+		func(c *config.Config) {
+			usable.Store(c)
+			look()
+		},
 		func(cm *corev1.ConfigMap, err error) {
 			emitter.Emit(ctx, observe.ConfigRefused{ConfigMap: cm, Err: err})
 		},
@@ -59,7 +64,7 @@ func newController(ctx context.Context, cmw configmap.Watcher, ready *readiness)
 	registrations := own.Admissionregistration().V1().MutatingWebhookConfigurations()
 	kube := kubeclient.Get(ctx)
 	r := &registrar{
-		mutator:          &mutator{config: settings.Load, rights: newRights(kube.AuthorizationV1().SubjectAccessReviews()), emitter: emitter},
+		mutator:          &mutator{config: usable.Load, rights: newRights(kube.AuthorizationV1().SubjectAccessReviews()), emitter: emitter},
 		LeaderAwareFuncs: reconciler.LeaderAwareFuncs{PromoteFunc: enqueueRegistration},
 		secret:           types.NamespacedName{Namespace: system.Namespace(), Name: certificateName},
 		account:          "system:serviceaccount:" + system.Namespace() + ":" + controllerAccount,

@@ -32,6 +32,7 @@ type Emitter interface {
 
 // mutator answers the requests of the API server.
 type mutator struct {
+	// config returns nil while there is no usable configuration.
 	config  func() *config.Config
 	rights  Rights
 	emitter Emitter
@@ -66,7 +67,7 @@ func (m *mutator) answer(ctx context.Context, request *admissionv1.AdmissionRequ
 	case corev1.Resource("pods"):
 		return hold(request)
 	case pipeline.TaskResource, pipeline.PipelineResource, pipeline.StepActionResource:
-		if m.config().Requester == config.RequesterOff {
+		if c := m.config(); c != nil && c.Requester == config.RequesterOff {
 			return answer{}, nil // the API server does not know yet
 		}
 		return m.record(ctx, request)

@@ -29,12 +29,13 @@ const (
 )
 
 // register returns the webhooks that the API server is to call: those of the manifest,
-// and those for requesters if the configuration asks for requesters. Each trusts the
-// certificate authorities in bundle.
+// and those for requesters if the configuration asks for requesters. Without a usable
+// configuration (nil), those for requesters stay. Each trusts the certificate authorities
+// in bundle.
 func register(found []registrationv1.MutatingWebhook, c *config.Config, account string, bundle []byte) ([]registrationv1.MutatingWebhook, error) {
 	webhooks := make([]registrationv1.MutatingWebhook, 0, len(found))
 	for _, webhook := range found {
-		if !strings.HasSuffix(webhook.Name, requesterSuffix) {
+		if c == nil || !strings.HasSuffix(webhook.Name, requesterSuffix) {
 			webhooks = append(webhooks, *webhook.DeepCopy())
 		}
 	}
@@ -53,7 +54,7 @@ func register(found []registrationv1.MutatingWebhook, c *config.Config, account 
 // requesterSelectors select the namespaces whose resources are signed, as Config.Selects
 // does, by the names of the webhooks. One selector cannot say "absent or true".
 func requesterSelectors(c *config.Config) (selectors []namedSelector) {
-	if c.Requester == config.RequesterOff {
+	if c == nil || c.Requester == config.RequesterOff {
 		return nil
 	}
 	selectors = append(selectors, namedSelector{requesterSuffix, metav1.LabelSelector{MatchLabels: map[string]string{ours.SignLabel: "true"}}})

@@ -75,6 +75,26 @@ func TestRegister_SelectsTheNamespacesThatAreSigned(t *testing.T) {
 	}
 }
 
+// Without a usable configuration nothing is switched off: a setting that is refused, and a
+// restart of the webhook, must not end what was asked for.
+func TestRegister_KeepsRequestersWithoutConfiguration(t *testing.T) {
+	on, err := register(manifestWebhooks(), &config.Config{Requester: config.RequesterRecord}, "account", []byte("CA"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, found := range [][]registrationv1.MutatingWebhook{on, manifestWebhooks()} {
+		got, err := register(found, nil, "account", []byte("new"))
+		if err != nil || len(got) != len(found) || string(got[0].ClientConfig.CABundle) != "new" {
+			t.Errorf("got %d webhooks and %v, want %d", len(got), err, len(found))
+		}
+	}
+	m := newMutator(&holders{names: "alice"})
+	m.config = func() *config.Config { return nil }
+	if got := m.Admit(t.Context(), requestOf("v1", "Task", "alice", "", taskIn(`{}`, original))); len(got.Patch) == 0 {
+		t.Error("nobody is recorded")
+	}
+}
+
 // Without the webhooks of the manifest it is not known where the API server reaches us.
 func TestRegister_NeedsTheManifest(t *testing.T) {
 	if _, err := register(nil, &config.Config{Requester: config.RequesterRequired}, "account", nil); err == nil || !strings.Contains(err.Error(), "apply config/webhook") {
