@@ -192,8 +192,10 @@ func TestRequester_IsInTheAttestation(t *testing.T) {
 				{Name: "namespace", Value: *v1.NewStructuredValues(ns)},
 			}}})
 			e.expectSuccess(run)
-			p := e.waitAttestation(ns, run.Name, false, soon)
-			var err error
+			p, err := harness.ParseProvenance(e.attested(ns, run.Name))
+			if err != nil {
+				return err // made with the configuration of before
+			}
 			if got, err = p.Verifications(); err != nil {
 				return err
 			}
@@ -203,4 +205,21 @@ func TestRequester_IsInTheAttestation(t *testing.T) {
 			return nil
 		})
 	}
+}
+
+// attested waits until Chains has signed a TaskRun, and returns the attestation.
+func (e *env) attested(namespace, name string) (payload []byte) {
+	e.t.Helper()
+	e.eventually(soon, func() error {
+		run, err := cluster.Tekton.TektonV1().TaskRuns(namespace).Get(e.t.Context(), name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if run.Annotations[chainsSigned] != "true" {
+			return fmt.Errorf("TaskRun %s has the annotations %v", name, run.Annotations)
+		}
+		payload, err = harness.Attestation(run, harness.TaskRun, e.public)
+		return err
+	})
+	return payload
 }
