@@ -39,40 +39,48 @@ func TestRegister_SelectsTheNamespacesThatAreSigned(t *testing.T) {
 	for _, requester := range []config.RequesterMode{config.RequesterOff, config.RequesterRecord, config.RequesterRequired} {
 		for _, namespaces := range []config.NamespaceMode{config.NamespacesLabelled, config.NamespacesAll} {
 			c := &config.Config{Requester: requester, Namespaces: namespaces}
-			got, err := register(manifestWebhooks(), c, "account", []byte("CA"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			again, err := register(got, c, "account", []byte("CA"))
-			if err != nil || len(again) != len(got) {
-				t.Errorf("%s, %s: the second time %d webhooks and %v, the first time %d", requester, namespaces, len(again), err, len(got))
+			got := registered(t, manifestWebhooks(), c)
+			if again := registered(t, got, c); len(again) != len(got) {
+				t.Errorf("%s, %s: the second time %d webhooks, the first time %d", requester, namespaces, len(again), len(got))
 			}
 			for _, label := range []map[string]string{nil, {ours.SignLabel: "true"}, {ours.SignLabel: "false"}} {
-				calls := 0
-				for _, webhook := range got[1:] {
-					selector, err := metav1.LabelSelectorAsSelector(webhook.NamespaceSelector)
-					if err != nil {
-						t.Fatal(err)
-					}
-					if selector.Matches(labels.Set(label)) {
-						calls++
-					}
-					if webhook.ClientConfig.Service.Port == nil || *webhook.ClientConfig.Service.Port != 7 {
-						t.Errorf("%s: the service is %+v, want that of the manifest", webhook.Name, webhook.ClientConfig.Service)
-					}
-				}
-				want := requester != config.RequesterOff && c.Selects(label)
-				if (calls == 1) != want || calls > 1 {
+				calls := callsIn(t, got[1:], label)
+				if want := requester != config.RequesterOff && c.Selects(label); (calls == 1) != want || calls > 1 {
 					t.Errorf("%s, %s, label %v: %d webhooks, want one: %v", requester, namespaces, label, calls, want)
-				}
-			}
-			for _, webhook := range got {
-				if string(webhook.ClientConfig.CABundle) != "CA" {
-					t.Errorf("%s: authority %q", webhook.Name, webhook.ClientConfig.CABundle)
 				}
 			}
 		}
 	}
+}
+
+// registered returns the webhooks of register, and checks how the API server reaches them.
+func registered(t *testing.T, found []registrationv1.MutatingWebhook, c *config.Config) []registrationv1.MutatingWebhook {
+	t.Helper()
+	got, err := register(found, c, "account", []byte("CA"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, webhook := range got {
+		if client := webhook.ClientConfig; string(client.CABundle) != "CA" || client.Service.Port == nil || *client.Service.Port != 7 {
+			t.Errorf("%s: authority %q and service %+v, want the service of the manifest", webhook.Name, client.CABundle, client.Service)
+		}
+	}
+	return got
+}
+
+// callsIn returns how many of the webhooks are called in a namespace.
+func callsIn(t *testing.T, webhooks []registrationv1.MutatingWebhook, label map[string]string) (calls int) {
+	t.Helper()
+	for _, webhook := range webhooks {
+		selector, err := metav1.LabelSelectorAsSelector(webhook.NamespaceSelector)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if selector.Matches(labels.Set(label)) {
+			calls++
+		}
+	}
+	return calls
 }
 
 // Without a usable configuration nothing is switched off: a setting that is refused, and a

@@ -48,24 +48,22 @@ const (
 func (r Requester) Run(ctx context.Context) {
 	var next time.Time
 	last := errors.New("nothing was found yet")
-	look := func(ctx context.Context) (bool, error) {
+	look := func(ctx context.Context) {
 		now := r.Clock.Now()
 		if !r.Wanted() {
 			next = time.Time{} // ask at once when the setting changes
-			return false, nil
+			return
 		}
 		if now.Before(next) {
-			return false, nil
+			return
 		}
 		next = now.Add(requesterInterval)
-		unsafe := r.ask(ctx)
-		if fmt.Sprint(unsafe) != fmt.Sprint(last) {
+		if unsafe := r.ask(ctx); fmt.Sprint(unsafe) != fmt.Sprint(last) {
 			last = unsafe
 			r.Found(ctx, unsafe)
 		}
-		return false, nil
 	}
-	go func() { _ = wait.PollUntilContextCancel(ctx, wantedInterval, true, look) }() // until ctx ends
+	go wait.UntilWithContext(ctx, look, wantedInterval)
 }
 
 // ask returns why requesters cannot be relied upon.
