@@ -63,15 +63,7 @@ func TestCarriers_HoldPodsOfTaskRuns(t *testing.T) {
 					e := e.sub(t)
 					made, err := cluster.Kube.CoreV1().Pods(e.namespaceLabelled(test.labels)).Create(t.Context(), test.pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 					e.check(err)
-					ours, others := 0, 0
-					for _, gate := range made.Spec.SchedulingGates {
-						if gate.Name == v1alpha1.SchedulingGate {
-							ours++
-						} else {
-							others++
-						}
-					}
-					if (ours == 1) != test.held || ours > 1 || others != len(otherGates(test.pod)) {
+					if ours, others := countGates(made); (ours == 1) != test.held || ours > 1 || others != otherGates(test.pod) {
 						t.Errorf("got gates %v, want ours: %v", made.Spec.SchedulingGates, test.held)
 					}
 				})
@@ -80,11 +72,19 @@ func TestCarriers_HoldPodsOfTaskRuns(t *testing.T) {
 	}
 }
 
-func otherGates(pod *corev1.Pod) (others []corev1.PodSchedulingGate) {
+// countGates returns the numbers of our scheduling gates and of others.
+func countGates(pod *corev1.Pod) (ours, others int) {
 	for _, gate := range pod.Spec.SchedulingGates {
-		if gate.Name != v1alpha1.SchedulingGate {
-			others = append(others, gate)
+		if gate.Name == v1alpha1.SchedulingGate {
+			ours++
+		} else {
+			others++
 		}
 	}
+	return ours, others
+}
+
+func otherGates(pod *corev1.Pod) int {
+	_, others := countGates(pod)
 	return others
 }

@@ -10,6 +10,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
@@ -65,26 +66,16 @@ func TestRequester_IdentifiesTheWriter(t *testing.T) {
 	e.startWebhook("record")
 	ns := e.namespace()
 	e.users(ns)
-	says := map[string][2]string{holder: {holder, ""}, editor: {"", editor}}
 	for _, gvr := range versions {
-		test := func(way string, exists bool, write func(e *env, user string, n named)) {
-			t.Run(gvr.Resource+" "+gvr.Version+" "+way, func(t *testing.T) {
-				e := e.sub(t)
-				n := e.named(ns, gvr, strings.ReplaceAll(strings.ToLower(gvr.Version+"-"+way), " ", "-"))
-				if exists {
-					e.create(holder, n)
-				}
-				for i, user := range []string{holder, editor, editor, holder, holder, editor} {
-					write(e, user, n.describedAs(fmt.Sprintf("content %d", i)))
-					e.expectRequester(n, says[user][0], says[user][1])
-				}
-			})
-		}
 		for way, write := range creating {
-			test(way, false, write)
+			t.Run(gvr.Resource+" "+gvr.Version+" "+way, func(t *testing.T) { e.sub(t).expectIdentified(ns, gvr, way, write) })
 		}
 		for way, write := range changing {
-			test(way, true, write)
+			t.Run(gvr.Resource+" "+gvr.Version+" "+way, func(t *testing.T) {
+				e := e.sub(t)
+				e.create(holder, e.named(ns, gvr, wayName(gvr, way)))
+				e.expectIdentified(ns, gvr, way, write)
+			})
 		}
 	}
 	t.Run("service accounts", func(t *testing.T) {
@@ -114,6 +105,24 @@ func TestRequester_IdentifiesTheWriter(t *testing.T) {
 			t.Errorf("got annotations %v", made.GetAnnotations())
 		}
 	})
+}
+
+func wayName(gvr schema.GroupVersionResource, way string) string {
+	return strings.ReplaceAll(strings.ToLower(gvr.Version+"-"+way), " ", "-")
+}
+
+// expectIdentified writes a resource as one user after another.
+func (e *env) expectIdentified(namespace string, gvr schema.GroupVersionResource, way string, write func(*env, string, named)) {
+	e.t.Helper()
+	n := e.named(namespace, gvr, wayName(gvr, way))
+	for i, user := range []string{holder, editor, editor, holder, holder, editor} {
+		write(e, user, n.describedAs(fmt.Sprintf("content %d", i)))
+		if user == holder {
+			e.expectRequester(n, holder, "")
+		} else {
+			e.expectRequester(n, "", editor)
+		}
+	}
 }
 
 // accountIn returns a client with the token of a new service account, and its user name.

@@ -248,24 +248,28 @@ func (e *env) repeat(writes ...func(context.Context) error) *load {
 	l := &load{stop: func() { cancel(); <-ended }}
 	go func() {
 		defer close(ended)
-		_ = wait.PollUntilContextCancel(ctx, 10*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+		wait.UntilWithContext(ctx, func(ctx context.Context) {
 			for _, write := range writes {
-				began := time.Now()
-				err := write(ctx)
-				if ctx.Err() != nil {
-					return true, nil
-				}
-				l.done.Add(1)
-				l.slowest.Store(max(l.slowest.Load(), int64(time.Since(began))))
-				if err != nil {
-					l.failed.Add(1)
-					l.last.Store(err.Error())
-				}
+				l.measure(ctx, write)
 			}
-			return false, nil
-		})
+		}, 10*time.Millisecond)
 	}()
 	return l
+}
+
+// measure counts a write, unless the load was stopped meanwhile.
+func (l *load) measure(ctx context.Context, write func(context.Context) error) {
+	began := time.Now()
+	err := write(ctx)
+	if ctx.Err() != nil {
+		return
+	}
+	l.done.Add(1)
+	l.slowest.Store(max(l.slowest.Load(), int64(time.Since(began))))
+	if err != nil {
+		l.failed.Add(1)
+		l.last.Store(err.Error())
+	}
 }
 
 // pass waits until that many more writes have ended.
