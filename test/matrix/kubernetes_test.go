@@ -58,7 +58,7 @@ func TestOlderKubernetes_UsesTheWebhook(t *testing.T) {
 	e.check(err)
 	ns := e.namespace()
 	attempts := 0
-	e.eventually(soon, func() error {
+	e.eventually(func() error {
 		attempts++
 		name := fmt.Sprintf("probe-%d", attempts)
 		e.createTask(ns, name) // by an administrator, who has every verb
@@ -92,7 +92,7 @@ func TestOlderKubernetes_UsesTheWebhook(t *testing.T) {
 		}},
 		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "alpine"}}},
 	}
-	e.eventually(soon, func() error { // the label is in force
+	e.eventually(func() error { // the label is in force
 		made, err := e.Kube.CoreV1().Pods(ns).Create(t.Context(), pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 		if err == nil && len(made.Spec.SchedulingGates) != 1 {
 			err = fmt.Errorf("the Pod of a TaskRun has the gates %v", made.Spec.SchedulingGates)
