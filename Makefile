@@ -116,6 +116,8 @@ verify: ## Check that go.mod, formatting and licence headers need no change
 fuzz: ## Fuzz all readers of untrusted input, FUZZ_TIME each
 	go test -run '^$$' -fuzz FuzzParse -fuzztime $(FUZZ_TIME) ./pkg/config
 	go test -run '^$$' -fuzz FuzzAllowKMS -fuzztime $(FUZZ_TIME) ./pkg/config
+	go test -run '^$$' -fuzz FuzzDecide -fuzztime $(FUZZ_TIME) ./pkg/admission
+	go test -run '^$$' -fuzz FuzzAdmit -fuzztime $(FUZZ_TIME) ./pkg/webhook
 	go test -run '^$$' -fuzz FuzzSignature -fuzztime $(FUZZ_TIME) ./pkg/resource
 	go test -run '^$$' -fuzz FuzzContent -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/resource
 	go test -run '^$$' -fuzz FuzzKeyFiles -fuzztime $(FUZZ_TIME) ./pkg/keys

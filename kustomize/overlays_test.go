@@ -26,24 +26,26 @@ const base = "../config"
 
 // kubectl apply -k config installs the same files as kubectl apply -f config.
 func TestBase_ListsAllManifests(t *testing.T) {
-	content, err := os.ReadFile(filepath.Join(base, "Kustomization"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var k struct{ Resources []string }
-	if err := yaml.Unmarshal(content, &k); err != nil {
-		t.Fatal(err)
-	}
-	files, err := filepath.Glob(filepath.Join(base, "*.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	names := make([]string, 0, len(files))
-	for _, file := range files {
-		names = append(names, filepath.Base(file))
-	}
-	if !slices.Equal(k.Resources, names) {
-		t.Errorf("config/Kustomization has %v, the directory %v", k.Resources, names)
+	for _, dir := range []string{base, filepath.Join(base, "webhook")} {
+		content, err := os.ReadFile(filepath.Join(dir, "Kustomization"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var k struct{ Resources []string }
+		if err := yaml.Unmarshal(content, &k); err != nil {
+			t.Fatal(err)
+		}
+		files, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := make([]string, 0, len(files))
+		for _, file := range files {
+			names = append(names, filepath.Base(file))
+		}
+		if !slices.Equal(k.Resources, names) {
+			t.Errorf("%s/Kustomization has %v, the directory %v", dir, k.Resources, names)
+		}
 	}
 }
 

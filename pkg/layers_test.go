@@ -22,7 +22,7 @@ const module = "github.com/trusted-resources/chains-extension/"
 var mayImport = map[string][]string{
 	// Facts.
 	"apis/v1alpha1":             {},
-	"resource":                  {"tekton"},
+	"resource":                  {"apis/v1alpha1", "tekton"},
 	"tekton":                    {},
 	"version":                   {},
 	"keys":                      {},
@@ -34,9 +34,10 @@ var mayImport = map[string][]string{
 	"policy":                    {"keys"},
 
 	// Decisions and stores.
+	"admission":            {"apis/v1alpha1"},
 	"snapshot":             {"config", "keys", "tekton"},
 	"decision":             {"config", "keys", "resource", "snapshot", "tekton"},
-	"dependencies":         {"dependencies/offline", "policy", "resource", "tekton"},
+	"dependencies":         {"apis/v1alpha1", "dependencies/offline", "policy", "resource", "tekton"},
 	"dependencies/offline": {},
 	"attestation":          {"dependencies", "policy", "resource"},
 	"verification":         {"attestation", "dependencies", "policy", "resource", "tekton"},
@@ -50,7 +51,7 @@ var mayImport = map[string][]string{
 	"controllers/inforce":   {"apis/v1alpha1"},
 	"controllers/leases":    {},
 	"controllers/turns":     {},
-	"controllers/rights":    {"resource"},
+	"controllers/rights":    {"apis/v1alpha1", "resource"},
 	"controllers/state":     {"config", "decision", "keys", "observe", "policy", "resource", "snapshot", "tekton"},
 	"controllers/resources": {
 		"apis/v1alpha1", "controllers/informers", "controllers/turns", "decision", "keys", "observe", "oci/registry", "resource", "tekton",
@@ -69,6 +70,7 @@ var mayImport = map[string][]string{
 	},
 	"controllers/gating": {"apis/v1alpha1", "attestation", "config", "controllers/informers", "controllers/turns", "gate", "observe", "verification"},
 	"cli":                {"keys", "oci/imagesignature", "oci/registry", "resource", "store/oci", "tekton", "version"},
+	"webhook":            {"admission", "apis/v1alpha1", "config", "observe", "resource"},
 
 	// Wiring.
 	"app": {
@@ -82,7 +84,7 @@ var mayImport = map[string][]string{
 // withClients may import clients of Kubernetes and Tekton, and controller packages
 // of knative. All other packages take interfaces of one to three methods.
 var withClients = map[string]bool{
-	"app": true, "observe": true,
+	"app": true, "observe": true, "webhook": true,
 	"controllers/gating": true, "controllers/informers": true, "controllers/leases": true, "controllers/resources": true, "controllers/rights": true, "controllers/runs": true,
 	"controllers/signing": true, "controllers/state": true, "controllers/storing": true, "controllers/turns": true,
 	// Tekton's functions want a client; this one answers without a server.

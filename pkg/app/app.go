@@ -169,7 +169,9 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 		Emitter:      emitter,
 	})
 	s.WatchConfig(ctx, configMaps, system.Namespace())
-	gate := rights.NewGate(kube.AuthorizationV1().SelfSubjectAccessReviews(), rights.Needed(a.options.SignRuns), rightsObserver{kube.CoreV1(), emitter, observe.WithoutRights})
+	observer := rightsObserver{kube.CoreV1(), emitter, observe.WithoutRights}
+	observer.watchRequester(ctx, kube, s)
+	gate := rights.NewGate(kube.AuthorizationV1().SelfSubjectAccessReviews(), rights.Needed(a.options.SignRuns), observer)
 	// Without the rights, the controller is ready to do the work of Chains.
 	a.handlers.Await(func() bool { return gate.LacksRights() || gate.IsOpen() && watched.Synced() })
 	// Knative starts this informer when all controllers are constructed.

@@ -6,12 +6,18 @@ import (
 	"context"
 
 	chainsconfig "github.com/tektoncd/chains/pkg/config"
+	registrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	typedregistration "k8s.io/client-go/kubernetes/typed/admissionregistration/v1"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/utils/clock"
 	"knative.dev/pkg/system"
 
+	"github.com/trusted-resources/chains-extension/pkg/config"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/rights"
+	"github.com/trusted-resources/chains-extension/pkg/controllers/state"
 	"github.com/trusted-resources/chains-extension/pkg/observe"
 )
 
@@ -51,4 +57,39 @@ func chainsConfigMap(ctx context.Context, configMaps typedcorev1.ConfigMapsGette
 		about.UID, about.ResourceVersion = found.UID, found.ResourceVersion
 	}
 	return about
+}
+
+// watchRequester finds out whether requesters can be relied upon, until ctx ends.
+func (o rightsObserver) watchRequester(ctx context.Context, kube kubernetes.Interface, s *state.State) {
+	rights.Requester{
+		Reviews:  kube.AuthorizationV1().SelfSubjectAccessReviews(),
+		Policies: admissionPolicies{kube.AdmissionregistrationV1()},
+		Wanted:   func() bool { return s.Config().Requester != config.RequesterOff },
+		Found: func(ctx context.Context, unsafe error) {
+			s.SetRequesterUnsafe(unsafe)
+			if unsafe == nil {
+				o.emitter.Emit(ctx, observe.RequesterSafe{})
+				return
+			}
+			o.emitter.Emit(ctx, observe.RequesterUnsafe{ConfigMap: chainsConfigMap(ctx, o.configMaps), Err: unsafe})
+		},
+		Clock: clock.RealClock{},
+	}.Run(ctx)
+}
+
+// admissionPolicies reads the policies from the API server.
+type admissionPolicies struct {
+	client typedregistration.AdmissionregistrationV1Interface
+}
+
+var _ rights.Policies = admissionPolicies{}
+
+// Policy implements rights.Policies.
+func (p admissionPolicies) Policy(ctx context.Context, name string) (*registrationv1.ValidatingAdmissionPolicy, error) {
+	return p.client.ValidatingAdmissionPolicies().Get(ctx, name, metav1.GetOptions{})
+}
+
+// Binding implements rights.Policies.
+func (p admissionPolicies) Binding(ctx context.Context, name string) (*registrationv1.ValidatingAdmissionPolicyBinding, error) {
+	return p.client.ValidatingAdmissionPolicyBindings().Get(ctx, name, metav1.GetOptions{})
 }

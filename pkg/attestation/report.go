@@ -34,6 +34,9 @@ const (
 type Record struct {
 	dependencies.Dependency
 	policy.Verdict
+	// RequestedBy is the user who made or approved the content, if the verified signature
+	// says that. It is empty otherwise.
+	RequestedBy string
 }
 
 // Report is the verification status of a run. It holds plain values: the same

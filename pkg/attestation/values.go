@@ -20,6 +20,7 @@ func (r Record) values(checkedAt time.Time) map[string]any {
 	values["kind"] = string(r.Kind)
 	put(values, "namespace", r.Namespace)
 	put(values, "name", r.Name)
+	put(values, "requestedBy", r.RequestedBy)
 	values["checkedAt"] = timestamp(checkedAt)
 	if len(r.Policies) > 1 {
 		policies := make([]any, 0, len(r.Policies))

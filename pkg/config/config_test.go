@@ -42,6 +42,17 @@ func TestParse_ReadsSettings(t *testing.T) {
 	}
 }
 
+func TestParse_ReadsRequester(t *testing.T) {
+	for value, want := range map[string]RequesterMode{"off": RequesterOff, "record": RequesterRecord, "required": RequesterRequired} {
+		if got, err := Parse(map[string]string{"trustedresources.requester": value}); err != nil || got.Requester != want {
+			t.Errorf("%s: got %+v and %v", value, got, err)
+		}
+	}
+	if got := Default().Requester; got != RequesterOff {
+		t.Errorf("without the setting: got %q", got)
+	}
+}
+
 func TestParse_ReadsStorage(t *testing.T) {
 	got, err := Parse(map[string]string{
 		"artifacts.task.storage":          "tekton, oci",
@@ -96,6 +107,7 @@ func TestParse_RejectsInvalidSettings(t *testing.T) {
 		"no registry":           {map[string]string{"trustedresources.oci.repository": "tekton/bundles"}, []string{"trustedresources.oci.repository"}},
 		"a repository of dots":  {map[string]string{"trustedresources.oci.repository": "registry.example/../x"}, []string{"trustedresources.oci.repository"}},
 		"a long repository":     {map[string]string{"trustedresources.oci.repository": "registry.example/" + strings.Repeat("x", 200)}, []string{"217", "190"}},
+		"unknown requester":     {map[string]string{"trustedresources.requester": "on"}, []string{"trustedresources.requester", `"on"`, "off, record, required"}},
 		"unknown namespaces":    {map[string]string{"trustedresources.namespaces": "some"}, []string{"labelled, all"}},
 		"gate waits":            {map[string]string{"trustedresources.gate.unmatched": "wait"}, []string{"trustedresources.gate.unmatched", `"wait"`, "refuse, allow"}},
 		"empty gate setting":    {map[string]string{"trustedresources.gate.inline": ""}, []string{"trustedresources.gate.inline"}},

@@ -14,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"knative.dev/pkg/apis"
 
+	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/policy"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
@@ -63,6 +64,9 @@ type Content struct {
 	Checksum []byte
 	// Signatures are candidates, as policy.Resource describes them.
 	Signatures []string
+	// RequestedBy is the user in the annotation of that name, which the checksum covers. It
+	// is empty if only the checksum is known.
+	RequestedBy string
 }
 
 // PolicyResource returns what policies are evaluated on.
@@ -78,6 +82,9 @@ func (d Dependency) PolicyResource() policy.Resource {
 func established(f finding, signatures []string) Dependency {
 	d := f.dependency()
 	d.Content = &Content{Checksum: f.checksum, Signatures: signatures}
+	if f.content.object != nil {
+		d.Content.RequestedBy = f.content.object.GetAnnotations()[v1alpha1.RequestedByAnnotation]
+	}
 	return d
 }
 

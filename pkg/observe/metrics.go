@@ -24,6 +24,7 @@ const (
 	stored                  counter = "trustedresources_stored"
 	earlierStates           counter = "trustedresources_earlier_states_restored"
 	gateDecisions           counter = "trustedresources_gate_decisions"
+	requesters              counter = "trustedresources_requesters"
 	eventsDropped           counter = "trustedresources_events_dropped"
 )
 
@@ -38,6 +39,7 @@ var descriptions = map[counter]string{
 	stored:                  "Signed resources found in or written to the registry, by kind and whether the resource was uploaded.",
 	earlierStates:           "Resources that changed to a state with a signature of this installation that was not made for this change, by kind.",
 	gateDecisions:           "Decisions about held Pods of TaskRuns, by decision. A Pod that waits is counted each time that it is looked at.",
+	requesters:              "Writes of Tasks, Pipelines and StepActions that the webhook answered, by kind and effect on the requester.",
 	eventsDropped:           "Events that were dropped because too many waited to be posted, by type.",
 }
 

@@ -56,3 +56,25 @@ type RightsUnknown struct{ Err error }
 func (f RightsUnknown) report() report {
 	return report{log: logLine{zapcore.WarnLevel, "Cannot ask for the rights of the service account, the question is repeated", []any{zap.Error(f.Err)}}}
 }
+
+// RequesterUnsafe means that the requesters in resources cannot be relied upon. While one
+// is required, no resource is signed.
+type RequesterUnsafe struct {
+	ConfigMap *corev1.ObjectReference
+	Err       error
+}
+
+func (f RequesterUnsafe) report() report {
+	const message = "The requesters in resources cannot be relied upon; with trustedresources.requester: required nothing is signed"
+	return report{
+		about: f.ConfigMap, event: Warning(v1alpha1.ReasonRequesterUnsafe, message+": "+f.Err.Error()),
+		log: logLine{zapcore.ErrorLevel, message, []any{zap.Error(f.Err)}},
+	}
+}
+
+// RequesterSafe means that the requesters in resources can be relied upon.
+type RequesterSafe struct{}
+
+func (f RequesterSafe) report() report {
+	return report{log: logLine{zapcore.InfoLevel, "The requesters in resources can be relied upon", nil}}
+}

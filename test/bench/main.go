@@ -7,6 +7,7 @@
 //   - memory: how much memory the controller uses;
 //   - gate: how long the gate holds a Pod, how many it decides about in a second, and
 //     the memory with finished Pods. Only on request: --gate;
+//   - webhook: what our webhook adds to requests. Only on request: --webhook;
 //   - soak: whether hostile tenants can slow down or stop the controller. Only
 //     on request: --soak.
 //
@@ -110,6 +111,11 @@ func (b *bench) measure(ctx context.Context, o options, results *report) (err er
 	if o.gate {
 		if results.Gate, err = b.measureGate(ctx, o); err != nil {
 			return fmt.Errorf("gate: %w", err)
+		}
+	}
+	if o.webhook {
+		if results.Webhook, err = b.measureWebhook(ctx, o); err != nil {
+			return fmt.Errorf("webhook: %w", err)
 		}
 	}
 	if o.soak {

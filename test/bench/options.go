@@ -24,7 +24,7 @@ const (
 )
 
 type options struct {
-	latency, backlog, memory, verification, storage, soak, gate bool
+	latency, backlog, memory, verification, storage, soak, gate, webhook bool
 
 	count        int
 	memoryCounts []int
@@ -47,7 +47,9 @@ type options struct {
 	settings                          map[string]string
 }
 
-func (o options) needsCluster() bool { return o.latency || o.backlog || o.memory || o.soak || o.gate }
+func (o options) needsCluster() bool {
+	return o.latency || o.backlog || o.memory || o.soak || o.gate || o.webhook
+}
 
 // latencyCount returns the number of Tasks for each row of the latency table.
 func (o options) latencyCount() int { return o.count / 10 }
@@ -79,6 +81,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	flags.BoolVar(&o.gate, "gate", false, "Measure what the gate adds to the start of a TaskRun, how fast waiting Pods are decided, and the memory with finished Pods.")
 	flags.IntVar(&o.waiting, "waiting", 1000, "Number of Pods that wait for the controller, for --gate.")
 	flags.IntVar(&o.finished, "finished", 5000, "Number of finished Pods of TaskRuns, for --gate.")
+	flags.BoolVar(&o.webhook, "webhook", false, "Measure what the webhook adds to requests. Only on request.")
 	o.soakFlags(flags)
 	if err := flags.Parse(args); err != nil {
 		return o, err

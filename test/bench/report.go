@@ -23,6 +23,7 @@ type report struct {
 	Backlog      *backlog       `json:"backlog,omitempty"`
 	Memory       []memory       `json:"memory,omitempty"`
 	Gate         *gate          `json:"gate,omitempty"`
+	Webhook      []webhook      `json:"webhook,omitempty"`
 	Soak         *soak          `json:"soak,omitempty"`
 }
 

@@ -37,6 +37,9 @@ func (r report) printTables(out io.Writer) error {
 	if r.Gate != nil {
 		t.gate(r.Gate)
 	}
+	if r.Webhook != nil {
+		t.webhook(r.Webhook)
+	}
 	if r.Soak != nil {
 		t.soak(r.Soak)
 	}

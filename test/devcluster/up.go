@@ -45,6 +45,11 @@ func up(cmd *cobra.Command) error {
 			return err
 		}
 	}
+	if _, err := cluster.Part(ctx, harness.PartWebhook); err != nil {
+		if _, err := cluster.InstallWebhook(ctx); err != nil {
+			return err
+		}
+	}
 	fmt.Fprintf(out, `
 The cluster is ready. The controller signs Tasks, Pipelines and StepActions in the
 namespace default. Next, create the samples and look at their signatures:

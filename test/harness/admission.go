@@ -14,7 +14,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
@@ -31,7 +30,7 @@ func (c *Cluster) InstallAdmission(ctx context.Context) error {
 	if _, err := c.RunKubectl(ctx, "", "apply", "-f", admissionManifests()); err != nil {
 		return err
 	}
-	return c.waitAdmission(ctx, "cluster", true)
+	return c.waitAdmission(ctx, func(a admission) bool { return a == admission{"cluster", "cluster", true, true} })
 }
 
 // RemoveAdmission deletes the policies of config/admission and waits until the API
@@ -40,15 +39,20 @@ func (c *Cluster) RemoveAdmission(ctx context.Context) error {
 	if _, err := c.RunKubectl(ctx, "", "delete", "--ignore-not-found", "-f", admissionManifests()); err != nil {
 		return err
 	}
-	return c.waitAdmission(ctx, "", false)
+	return c.waitAdmission(ctx, func(a admission) bool { return a == admission{} })
 }
 
 func admissionManifests() string { return filepath.Join(Root(), "config", "admission") }
 
-// waitAdmission waits until local references in an opted-in namespace get the resolver,
-// or no resolver if it is empty, and until Pods of TaskRuns are held and guarded, or not.
-// The runs and Pods are dry runs.
-func (c *Cluster) waitAdmission(ctx context.Context, resolver v1.ResolverName, enforced bool) (err error) {
+// admission is what becomes of dry runs in a namespace with the labels for signing and
+// enforcement.
+type admission struct {
+	taskResolver, pipelineResolver v1.ResolverName // of local references
+	held, guarded                  bool            // of Pods of TaskRuns
+}
+
+// waitAdmission waits until dry runs have the wanted outcome.
+func (c *Cluster) waitAdmission(ctx context.Context, wanted func(admission) bool) (err error) {
 	namespaces := c.Kube.CoreV1().Namespaces()
 	ns, err := namespaces.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 		GenerateName: "admission-", Labels: map[string]string{v1alpha1.SignLabel: "true", v1alpha1.VerifyLabel: v1alpha1.VerifyEnforce},
@@ -57,17 +61,19 @@ func (c *Cluster) waitAdmission(ctx context.Context, resolver v1.ResolverName, e
 		return err
 	}
 	defer func() { err = errors.Join(err, namespaces.Delete(ctx, ns.Name, metav1.DeleteOptions{})) }()
-	var got string
-	err = wait.PollUntilContextTimeout(ctx, PollInterval, admissionTimeout, true, func(ctx context.Context) (bool, error) {
-		task, pipeline, err := c.admitted(ctx, ns.Name)
-		held, guarded := c.podAdmission(ctx, ns.Name)
-		got = fmt.Sprintf("a taskRef gets resolver %q, a pipelineRef %q, error %v; Pods are held: %t, guarded: %t", task, pipeline, err, held, guarded)
-		return err == nil && task == resolver && pipeline == resolver && held == enforced && guarded == enforced, nil
+	return Eventually(ctx, admissionTimeout, func(ctx context.Context) error {
+		var got admission
+		var err error
+		if got.taskResolver, got.pipelineResolver, err = c.admitted(ctx, ns.Name); err != nil {
+			return err
+		}
+		got.held, got.guarded = c.podAdmission(ctx, ns.Name)
+		if !wanted(got) {
+			return fmt.Errorf("a taskRef gets resolver %q, a pipelineRef %q; Pods are held: %t, guarded: %t",
+				got.taskResolver, got.pipelineResolver, got.held, got.guarded)
+		}
+		return nil
 	})
-	if err != nil {
-		return fmt.Errorf("waiting until local references get resolver %q, and Pods are held and guarded: %t: %w; at last %s", resolver, enforced, err, got)
-	}
-	return nil
 }
 
 // admitted returns the resolvers that the API server gives to local references in a dry

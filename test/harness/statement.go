@@ -41,6 +41,7 @@ type Verification struct {
 	Kind, Namespace, Name string
 	Result, Reason, Mode  string
 	Policy, KeyID         string
+	RequestedBy           string
 	PolicyRevision        struct{ UID, ResourceVersion, SpecSHA256 string }
 	CheckedAt             string
 	Policies              []Verification

@@ -37,6 +37,12 @@ const (
 	// ReasonKeyRevoked: a revoked key made the signature. The controller neither
 	// trusts nor replaces the signature.
 	ReasonKeyRevoked = "KeyRevoked"
+	// ReasonNotAuthorized: trustedresources.requester is required, and nobody with the
+	// right to sign made or approved the content. The message names who made it.
+	ReasonNotAuthorized = "NotAuthorized"
+	// ReasonRequesterUnsafe: trustedresources.requester is required, and the service
+	// account of the controller has the right to sign, or it is not known whether.
+	ReasonRequesterUnsafe = "RequesterUnsafe"
 	// ReasonSignerFailed: the key or the KMS did not make a signature. The
 	// controller tries again.
 	ReasonSignerFailed = "SignerFailed"

@@ -83,10 +83,31 @@ func (r *reporter) report(ctx context.Context, run any) (attestation.Report, boo
 		return attestation.Report{}, false
 	}
 	about, condition := describe(run)
+	for i := range records {
+		records[i].RequestedBy = r.requester(records[i])
+	}
 	report := attestation.NewReport(records, condition, r.Verifier.Clock.Now())
 	report.Overrides, report.Gate = overrides, r.gate(run)
 	r.emit(ctx, about, report)
 	return report, true
+}
+
+// requester returns the user whom a resource names as its requester, if a signature of
+// this installation covers the name. Another signer may have let everybody choose it.
+func (r *reporter) requester(record attestation.Record) string {
+	if r.Config().Requester == config.RequesterOff || record.Result != policy.Passed || record.Content == nil {
+		return ""
+	}
+	for _, encoded := range record.Content.Signatures {
+		signature, err := resource.DecodeSignature(encoded)
+		if err != nil {
+			continue
+		}
+		if id, ours := r.Verifier.Keys.Signer(signature, record.Content.Checksum); ours && id == record.KeyID {
+			return record.Content.RequestedBy
+		}
+	}
+	return ""
 }
 
 // verify returns the records of the resources behind a run, and the fields of the run
