@@ -95,6 +95,10 @@ func TestValidateVerification_AcceptsControllerOutput(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestValidateVerification_AcceptsDecisionsOfTheGate(t *testing.T) {
+	revision := verdicts.Revision{UID: "u", ResourceVersion: "1", SpecSHA256: strings.Repeat("0f", 32)}
 	for _, gate := range []attestation.Gate{
 		{Decision: attestation.GateReleased, At: time.Unix(1, 0), Policies: []attestation.GatePolicy{{Name: "p", Revision: revision}}},
 		{Decision: attestation.GateRefused, At: time.Unix(1, 0)}, {Decision: attestation.GateOpened, At: time.Unix(1, 0)},

@@ -119,7 +119,7 @@ func TestTurns_LoseNothing(t *testing.T) {
 	add := func() {
 		key := named(strconv.Itoa(random.IntN(3)), strconv.Itoa(random.IntN(20)))
 		due[key] = true
-		turns.Add(key, Lane(random.IntN(2)))
+		turns.Add(key, []Lane{Changed, Checked}[random.IntN(2)])
 	}
 	work := func() {
 		key := queue.take()
