@@ -20,7 +20,7 @@ import (
 // watchGate reports whether the gate and the guards are in force, while a namespace asks
 // for them, until the context ends.
 func watchGate(ctx context.Context, kube kubernetes.Interface, namespaces corelisters.NamespaceLister, emitter *observe.Emitter) {
-	go inforce.Watch(ctx, kube.CoreV1().Pods(inforce.Namespace), &gateObserver{kube: kube, namespaces: namespaces, emitter: emitter})
+	go inforce.Watch(ctx, kube.CoreV1().Pods(v1alpha1.GateProbeNamespace), &gateObserver{kube: kube, namespaces: namespaces, emitter: emitter})
 }
 
 // gateObserver emits facts about the gate.
@@ -56,6 +56,6 @@ func (o *gateObserver) Observed(ctx context.Context, s inforce.State) {
 func (o *gateObserver) anyNamespace(selector labels.Selector) bool {
 	found, err := o.namespaces.List(selector)
 	return err != nil || slices.ContainsFunc(found, func(ns *corev1.Namespace) bool {
-		return ns.Name != inforce.Namespace && ns.DeletionTimestamp == nil
+		return ns.Name != v1alpha1.GateProbeNamespace && ns.DeletionTimestamp == nil
 	})
 }

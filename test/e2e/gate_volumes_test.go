@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -33,6 +34,7 @@ func (e *env) provideVolumes(namespace string) {
 	watcher, err := cluster.Kube.CoreV1().PersistentVolumeClaims(namespace).Watch(e.t.Context(), metav1.ListOptions{})
 	e.check(err)
 	e.t.Cleanup(watcher.Stop)
+	e.cleanup(func() error { return unprotectClaims(namespace) })
 	go func() {
 		for change := range watcher.ResultChan() {
 			claim, ok := change.Object.(*corev1.PersistentVolumeClaim)
@@ -43,6 +45,23 @@ func (e *env) provideVolumes(namespace string) {
 			}
 		}
 	}()
+}
+
+// unprotectClaims removes the finalizers with which the API server creates claims: the
+// controller that would remove them does not run, and the namespace would stay.
+func unprotectClaims(namespace string) error {
+	claims := cluster.Kube.CoreV1().PersistentVolumeClaims(namespace)
+	found, err := claims.List(cleanupContext(), metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	for _, claim := range found.Items {
+		_, err := claims.Patch(cleanupContext(), claim.Name, types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return err
+		}
+	}
+	return nil
 }
 
 // bindClaim makes a volume for a claim and binds them to each other.

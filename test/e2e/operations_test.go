@@ -131,7 +131,7 @@ func (e *env) expectLabel(namespace, want string) {
 	if got := ns.Labels[v1alpha1.VerifyLabel]; got != want {
 		e.t.Errorf("namespace %s has the label %s: %q, want %q", namespace, v1alpha1.VerifyLabel, got, want)
 	}
-	probe, err := cluster.Kube.CoreV1().Namespaces().Get(e.t.Context(), "tekton-chains-gate-probe", metav1.GetOptions{})
+	probe, err := cluster.Kube.CoreV1().Namespaces().Get(e.t.Context(), v1alpha1.GateProbeNamespace, metav1.GetOptions{})
 	e.check(err)
 	if got := probe.Labels[v1alpha1.VerifyLabel]; got != v1alpha1.VerifyEnforce {
 		e.t.Errorf("the namespace for tries has the label %q", got)

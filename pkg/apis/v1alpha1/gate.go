@@ -11,6 +11,10 @@ const (
 	// VerifyWarn reports the same verdicts, and holds nothing.
 	VerifyWarn = "warn"
 
+	// GateProbeNamespace has the label VerifyEnforce, and no Pods: the controller tries there,
+	// in dry runs, whether the API server holds and guards Pods.
+	GateProbeNamespace = "tekton-chains-gate-probe"
+
 	// SchedulingGate holds a Pod of a TaskRun until the controller has a verdict.
 	SchedulingGate = "trustedresources.tekton.dev/verified"
 

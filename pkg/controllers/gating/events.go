@@ -80,7 +80,7 @@ func (c *Controller) onPipelineRun(item any) {
 
 func (c *Controller) onNamespace(ctx context.Context, item any) {
 	ns, ok := item.(*corev1.Namespace)
-	if !ok {
+	if !ok || ns.Name == v1alpha1.GateProbeNamespace { // which always has the label
 		return
 	}
 	switch ns.Labels[v1alpha1.VerifyLabel] {

@@ -12,9 +12,6 @@ import (
 )
 
 const (
-	// Namespace has the label of enforcement, and no Pods. config/205-rbac-gates.yaml
-	// gives our service account the right to create Pods there and nowhere else.
-	Namespace = "tekton-chains-gate-probe"
 	// holdProbe is the only name with which the guard lets our controller create the
 	// Pod of a TaskRun, in a dry run.
 	holdProbe = "hold-probe"
@@ -27,7 +24,8 @@ const (
 	timeout  = 5 * time.Second // of one question
 )
 
-// Pods creates Pods in Namespace.
+// Pods creates Pods in v1alpha1.GateProbeNamespace. config/205-rbac-gates.yaml gives our service
+// account the right to create Pods there and nowhere else.
 type Pods interface {
 	Create(ctx context.Context, pod *corev1.Pod, o metav1.CreateOptions) (*corev1.Pod, error)
 }
