@@ -63,7 +63,11 @@ func TestGate_IsOffWithoutLabel(t *testing.T) {
 	e := newEnv(t)
 	e.configure(withProvenance)
 	e.installGate()
+	// A controller has to remove the finalizers of Chains, so that the namespaces of earlier
+	// tests can be deleted.
+	cleaner := e.addReplica("cleaner")
 	e.waitNoNamespaceWithLabel()
+	e.check(cleaner.Stop(t.Context()))
 	log, err := os.Stat(cluster.AuditLog())
 	e.check(err)
 	e.controller = e.addReplica("controller")
