@@ -91,8 +91,8 @@ func notSelected(s *snapshot.Snapshot, r *resource.Summary) Reason {
 }
 
 // aboutUnknownSignature completes the decision about a signature that no key of
-// the ring verifies. The signature of an authority is kept, whatever the release of
-// Tekton that it was made for: nobody else can make it again.
+// the ring verifies. The signature of an authority is kept, also if the authority made
+// the signature for another release of Tekton: only the authority can make a new one.
 func (d Decision) aboutUnknownSignature(ctx context.Context, authorities snapshot.Authorities, r *resource.Summary) Decision {
 	var undecided error
 	for _, dialect := range r.Checksums.Dialects(d.Dialect) {

@@ -3,14 +3,7 @@
 package e2e
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -18,18 +11,12 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/dynamic"
 
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/test/harness"
+	"github.com/trusted-resources/chains-extension/test/tektonreleases"
 )
-
-// example is one document in Tekton's own examples.
-type example struct {
-	file     string
-	document *unstructured.Unstructured
-}
 
 // invalidExamples maps documents that Tekton's own webhook refuses to a part of the
 // error. If Tekton accepts one of them, the test fails, so that the entry is removed.
@@ -76,18 +63,22 @@ func (e *env) applyExamples() []applied {
 	var all []applied
 	refused := map[string]bool{}
 	namespaces := map[string]string{} // by file
-	for _, example := range e.readExamples() {
-		if namespaces[example.file] == "" {
-			namespaces[example.file] = e.namespace()
+	dir, err := harness.ModuleDir(e.t.Context(), harness.ModulePipelines)
+	e.check(err)
+	examples, err := tektonreleases.Examples(dir)
+	e.check(err)
+	for _, example := range examples {
+		if namespaces[example.File] == "" {
+			namespaces[example.File] = e.namespace()
 		}
-		ns := namespaces[example.file]
-		gvk := example.document.GroupVersionKind()
+		ns := namespaces[example.File]
+		gvk := example.Document.GroupVersionKind()
 		gvr := schema.GroupVersionResource{Group: gvk.Group, Version: gvk.Version, Resource: strings.ToLower(gvk.Kind) + "s"}
-		example.document.SetNamespace(ns)
-		id := fmt.Sprintf("%s %s %s", example.file, gvk.Kind, example.document.GetName())
+		example.Document.SetNamespace(ns)
+		id := example.ID()
 		var created *unstructured.Unstructured
 		e.eventually(soon, func() (err error) { // the webhook does not see the new feature flags at once
-			created, err = client.Resource(gvr).Namespace(ns).Create(e.t.Context(), example.document, metav1.CreateOptions{})
+			created, err = client.Resource(gvr).Namespace(ns).Create(e.t.Context(), example.Document, metav1.CreateOptions{})
 			if says, invalid := invalidExamples[id]; invalid && err != nil && strings.Contains(err.Error(), says) {
 				refused[id] = true
 				return nil
@@ -114,54 +105,4 @@ func (e *env) enableAlphaFeatures() {
 		[]byte(`{"data":{"enable-api-fields":"alpha","enable-param-enum":"true","enable-artifacts":"true",
 			"enable-cel-in-whenexpression":"true","enable-concise-resolver-syntax":"true"}}`), metav1.PatchOptions{})
 	e.check(err)
-}
-
-// readExamples reads the examples in the Go module of Tekton Pipelines.
-func (e *env) readExamples() []example {
-	e.t.Helper()
-	dir, err := harness.ModuleDir(e.t.Context(), harness.ModulePipelines)
-	e.check(err)
-	var found []example
-	root := filepath.Join(dir, "examples")
-	e.check(filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() || !slices.Contains([]string{".yaml", ".yml"}, filepath.Ext(path)) {
-			return err
-		}
-		content, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		file, err := filepath.Rel(root, path)
-		if err != nil {
-			return err
-		}
-		documents, err := tektonResources(content)
-		if err != nil {
-			return fmt.Errorf("%s: %w", file, err)
-		}
-		for _, document := range documents {
-			found = append(found, example{file, document})
-		}
-		return nil
-	}))
-	return found
-}
-
-// tektonResources returns the signable documents of a YAML stream.
-func tektonResources(stream []byte) ([]*unstructured.Unstructured, error) {
-	var found []*unstructured.Unstructured
-	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(stream), 4096)
-	for {
-		document := &unstructured.Unstructured{}
-		err := decoder.Decode(&document.Object)
-		if errors.Is(err, io.EOF) {
-			return found, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		if document.GroupVersionKind().Group == "tekton.dev" && slices.Contains(resource.Kinds, resource.Kind(document.GetKind())) {
-			found = append(found, document)
-		}
-	}
 }

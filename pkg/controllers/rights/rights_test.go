@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,11 +24,24 @@ import (
 
 // account answers questions about the rights of a service account.
 type account struct {
+	err error
+
+	mu     sync.Mutex
 	denied map[string]bool // by verb and resource
-	err    error
+}
+
+func (a *account) deny(rights ...string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.denied = map[string]bool{}
+	for _, right := range rights {
+		a.denied[right] = true
+	}
 }
 
 func (a *account) Create(_ context.Context, review *authorization.SelfSubjectAccessReview, _ metav1.CreateOptions) (*authorization.SelfSubjectAccessReview, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	asked := review.Spec.ResourceAttributes
 	review.Status.Allowed = !a.denied[asked.Verb+" "+asked.Resource]
 	return review, a.err
@@ -35,12 +49,29 @@ func (a *account) Create(_ context.Context, review *authorization.SelfSubjectAcc
 
 // observed keeps what a gate told its observer.
 type observed struct {
+	mu      sync.Mutex
 	missing [][]string
 	unknown int
 }
 
-func (o *observed) Missing(_ context.Context, rights []string) { o.missing = append(o.missing, rights) }
-func (o *observed) Unknown(context.Context, error)             { o.unknown++ }
+func (o *observed) Missing(_ context.Context, rights []string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.missing = append(o.missing, rights)
+}
+
+func (o *observed) Unknown(context.Context, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.unknown++
+}
+
+// reports returns the lists of missing rights, in the order in which they came.
+func (o *observed) reports() [][]string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.missing)
+}
 
 func opens(context.Context) error { return nil }
 
@@ -55,7 +86,8 @@ func TestGate_OpensAtOnceWithAllRights(t *testing.T) {
 func TestGate_ReportsOnceAndOpensLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var o observed
-		a := &account{denied: map[string]bool{"list verificationpolicies": true, "watch verificationpolicies": true, "get resolutionrequests": true}}
+		a := &account{}
+		a.deny("list verificationpolicies", "watch verificationpolicies", "get resolutionrequests")
 		gate := NewGate(a, Needed(true), &o)
 		if err := gate.Open(t.Context(), opens); err != nil || gate.IsOpen() {
 			t.Fatalf("got %v, open: %v, want a closed gate", err, gate.IsOpen())
@@ -63,14 +95,14 @@ func TestGate_ReportsOnceAndOpensLater(t *testing.T) {
 		want := []string{"list, watch verificationpolicies.tekton.dev", "get resolutionrequests.resolution.tekton.dev"}
 		<-time.After(4 * askInterval)
 		synctest.Wait()
-		if len(o.missing) != 1 || !slices.Equal(o.missing[0], want) {
-			t.Errorf("reported %q, want once %q", o.missing, want)
+		if got := o.reports(); len(got) != 1 || !slices.Equal(got[0], want) {
+			t.Errorf("reported %q, want once %q", got, want)
 		}
-		a.denied = nil
+		a.deny()
 		<-time.After(2 * askInterval)
 		synctest.Wait()
-		if !gate.IsOpen() || len(o.missing) != 2 || len(o.missing[1]) != 0 {
-			t.Errorf("open: %v, reported %q, want an open gate and an empty list", gate.IsOpen(), o.missing)
+		if got := o.reports(); !gate.IsOpen() || len(got) != 2 || len(got[1]) != 0 {
+			t.Errorf("open: %v, reported %q, want an open gate and an empty list", gate.IsOpen(), got)
 		}
 	})
 }
