@@ -19,7 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/yaml"
 
-	"github.com/trusted-resources/chains-extension/pkg/controllers/inforce"
+	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 )
 
 const base = "../config"
@@ -59,7 +59,7 @@ func TestNamespaceOverlays_LeaveNothingInAnotherNamespace(t *testing.T) {
 				}
 			}
 			for _, obj := range objects {
-				if obj.GetKind() == "Namespace" && obj.GetName() != inforce.Namespace {
+				if obj.GetKind() == "Namespace" && obj.GetName() != v1alpha1.GateProbeNamespace {
 					t.Errorf("there is a Namespace %s; that of Tekton Pipelines belongs to Tekton Pipelines", obj.GetName())
 				}
 			}
@@ -160,14 +160,16 @@ func unaware(obj *unstructured.Unstructured) bool {
 
 // isProbe reports whether an object belongs to the namespace in which the controller
 // tries out the gate.
-func isProbe(obj *unstructured.Unstructured) bool { return obj.GetName() == inforce.Namespace }
+func isProbe(obj *unstructured.Unstructured) bool {
+	return obj.GetName() == v1alpha1.GateProbeNamespace
+}
 
 // leftovers returns where an object refers to another namespace than the given one.
 func leftovers(obj *unstructured.Unstructured, namespace string) []string {
 	var found []string
 	want := namespace
 	if isProbe(obj) {
-		want = inforce.Namespace
+		want = v1alpha1.GateProbeNamespace
 	}
 	if slices.Contains(clusterScoped, obj.GetKind()) {
 		want = ""

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -58,17 +59,17 @@ func TestRequester_IsReliedUponOnlyIfNobodyCanForge(t *testing.T) {
 		policy  = registrationv1.ValidatingAdmissionPolicy
 		binding = registrationv1.ValidatingAdmissionPolicyBinding
 	)
-	lacksSign := account{denied: map[string]bool{"sign tasks": true, "sign pipelines": true, "sign stepactions": true}}
+	lacksSign := denied("sign tasks", "sign pipelines", "sign stepactions")
 	ignore := registrationv1.Ignore
 	for name, tc := range map[string]struct {
-		account  account
+		account  *account
 		policies installed
 		want     string // empty: nothing is wrong
 	}{
 		"all is well":              {lacksSign, bound(func(*policy, *binding) {}), ""},
-		"may sign":                 {account{}, bound(func(*policy, *binding) {}), "verb sign on tasks.tekton.dev"},
-		"may sign one kind":        {account{denied: map[string]bool{"sign tasks": true, "sign pipelines": true}}, bound(func(*policy, *binding) {}), "stepactions"},
-		"no answer":                {account{err: errors.New("away")}, bound(func(*policy, *binding) {}), "away"},
+		"may sign":                 {&account{}, bound(func(*policy, *binding) {}), "verb sign on tasks.tekton.dev"},
+		"may sign one kind":        {denied("sign tasks", "sign pipelines"), bound(func(*policy, *binding) {}), "stepactions"},
+		"no answer":                {&account{err: errors.New("away")}, bound(func(*policy, *binding) {}), "away"},
 		"no policy":                {lacksSign, installed{}, "apply config/webhook"},
 		"no binding":               {lacksSign, installed{policy: bound(func(*policy, *binding) {}).policy}, "ValidatingAdmissionPolicyBinding"},
 		"policy fails open":        {lacksSign, bound(func(p *policy, _ *binding) { p.Spec.FailurePolicy = &ignore }), "does not deny"},
@@ -80,7 +81,7 @@ func TestRequester_IsReliedUponOnlyIfNobodyCanForge(t *testing.T) {
 		}), "does not deny"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := Requester{Reviews: &tc.account, Policies: tc.policies}.ask(t.Context())
+			err := Requester{Reviews: tc.account, Policies: tc.policies}.ask(t.Context())
 			if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("got %v, want %q", err, tc.want)
 			}
@@ -90,12 +91,12 @@ func TestRequester_IsReliedUponOnlyIfNobodyCanForge(t *testing.T) {
 
 func TestRequester_AsksWhenItIsWanted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		wanted := false
-		a := &account{denied: map[string]bool{"sign tasks": true, "sign pipelines": true, "sign stepactions": true}}
-		var found []error
+		var wanted atomic.Bool
+		found := make(chan error, 10)
+		a := denied("sign tasks", "sign pipelines", "sign stepactions")
 		Requester{
 			Reviews: a, Policies: bound(func(*registrationv1.ValidatingAdmissionPolicy, *registrationv1.ValidatingAdmissionPolicyBinding) {}),
-			Wanted: func() bool { return wanted }, Found: func(_ context.Context, err error) { found = append(found, err) }, Clock: clock.RealClock{},
+			Wanted: wanted.Load, Found: func(_ context.Context, err error) { found <- err }, Clock: clock.RealClock{},
 		}.Run(t.Context())
 		pass := func(d time.Duration) {
 			<-time.After(d)
@@ -103,17 +104,23 @@ func TestRequester_AsksWhenItIsWanted(t *testing.T) {
 		}
 		pass(time.Minute)
 		if len(found) != 0 {
-			t.Errorf("the setting is off: found %v", found)
+			t.Errorf("the setting is off: found %v", <-found)
 		}
-		wanted = true
+		wanted.Store(true)
 		pass(2 * wantedInterval)
-		if len(found) != 1 || found[0] != nil {
-			t.Fatalf("the setting is on: found %v", found)
+		if len(found) != 1 {
+			t.Fatalf("the setting is on: found %d times", len(found))
 		}
-		a.denied = nil
+		if err := <-found; err != nil {
+			t.Errorf("the setting is on: found %v", err)
+		}
+		a.deny()
 		pass(2 * requesterInterval)
-		if len(found) != 2 || found[1] == nil {
-			t.Errorf("the account got the right: found %v", found)
+		if len(found) != 1 {
+			t.Fatalf("the account got the right: found %d times", len(found))
+		}
+		if err := <-found; err == nil {
+			t.Error("the account got the right: found no error")
 		}
 	})
 }
