@@ -7,6 +7,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -55,17 +56,21 @@ func TestJudge_ClaimsOnlyWhatTheAnswersShow(t *testing.T) {
 	}
 }
 
-// server answers for both Pods.
-type server struct{ hold, guard answer }
+// answers are those for both Pods.
+type answers struct{ hold, guard answer }
+
+// server gives the answers that it has now.
+type server struct{ atomic.Pointer[answers] }
 
 func (s *server) Create(_ context.Context, pod *corev1.Pod, o metav1.CreateOptions) (*corev1.Pod, error) {
 	if len(o.DryRun) == 0 {
 		return nil, errors.New("a Pod would have been created")
 	}
+	now := s.Load()
 	if pod.Name == holdProbe {
-		return s.hold.pod, s.hold.err
+		return now.hold.pod, now.hold.err
 	}
-	return s.guard.pod, s.guard.err
+	return now.guard.pod, now.guard.err
 }
 
 // observed are the answers to the question whether all is in force, each once.
@@ -82,12 +87,13 @@ func (o *observed) Observed(_ context.Context, s State) {
 func TestWatch_NoticesThatGuardsComeAndGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		s, o := &server{withoutGate, withoutGate}, &observed{}
+		s, o := &server{}, &observed{}
+		s.Store(&answers{withoutGate, withoutGate})
 		go Watch(ctx, s, o)
-		for _, now := range []server{{withGate, refused(guardPolicy)}, {withoutGate, withoutGate}} {
+		for _, now := range []answers{{withGate, refused(guardPolicy)}, {withoutGate, withoutGate}} {
 			<-time.After(2 * interval)
 			synctest.Wait()
-			*s = now
+			s.Store(&now)
 		}
 		<-time.After(2 * interval)
 		cancel()
