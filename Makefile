@@ -101,6 +101,12 @@ lint: ## Run golangci-lint
 	cd test/localcluster && $(GOLANGCI_LINT) run --allow-parallel-runners --config ../../.golangci.yaml ./...
 	cd release && $(GOLANGCI_LINT) run --allow-parallel-runners --config ../.golangci.yaml ./...
 
+CONTROLLER_GEN := go run sigs.k8s.io/controller-tools/cmd/controller-gen@v0.23.0
+
+.PHONY: generate
+generate: ## Write the generated code and the CustomResourceDefinitions
+	$(CONTROLLER_GEN) object:headerFile=pkg/apis/header.txt crd paths=./pkg/apis/... output:crd:stdout > config/101-keyrings.yaml
+
 .PHONY: verify
 verify: ## Check that go.mod, formatting and licence headers need no change
 	go mod tidy -diff

@@ -30,6 +30,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/controllers/gating"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/informers"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/rights"
+	"github.com/trusted-resources/chains-extension/pkg/controllers/rings"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/runs"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/signing"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/state"
@@ -87,6 +88,9 @@ type shared struct {
 	store   *storeOfConfig
 	objects objects
 	patcher patcher
+	// keyRings are the KeyRings, ringKeys loads their keys.
+	keyRings *rings.Rings
+	ringKeys *rings.Keys
 	// verifier verifies runs, for the gate and for attestations.
 	verifier *verification.Verifier
 	// decisions are those of the gate, for attestations.
@@ -115,6 +119,9 @@ func (a *app) controllers() []injection.ControllerConstructor {
 			Rights: rights.NewGate(kubeclient.Get(ctx).AuthorizationV1().SelfSubjectAccessReviews(), rights.NeededByGate(),
 				rightsObserver{kubeclient.Get(ctx).CoreV1(), s.emitter, observe.WithoutRightsOfGate}),
 		})
+	}))
+	constructors = append(constructors, a.constructor(func(ctx context.Context, _ configmap.Watcher, s *shared) (*controller.Impl, error) {
+		return a.rotationController(ctx, s), nil
 	}))
 	if a.options.SignRuns {
 		constructors = append(constructors, a.runControllers()...)
@@ -159,7 +166,9 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 	if !ok {
 		logging.FromContext(ctx).Fatalf("ConfigMaps are watched with a %T, expected a watcher with defaults", cmw)
 	}
+	ringKeys, keyRings := a.keyRings(ctx, kube)
 	s := state.New(ctx, state.Sources{
+		Rings:        keyRings,
 		SecretsDir:   a.options.SecretsDir,
 		Scope:        a.options.Namespaces,
 		Namespaces:   watched.Namespaces().Lister(),
@@ -169,6 +178,8 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 		Emitter:      emitter,
 	})
 	s.WatchConfig(ctx, configMaps, system.Namespace())
+	keyRings.Read(ctx) // nothing is signed before
+	go keyRings.Run(ctx)
 	observer := rightsObserver{kube.CoreV1(), emitter, observe.WithoutRights}
 	observer.watchRequester(ctx, kube, s)
 	gate := rights.NewGate(kube.AuthorizationV1().SelfSubjectAccessReviews(), rights.Needed(a.options.SignRuns), observer)
@@ -187,6 +198,7 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 	}
 	watchGate(ctx, kube, watched.Namespaces().Lister(), emitter)
 	made := &shared{
+		keyRings: keyRings, ringKeys: ringKeys,
 		state: s, watched: watched, gate: gate, emitter: emitter, store: newStoreOfConfig(kube, s.Config),
 		objects: objects{pipelineclient.Get(ctx)}, patcher: patcher{metadata.NewForConfigOrDie(injection.GetConfig(ctx))},
 		decisions: gating.NewDecisions(watched.Namespaces().Lister(), clock.RealClock{}),

@@ -41,7 +41,7 @@ func (l *Loader) loadFiles(ctx context.Context, contents files, readErr error) (
 // loadPrivateFile replaces the signer of runs by that in the files, and the key of
 // resources if Tekton can verify its signatures.
 func (l *Loader) loadPrivateFile(ctx context.Context, contents files, inputs string) attempt {
-	signer, err := contents.signer(ctx, l.dir)
+	signer, err := contents.signer(l.dir)
 	if err != nil {
 		return attempt{inputs: inputs, err: err, signerErr: err}
 	}

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rotation
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tektoncd/chains/pkg/chains/signing"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"knative.dev/pkg/logging"
+
+	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
+	"github.com/trusted-resources/chains-extension/pkg/controllers/rings"
+	"github.com/trusted-resources/chains-extension/pkg/keyring"
+	"github.com/trusted-resources/chains-extension/pkg/keys"
+)
+
+// settled is how long after the activation of a key the older key may still make a
+// signature: a replica may have read the KeyRing the Fence ago, and then have waited for
+// its KMS for a minute.
+const settled = rings.Fence + 90*time.Second
+
+// reconcile brings the status of a ring up to date, and takes the next step if nothing
+// blocks it.
+func (c *Controller) reconcile(ctx context.Context, ring *v1alpha1.KeyRing) error {
+	loaded := c.Keys.Load(ctx, ring)
+	status := keyring.Observe(ring, loaded, c.Clock.Now())
+	c.count(&status)
+	step, name := keyring.Next(ring, &status, loaded)
+	var blocking error
+	switch step {
+	case keyring.Activating:
+		status, blocking = c.activate(ctx, ring, status, name)
+	case keyring.Drain:
+		status, blocking = c.retire(ctx, ring, status, name)
+	}
+	step, name = keyring.Next(ring, &status, loaded)
+	setConditions(ring, &status, step, name, blocking, c.Clock.Now())
+	if err := c.write(ctx, ring, status); err != nil {
+		return err
+	}
+	if isWaiting(blocking) {
+		return nil
+	}
+	return blocking
+}
+
+// write stores the status if it has changed. The API server refuses it if the ring has
+// changed since it was read.
+func (c *Controller) write(ctx context.Context, ring *v1alpha1.KeyRing, status v1alpha1.KeyRingStatus) error {
+	if equality.Semantic.DeepEqual(ring.Status, status) {
+		return nil
+	}
+	before := ring.Status.Active
+	ring = ring.DeepCopy()
+	ring.Status = status
+	if _, err := c.Client.UpdateStatus(ctx, ring, metav1.UpdateOptions{FieldManager: v1alpha1.Group}); err != nil {
+		return err
+	}
+	if before != status.Active {
+		logging.FromContext(ctx).Infow("Active key changed", "keyRing", ring.Name, "from", before, "to", status.Active)
+		c.Rings.Read(ctx) // sign with it now
+	}
+	return nil
+}
+
+// activate makes a key active if every policy that trusts an older key trusts the key,
+// and Tekton's controller has seen that.
+func (c *Controller) activate(ctx context.Context, ring *v1alpha1.KeyRing, status v1alpha1.KeyRingStatus, name string) (v1alpha1.KeyRingStatus, error) {
+	next, err := c.Keys.Key(ctx, ring, name)
+	if err != nil {
+		return status, err
+	}
+	older := c.older(ctx, ring, status, next)
+	unready, err := c.unready(ctx, older, next)
+	if err != nil {
+		return status, err
+	}
+	keyring.StatusOf(&status, name).UnreadyPolicies = unready
+	blocking := slices.DeleteFunc(slices.Clone(unready), func(p v1alpha1.PolicyReference) bool {
+		return slices.Contains(ring.Spec.Rotation.AcceptUnready, p)
+	})
+	if len(blocking) > 0 {
+		return status, blocked{fmt.Sprintf("%d VerificationPolicies trust the older key and not key %q: %s; add the key to them, or name them in spec.rotation.acceptUnready",
+			len(blocking), name, list(blocking))}
+	}
+	if err := c.canary.seen(ctx, next); err != nil {
+		return status, err
+	}
+	return keyring.Activate(status, name, c.Clock.Now()), nil
+}
+
+// older returns the keys whose signatures policies may accept today: the active and
+// retiring keys of the ring, or without any the keys that sign without a KeyRing.
+func (c *Controller) older(ctx context.Context, ring *v1alpha1.KeyRing, status v1alpha1.KeyRingStatus, next *keys.Key) []*keys.Key {
+	var older []*keys.Key
+	for _, key := range status.Keys {
+		if key.State != v1alpha1.KeyActive && key.State != v1alpha1.KeyRetiring {
+			continue
+		}
+		if signing, err := c.Keys.Key(ctx, ring, key.Name); err == nil && signing.ID != next.ID {
+			older = append(older, signing)
+		}
+	}
+	if len(older) > 0 {
+		return older
+	}
+	for _, signerType := range []string{signing.TypeX509, signing.TypeKMS} {
+		if key, err := c.Legacy().Active(signerType); err == nil && key.ID != next.ID {
+			older = append(older, key)
+		}
+	}
+	return older
+}
+
+const maxListed = 5
+
+func list(policies []v1alpha1.PolicyReference) string {
+	var names []string
+	for _, p := range policies[:min(len(policies), maxListed)] {
+		names = append(names, p.Namespace+"/"+p.Policy)
+	}
+	if more := len(policies) - len(names); more > 0 {
+		names = append(names, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(names, ", ")
+}
+
+// setConditions sets the conditions of a ring.
+func setConditions(ring *v1alpha1.KeyRing, status *v1alpha1.KeyRingStatus, step keyring.Step, name string, blocking error, now time.Time) {
+	why := problemOf(status, name)
+	if blocking != nil {
+		why = blocking.Error()
+	}
+	ready := metav1.Condition{Type: v1alpha1.KeyRingReady, Status: metav1.ConditionTrue, Reason: "KeyActive", Message: fmt.Sprintf("key %q signs", status.Active)}
+	switch active := keyring.StatusOf(status, status.Active); {
+	case active == nil:
+		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, "NoActiveKey", "no key signs: "+cmp.Or(why, string(step))
+	case active.Problem != "":
+		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, "KeyUnusable", fmt.Sprintf("key %q: %s", active.Name, active.Problem)
+	}
+	rotated := metav1.Condition{Type: v1alpha1.KeyRingRotated, Status: metav1.ConditionFalse, Reason: string(step), Message: why}
+	if step == keyring.Done {
+		rotated.Status, rotated.Message = metav1.ConditionTrue, fmt.Sprintf("key %q signs, and no older key of the ring is trusted", name)
+	}
+	due := metav1.Condition{Type: v1alpha1.KeyRingRotationDue, Status: metav1.ConditionFalse, Reason: "NotDue"}
+	after, active := ring.Spec.Rotation.RotateAfter, keyring.StatusOf(status, status.Active)
+	if after != nil && active != nil && active.ActiveSince != nil && now.Sub(active.ActiveSince.Time) >= after.Duration {
+		due.Status, due.Reason = metav1.ConditionTrue, "RotateAfter"
+		due.Message = fmt.Sprintf("key %q signs since %s; rotateAfter is %s", active.Name, active.ActiveSince.Format(time.RFC3339), after.Duration)
+	}
+	for _, condition := range []metav1.Condition{ready, rotated, due} {
+		condition.ObservedGeneration = ring.Generation
+		meta.SetStatusCondition(&status.Conditions, condition)
+	}
+}
+
+func problemOf(status *v1alpha1.KeyRingStatus, name string) string {
+	if key := keyring.StatusOf(status, name); key != nil {
+		return key.Problem
+	}
+	return ""
+}
