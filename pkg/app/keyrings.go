@@ -45,6 +45,13 @@ func (a *app) rotationController(ctx context.Context, s *shared) *controller.Imp
 	return rotation.NewController(ctx, rotation.Inputs{
 		Namespace: system.Namespace(), Rings: s.keyRings, Keys: s.ringKeys, Client: keyRingClient(ctx),
 		Kube: kubeclient.Get(ctx), Tekton: pipelineclient.Get(ctx), Policies: s.state.PolicyKeys(), Resources: s.watched,
+		RingOf: func(namespace string) string {
+			ns, err := s.watched.Namespaces().Lister().Get(namespace)
+			if err != nil {
+				return "" // not in the cache yet
+			}
+			return s.keyRings.NameFor(ns.Labels)
+		},
 		Legacy: s.state.LegacyKeys, Dialect: s.state.Dialect, Emitter: s.emitter, Clock: clock.RealClock{}, Ready: s.gate.IsOpen,
 	})
 }

@@ -130,13 +130,40 @@ func Activate(status v1alpha1.KeyRingStatus, name string, now time.Time) v1alpha
 	return status
 }
 
-// Retire returns the status after no injected policy trusts a key any more.
-func Retire(status v1alpha1.KeyRingStatus, name string, now time.Time) v1alpha1.KeyRingStatus {
+// Retire returns the status after nothing needs a key any more. Policies may still trust
+// the key.
+func Retire(status v1alpha1.KeyRingStatus, name string) v1alpha1.KeyRingStatus {
 	status = *status.DeepCopy()
 	if key := StatusOf(&status, name); key != nil && key.State == v1alpha1.KeyRetiring {
-		key.State, key.UntrustedSince = v1alpha1.KeyRetired, at(now)
+		key.State = v1alpha1.KeyRetired
 	}
 	return status
+}
+
+// Untrusted returns the status after no injected policy trusts a key any more, and
+// Tekton's controller has seen that.
+func Untrusted(status v1alpha1.KeyRingStatus, name string, now time.Time) v1alpha1.KeyRingStatus {
+	status = *status.DeepCopy()
+	if key := StatusOf(&status, name); key != nil {
+		key.UntrustedSince = at(now)
+	}
+	return status
+}
+
+// Trusted reports whether policies should trust a key in this state.
+func Trusted(state v1alpha1.KeyState) bool {
+	return state == v1alpha1.KeyPending || state == v1alpha1.KeyActive || state == v1alpha1.KeyRetiring
+}
+
+// MayReplace reports whether signatures of a key may be replaced by those of the active
+// key. Signatures of a revoked key may not before nobody trusts the key any more: a thief
+// may have changed the content.
+func MayReplace(ring *v1alpha1.KeyRing, key *v1alpha1.RingKeyStatus) bool {
+	if key.State != v1alpha1.KeyRevoked {
+		return true
+	}
+	spec := SpecOf(ring, key.Name)
+	return key.UntrustedSince != nil && spec != nil && spec.Revoked != nil && !spec.Revoked.Hold
 }
 
 func end(key *v1alpha1.RingKeyStatus, now time.Time) {
@@ -163,34 +190,62 @@ const (
 	// Activating: the target must be trusted, Tekton must have seen that, and then the
 	// target signs.
 	Activating Step = "Activating"
+	// Untrust: policies must not trust a retired or revoked key any more, and Tekton must
+	// have seen that.
+	Untrust Step = "Untrusting"
 	// Drain: the resources, runs and bundles that need an older key have to go first.
 	Drain Step = "Draining"
 	// Done: the target signs, and no older key is trusted.
 	Done Step = "Done"
 )
 
-// Next returns the next step of a ring, and the key that the step is about.
+// Next returns the next step of a ring, and the key that the step is about. Nobody may
+// trust a revoked key for longer than it takes, so that comes first.
 func Next(ring *v1alpha1.KeyRing, status *v1alpha1.KeyRingStatus, loaded map[string]Loaded) (Step, string) {
+	if key := first(status, v1alpha1.KeyRevoked, stillTrusted); key != nil {
+		return Untrust, key.Name
+	}
 	target := StatusOf(status, status.Target)
 	if target == nil || target.State == v1alpha1.KeyRevoked {
 		return NoTarget, ""
 	}
+	paused := ring.Spec.Rotation.Paused && status.Active != ""
 	if status.Active != target.Name {
 		switch {
 		case target.Problem != "" || !loaded[target.Name].Signs:
 			return Load, target.Name
-		case ring.Spec.Rotation.Paused && status.Active != "":
+		case paused:
 			return Pause, target.Name
 		}
 		return Activating, target.Name
 	}
-	for _, key := range status.Keys {
-		if key.State == v1alpha1.KeyRetiring {
-			if ring.Spec.Rotation.Paused {
-				return Pause, key.Name
-			}
-			return Drain, key.Name
+	for _, wanted := range []struct {
+		state v1alpha1.KeyState
+		step  Step
+	}{{v1alpha1.KeyRetired, Untrust}, {v1alpha1.KeyRetiring, Drain}} {
+		switch key := first(status, wanted.state, stillTrusted); {
+		case key == nil:
+		case paused:
+			return Pause, key.Name
+		default:
+			return wanted.step, key.Name
 		}
 	}
 	return Done, target.Name
+}
+
+// first returns the first key in a state for which wanted is true, or nil.
+func first(status *v1alpha1.KeyRingStatus, state v1alpha1.KeyState, wanted func(v1alpha1.RingKeyStatus) bool) *v1alpha1.RingKeyStatus {
+	for i, key := range status.Keys {
+		if key.State == state && wanted(key) {
+			return &status.Keys[i]
+		}
+	}
+	return nil
+}
+
+// stillTrusted reports that policies may trust a key. A key whose public half was never
+// known is in none.
+func stillTrusted(key v1alpha1.RingKeyStatus) bool {
+	return key.KeyID != "" && key.UntrustedSince == nil
 }

@@ -25,6 +25,18 @@ func NewRing(active *Key, problem error, known, revoked []*Key) *Ring {
 	return r
 }
 
+// Replacing returns the ring, which lets signatures of revoked keys be replaced whose IDs
+// are named.
+func (r *Ring) Replacing(revoked ...string) *Ring {
+	with := *r
+	with.replaceable = revoked
+	return &with
+}
+
+// MayReplace reports whether a signature of a revoked key may be replaced by one of the
+// active key: nobody trusts the key any more, and its owner trusts what the key signed.
+func (r *Ring) MayReplace(keyID string) bool { return slices.Contains(r.replaceable, keyID) }
+
 // Merge returns a ring that knows the keys of several rings, and signs with none. A key
 // that one of them has revoked is revoked.
 func Merge(rings ...*Ring) *Ring {
@@ -45,7 +57,7 @@ func (r *Ring) Knowing(other *Ring) *Ring {
 			active = nil
 		}
 	}
-	return NewRing(active, err, slices.Concat(r.retired, other.Keys()), slices.Concat(r.revoked, other.revoked))
+	return NewRing(active, err, slices.Concat(r.retired, other.Keys()), slices.Concat(r.revoked, other.revoked)).Replacing(r.replaceable...)
 }
 
 // Without returns the ring without active keys, because of problem.
@@ -54,7 +66,7 @@ func (r *Ring) Without(problem error) *Ring { return NewRing(nil, problem, r.Key
 // Same reports whether two rings have the same keys in the same states, and the same
 // problems.
 func (r *Ring) Same(other *Ring) bool {
-	return sameKeys(r, other) && maps.EqualFunc(r.problems, other.problems, func(a, b error) bool {
+	return sameKeys(r, other) && slices.Equal(r.replaceable, other.replaceable) && maps.EqualFunc(r.problems, other.problems, func(a, b error) bool {
 		return (a == nil) == (b == nil) && (a == nil || a.Error() == b.Error())
 	})
 }

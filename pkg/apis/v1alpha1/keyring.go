@@ -256,3 +256,32 @@ const (
 	// KeyRingRotationDue: the active key is older than rotateAfter.
 	KeyRingRotationDue = "RotationDue"
 )
+
+// The ConfigMap in the controller's namespace with the public halves of all keys, which
+// every authenticated user may read. It has a file "<digest>.pub" for each key, where
+// "sha256:<digest>" is the ID of the key.
+const (
+	TrustedKeysConfigMap = "trusted-keys"
+	// TrustedKeysBundle has all keys that policies should trust, in PEM.
+	TrustedKeysBundle = "trusted.pem"
+	// TrustedKeysIndex is a JSON array of PublishedKey. Keys stay there for ever.
+	TrustedKeysIndex = "keyring.json"
+)
+
+// InjectKeysAnnotation with the value "true" on a VerificationPolicy makes the controller
+// maintain the authorities "keyring-…" of the policy: one for each key of the KeyRing of
+// the namespace that should be trusted.
+const InjectKeysAnnotation = Group + "/inject-keys"
+
+// PublishedKey is one key in TrustedKeysIndex.
+type PublishedKey struct {
+	Ring           string       `json:"ring"`
+	Name           string       `json:"name"`
+	KeyID          string       `json:"keyID"`
+	State          KeyState     `json:"state"`
+	PublicKey      string       `json:"publicKey"`
+	ActiveSince    *metav1.Time `json:"activeSince,omitempty"`
+	ActiveUntil    *metav1.Time `json:"activeUntil,omitempty"`
+	UntrustedSince *metav1.Time `json:"untrustedSince,omitempty"`
+	Revoked        *Revocation  `json:"revoked,omitempty"`
+}

@@ -174,6 +174,18 @@ func (r *Rings) For(namespace map[string]string) (found *keys.Ring, ok bool) {
 	return found, true
 }
 
+// NameFor returns the name of the ring of a namespace with these labels. It is empty if
+// none or several serve the namespace.
+func (r *Rings) NameFor(namespace map[string]string) string {
+	switch selecting, fallback := r.view.Load().of(namespace); {
+	case len(selecting) == 1:
+		return selecting[0].name
+	case len(selecting) == 0 && fallback != nil:
+		return fallback.name
+	}
+	return ""
+}
+
 // of returns the rings that select a namespace, and the ring for all others.
 func (v *view) of(namespace map[string]string) (selecting []ring, fallback *ring) {
 	for i := range v.rings {
@@ -367,10 +379,14 @@ func (k *Keys) ring(ctx context.Context, object *v1alpha1.KeyRing) *keys.Ring {
 	var active *keys.Key
 	problem := fmt.Errorf("KeyRing %s has no active key yet; its status says why", object.Name)
 	var known, revoked []*keys.Key
+	var replaceable []string
 	for _, key := range status.Keys {
 		switch key.State {
 		case v1alpha1.KeyRevoked:
 			revoked = appendKey(revoked, key, keys.FromRevokedPEM)
+			if keyring.MayReplace(object, &key) {
+				replaceable = append(replaceable, key.KeyID)
+			}
 			continue
 		case v1alpha1.KeyActive:
 			if active, problem = k.Key(ctx, object, key.Name); problem == nil && active.ID != key.KeyID {
@@ -379,7 +395,7 @@ func (k *Keys) ring(ctx context.Context, object *v1alpha1.KeyRing) *keys.Ring {
 		}
 		known = appendKey(known, key, keys.FromPEM)
 	}
-	return keys.NewRing(active, problem, known, revoked)
+	return keys.NewRing(active, problem, known, revoked).Replacing(replaceable...)
 }
 
 // appendKey appends the public half of a key. A key whose public half was never known

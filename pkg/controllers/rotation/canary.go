@@ -56,19 +56,6 @@ func (c canary) seen(ctx context.Context, key *keys.Key) error {
 	return nil
 }
 
-// refuses returns nil if Tekton's controller refuses a canary that untrusted signed,
-// under a policy that trusts another key.
-func (c canary) refuses(ctx context.Context, trusted, untrusted *keys.Key) error {
-	if err := c.seen(ctx, trusted); err != nil {
-		return err
-	}
-	verified, err := c.try(ctx, trusted, untrusted)
-	if err == nil && verified == corev1.ConditionTrue {
-		err = fmt.Errorf("Tekton's controller accepted a canary with a signature of key %s, which its policy does not trust", untrusted.ID)
-	}
-	return err
-}
-
 // try runs a Task with a signature of one key under a policy that trusts another, and
 // returns Tekton's condition TrustedResourcesVerified; empty if Tekton did not set it.
 func (c canary) try(ctx context.Context, trusted, signer *keys.Key) (verified corev1.ConditionStatus, err error) {

@@ -61,6 +61,8 @@ type Inputs struct {
 	Client    rings.Client
 	Kube      kubernetes.Interface
 	Tekton    versioned.Interface
+	// RingOf returns the name of the ring that serves a namespace; empty if none does.
+	RingOf func(namespace string) string
 	// Policies read the keys of VerificationPolicies.
 	Policies  *policy.Keys
 	Resources Resources

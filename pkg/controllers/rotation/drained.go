@@ -16,29 +16,12 @@ import (
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/decision"
-	"github.com/trusted-resources/chains-extension/pkg/keyring"
 	"github.com/trusted-resources/chains-extension/pkg/keys"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
 // defaultQuietPeriod is that of a ring that names none.
 const defaultQuietPeriod = 7 * 24 * time.Hour
-
-// retire retires a key once nothing in the cluster needs it any more.
-func (c *Controller) retire(ctx context.Context, ring *v1alpha1.KeyRing, status v1alpha1.KeyRingStatus, name string) (v1alpha1.KeyRingStatus, error) {
-	old := keyring.StatusOf(&status, name)
-	if err := c.drained(ctx, ring, old); err != nil {
-		return status, err
-	}
-	active, err := c.Keys.Key(ctx, ring, status.Active)
-	if err != nil {
-		return status, err
-	}
-	if err := c.canary.seen(ctx, active); err != nil {
-		return status, err
-	}
-	return keyring.Retire(status, name, c.Clock.Now()), nil
-}
 
 // drained returns what still needs a key: signatures, runs, or the quiet period.
 func (c *Controller) drained(ctx context.Context, ring *v1alpha1.KeyRing, old *v1alpha1.RingKeyStatus) error {

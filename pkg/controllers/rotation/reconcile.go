@@ -33,13 +33,10 @@ func (c *Controller) reconcile(ctx context.Context, ring *v1alpha1.KeyRing) erro
 	loaded := c.Keys.Load(ctx, ring)
 	status := keyring.Observe(ring, loaded, c.Clock.Now())
 	c.count(&status)
+	blocking := c.publish(ctx, ring, &status)
 	step, name := keyring.Next(ring, &status, loaded)
-	var blocking error
-	switch step {
-	case keyring.Activating:
-		status, blocking = c.activate(ctx, ring, status, name)
-	case keyring.Drain:
-		status, blocking = c.retire(ctx, ring, status, name)
+	if blocking == nil {
+		status, blocking = c.take(ctx, ring, status, step, name)
 	}
 	step, name = keyring.Next(ring, &status, loaded)
 	setConditions(ring, &status, step, name, blocking, c.Clock.Now())
@@ -50,6 +47,25 @@ func (c *Controller) reconcile(ctx context.Context, ring *v1alpha1.KeyRing) erro
 		return nil
 	}
 	return blocking
+}
+
+// take takes a step, and returns the status after it. The error says why the step was not
+// taken.
+func (c *Controller) take(
+	ctx context.Context, ring *v1alpha1.KeyRing, status v1alpha1.KeyRingStatus, step keyring.Step, name string,
+) (v1alpha1.KeyRingStatus, error) {
+	switch step {
+	case keyring.Activating:
+		return c.activate(ctx, ring, status, name)
+	case keyring.Drain:
+		if err := c.drained(ctx, ring, keyring.StatusOf(&status, name)); err != nil {
+			return status, err
+		}
+		return keyring.Retire(status, name), nil
+	case keyring.Untrust:
+		return c.untrust(ctx, ring, status, name)
+	}
+	return status, nil // nothing to do, or something has to change first
 }
 
 // write stores the status if it has changed. The API server refuses it if the ring has
@@ -78,8 +94,10 @@ func (c *Controller) activate(ctx context.Context, ring *v1alpha1.KeyRing, statu
 	if err != nil {
 		return status, err
 	}
-	older := c.older(ctx, ring, status, next)
-	unready, err := c.unready(ctx, older, next)
+	if isEmergency(&status) { // no older key is trusted any more, so nothing is left to break
+		return keyring.Activate(status, name, c.Clock.Now()), nil
+	}
+	unready, err := c.unready(ctx, c.older(ctx, ring, status, next), next)
 	if err != nil {
 		return status, err
 	}
@@ -95,6 +113,26 @@ func (c *Controller) activate(ctx context.Context, ring *v1alpha1.KeyRing, statu
 		return status, err
 	}
 	return keyring.Activate(status, name, c.Clock.Now()), nil
+}
+
+// isEmergency reports that the active key was revoked.
+func isEmergency(status *v1alpha1.KeyRingStatus) bool {
+	return status.Active == "" && slices.ContainsFunc(status.Keys, func(key v1alpha1.RingKeyStatus) bool {
+		return key.State == v1alpha1.KeyRevoked && key.ActiveSince != nil
+	})
+}
+
+// untrust waits until no policy with injected keys trusts a key, and Tekton's controller
+// has seen that. Without an active key, a key that is in no policy shows the latter.
+func (c *Controller) untrust(ctx context.Context, ring *v1alpha1.KeyRing, status v1alpha1.KeyRingStatus, name string) (v1alpha1.KeyRingStatus, error) {
+	signing, err := c.Keys.Key(ctx, ring, cmp.Or(status.Active, status.Target))
+	if err != nil {
+		return status, err
+	}
+	if err := c.canary.seen(ctx, signing); err != nil {
+		return status, err
+	}
+	return keyring.Untrusted(status, name, c.Clock.Now()), nil
 }
 
 // older returns the keys whose signatures policies may accept today: the active and

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rotation
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	tekton "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
+	"github.com/trusted-resources/chains-extension/pkg/keyring"
+)
+
+// publish makes the public halves of the keys of a ring known: to everybody in a
+// ConfigMap, and in the policies that ask for it.
+func (c *Controller) publish(ctx context.Context, ring *v1alpha1.KeyRing, status *v1alpha1.KeyRingStatus) error {
+	if err := c.writeConfigMap(ctx, ring, status); err != nil {
+		return fmt.Errorf("publishing the keys in ConfigMap %s/%s: %w", c.Namespace, v1alpha1.TrustedKeysConfigMap, err)
+	}
+	return c.inject(ctx, ring, status)
+}
+
+// writeConfigMap brings the entries of a ring in the ConfigMap up to date. Entries of other
+// rings stay, also those of rings that were deleted: signatures can be older than that.
+func (c *Controller) writeConfigMap(ctx context.Context, ring *v1alpha1.KeyRing, status *v1alpha1.KeyRingStatus) error {
+	client := c.Kube.CoreV1().ConfigMaps(c.Namespace)
+	found, err := client.Get(ctx, v1alpha1.TrustedKeysConfigMap, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	next := found.DeepCopy()
+	if next.Data, err = published(found.Data, ring, status); err != nil || maps.Equal(found.Data, next.Data) {
+		return err
+	}
+	_, err = client.Update(ctx, next, metav1.UpdateOptions{FieldManager: v1alpha1.Group})
+	return err
+}
+
+// published returns the data of the ConfigMap with the present keys of a ring.
+func published(data map[string]string, ring *v1alpha1.KeyRing, status *v1alpha1.KeyRingStatus) (map[string]string, error) {
+	var entries []v1alpha1.PublishedKey
+	if content := data[v1alpha1.TrustedKeysIndex]; content != "" {
+		if err := json.Unmarshal([]byte(content), &entries); err != nil {
+			return nil, fmt.Errorf("%s: %w; delete the ConfigMap if nobody needs the keys of deleted KeyRings", v1alpha1.TrustedKeysIndex, err)
+		}
+	}
+	entries = slices.DeleteFunc(entries, func(e v1alpha1.PublishedKey) bool { return e.Ring == ring.Name })
+	for _, key := range status.Keys {
+		if key.KeyID == "" {
+			continue
+		}
+		entry := v1alpha1.PublishedKey{
+			Ring: ring.Name, Name: key.Name, KeyID: key.KeyID, State: key.State, PublicKey: key.PublicKey,
+			ActiveSince: key.ActiveSince, ActiveUntil: key.ActiveUntil, UntrustedSince: key.UntrustedSince,
+		}
+		if spec := keyring.SpecOf(ring, key.Name); spec != nil {
+			entry.Revoked = spec.Revoked
+		}
+		entries = append(entries, entry)
+	}
+	slices.SortStableFunc(entries, func(a, b v1alpha1.PublishedKey) int { return strings.Compare(a.Ring, b.Ring) })
+	index, err := json.MarshalIndent(entries, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	next := map[string]string{v1alpha1.TrustedKeysIndex: string(index)}
+	var trusted strings.Builder
+	seen := map[string]bool{}
+	for _, entry := range entries {
+		next[fileOf(entry.KeyID)] = entry.PublicKey
+		if keyring.Trusted(entry.State) && !seen[entry.KeyID] {
+			seen[entry.KeyID] = true
+			trusted.WriteString(entry.PublicKey)
+		}
+	}
+	next[v1alpha1.TrustedKeysBundle] = trusted.String()
+	return next, nil
+}
+
+// fileOf returns the name of the file with a key: the digest of its ID, because ":" is not
+// allowed in names.
+func fileOf(keyID string) string { return strings.TrimPrefix(keyID, "sha256:") + ".pub" }
+
+// injectedPrefix begins the names of the authorities that the controller maintains.
+const injectedPrefix = "keyring-"
+
+// inject brings the keys of a ring into the policies that ask for them, in the namespaces
+// that the ring serves.
+func (c *Controller) inject(ctx context.Context, ring *v1alpha1.KeyRing, status *v1alpha1.KeyRingStatus) error {
+	byNamespace, err := c.policies(ctx)
+	if err != nil {
+		return err
+	}
+	wanted := authorities(status)
+	for _, namespace := range slices.Sorted(maps.Keys(byNamespace)) {
+		for _, policy := range byNamespace[namespace] {
+			if policy.Annotations[v1alpha1.InjectKeysAnnotation] != "true" || c.RingOf(namespace) != ring.Name {
+				continue
+			}
+			if err := c.injectInto(ctx, policy, wanted); err != nil {
+				return fmt.Errorf("bringing the keys of KeyRing %s into VerificationPolicy %s/%s: %w", ring.Name, namespace, policy.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// authorities returns the authorities for the keys that policies should trust.
+func authorities(status *v1alpha1.KeyRingStatus) (wanted []tekton.Authority) {
+	for _, key := range status.Keys {
+		if keyring.Trusted(key.State) && key.PublicKey != "" {
+			wanted = append(wanted, tekton.Authority{
+				Name: injectedPrefix + strings.TrimPrefix(key.KeyID, "sha256:")[:12],
+				Key:  &tekton.KeyRef{Data: key.PublicKey, HashAlgorithm: "sha256"},
+			})
+		}
+	}
+	return wanted
+}
+
+// injectInto replaces the injected authorities of a policy, and leaves the others. The API
+// server refuses the patch if the policy has changed since it was read.
+func (c *Controller) injectInto(ctx context.Context, policy *tekton.VerificationPolicy, wanted []tekton.Authority) error {
+	next := slices.DeleteFunc(slices.Clone(policy.Spec.Authorities), func(a tekton.Authority) bool {
+		return strings.HasPrefix(a.Name, injectedPrefix)
+	})
+	next = append(next, wanted...)
+	if equality.Semantic.DeepEqual(policy.Spec.Authorities, next) {
+		return nil
+	}
+	if len(next) == 0 {
+		return blocked{"no key would be left in the policy; add a key to the ring or to the policy"}
+	}
+	patch, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"resourceVersion": policy.ResourceVersion},
+		"spec":     map[string]any{"authorities": next},
+	})
+	if err != nil {
+		return err
+	}
+	_, err = c.Tekton.TektonV1alpha1().VerificationPolicies(policy.Namespace).
+		Patch(ctx, policy.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: v1alpha1.Group})
+	return err
+}
