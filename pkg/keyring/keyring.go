@@ -35,6 +35,24 @@ func Target(ring *v1alpha1.KeyRing) string {
 	return ""
 }
 
+// Candidates returns the names of the keys of which one may become active: the target, and
+// in a ring without an active key also the keys before it, the newest first. Without a
+// status, for example after a restore from a backup, one of these was active.
+func Candidates(ring *v1alpha1.KeyRing, status *v1alpha1.KeyRingStatus) (names []string) {
+	if status.Active != "" {
+		return []string{status.Target}
+	}
+	found := false
+	for _, key := range slices.Backward(ring.Spec.Keys) {
+		found = found || key.Name == status.Target
+		known := StatusOf(status, key.Name)
+		if found && hasPrivateHalf(key) && !key.Standby && known.State != v1alpha1.KeyRevoked && known.Problem == "" {
+			names = append(names, key.Name)
+		}
+	}
+	return names
+}
+
 func hasPrivateHalf(key v1alpha1.RingKey) bool { return key.X509 != nil || key.KMS != nil }
 
 // wasRevoked reports that the status has a key as revoked. Nothing undoes a revocation,

@@ -56,7 +56,7 @@ func (c *Controller) take(
 ) (v1alpha1.KeyRingStatus, error) {
 	switch step {
 	case keyring.Activating:
-		return c.activate(ctx, ring, status, name)
+		return c.activate(ctx, ring, status)
 	case keyring.Drain:
 		if err := c.drained(ctx, ring, keyring.StatusOf(&status, name)); err != nil {
 			return status, err
@@ -87,32 +87,48 @@ func (c *Controller) write(ctx context.Context, ring *v1alpha1.KeyRing, status v
 	return nil
 }
 
-// activate makes a key active if every policy that trusts an older key trusts the key,
-// and Tekton's controller has seen that.
-func (c *Controller) activate(ctx context.Context, ring *v1alpha1.KeyRing, status v1alpha1.KeyRingStatus, name string) (v1alpha1.KeyRingStatus, error) {
+// activate makes a key active if every policy that trusts another key of the ring trusts
+// the key, and Tekton's controller has seen that. Where no key is active, the newest such
+// key becomes active.
+func (c *Controller) activate(ctx context.Context, ring *v1alpha1.KeyRing, status v1alpha1.KeyRingStatus) (v1alpha1.KeyRingStatus, error) {
+	var first error
+	for _, name := range keyring.Candidates(ring, &status) {
+		next, err := c.ready(ctx, ring, &status, name)
+		if err == nil {
+			err = c.canary.seen(ctx, next)
+		}
+		if err == nil {
+			return keyring.Activate(status, name, c.Clock.Now()), nil
+		}
+		if first == nil {
+			first = err
+		}
+		if !isWaiting(err) {
+			break
+		}
+	}
+	return status, first
+}
+
+// ready returns a key if every policy that trusts another key of the ring trusts it.
+func (c *Controller) ready(ctx context.Context, ring *v1alpha1.KeyRing, status *v1alpha1.KeyRingStatus, name string) (*keys.Key, error) {
 	next, err := c.Keys.Key(ctx, ring, name)
+	if err != nil || isEmergency(status) { // nothing is left to break
+		return next, err
+	}
+	unready, err := c.unready(ctx, c.others(ctx, ring, status, next), next)
 	if err != nil {
-		return status, err
+		return nil, err
 	}
-	if isEmergency(&status) { // no older key is trusted any more, so nothing is left to break
-		return keyring.Activate(status, name, c.Clock.Now()), nil
-	}
-	unready, err := c.unready(ctx, c.older(ctx, ring, status, next), next)
-	if err != nil {
-		return status, err
-	}
-	keyring.StatusOf(&status, name).UnreadyPolicies = unready
-	blocking := slices.DeleteFunc(slices.Clone(unready), func(p v1alpha1.PolicyReference) bool {
+	keyring.StatusOf(status, name).UnreadyPolicies = unready[:min(len(unready), maxUnready)]
+	blocking := slices.DeleteFunc(unready, func(p v1alpha1.PolicyReference) bool {
 		return slices.Contains(ring.Spec.Rotation.AcceptUnready, p)
 	})
 	if len(blocking) > 0 {
-		return status, blocked{fmt.Sprintf("%d VerificationPolicies trust the older key and not key %q: %s; add the key to them, or name them in spec.rotation.acceptUnready",
+		return nil, blocked{fmt.Sprintf("%d VerificationPolicies trust another key and not key %q: %s; add the key to them, or name them in spec.rotation.acceptUnready",
 			len(blocking), name, list(blocking))}
 	}
-	if err := c.canary.seen(ctx, next); err != nil {
-		return status, err
-	}
-	return keyring.Activate(status, name, c.Clock.Now()), nil
+	return next, nil
 }
 
 // isEmergency reports that the active key was revoked.
@@ -135,30 +151,32 @@ func (c *Controller) untrust(ctx context.Context, ring *v1alpha1.KeyRing, status
 	return keyring.Untrusted(status, name, c.Clock.Now()), nil
 }
 
-// older returns the keys whose signatures policies may accept today: the active and
-// retiring keys of the ring, or without any the keys that sign without a KeyRing.
-func (c *Controller) older(ctx context.Context, ring *v1alpha1.KeyRing, status v1alpha1.KeyRingStatus, next *keys.Key) []*keys.Key {
-	var older []*keys.Key
+// others returns the keys whose signatures policies may accept today: those of the ring
+// that have signed. If none of them has, as after a restore of the ring, all keys of the
+// ring, and the keys that sign without a KeyRing.
+func (c *Controller) others(ctx context.Context, ring *v1alpha1.KeyRing, status *v1alpha1.KeyRingStatus, next *keys.Key) (others []*keys.Key) {
 	for _, key := range status.Keys {
-		if key.State != v1alpha1.KeyActive && key.State != v1alpha1.KeyRetiring {
+		signed := key.State == v1alpha1.KeyActive || key.State == v1alpha1.KeyRetiring
+		if !signed && (status.Active != "" || key.State == v1alpha1.KeyRevoked) {
 			continue
 		}
-		if signing, err := c.Keys.Key(ctx, ring, key.Name); err == nil && signing.ID != next.ID {
-			older = append(older, signing)
+		if found, err := c.Keys.Key(ctx, ring, key.Name); err == nil && found.ID != next.ID {
+			others = append(others, found)
 		}
 	}
-	if len(older) > 0 {
-		return older
+	if status.Active != "" {
+		return others
 	}
 	for _, signerType := range []string{signing.TypeX509, signing.TypeKMS} {
 		if key, err := c.Legacy().Active(signerType); err == nil && key.ID != next.ID {
-			older = append(older, key)
+			others = append(others, key)
 		}
 	}
-	return older
+	return others
 }
 
-const maxListed = 5
+// maxListed bounds the names in a message, maxUnready those in the status.
+const maxListed, maxUnready = 5, 100
 
 func list(policies []v1alpha1.PolicyReference) string {
 	var names []string

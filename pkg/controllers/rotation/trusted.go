@@ -21,17 +21,17 @@ import (
 
 const pageSize = 500
 
-// unready returns the policies of the cluster that accept signatures of an older key and
+// unready returns the policies of the cluster that accept signatures of another key and
 // not those of the next key, in their present state at the API server. A policy whose
 // keys cannot be read is one of them.
-func (c *Controller) unready(ctx context.Context, older []*keys.Key, next *keys.Key) ([]v1alpha1.PolicyReference, error) {
+func (c *Controller) unready(ctx context.Context, others []*keys.Key, next *keys.Key) ([]v1alpha1.PolicyReference, error) {
 	byNamespace, err := c.policies(ctx)
 	if err != nil {
 		return nil, err
 	}
-	olderProbes, err := probes(ctx, older...)
+	otherProbes, err := probes(ctx, others...)
 	if err != nil {
-		return nil, fmt.Errorf("the older key: %w", err)
+		return nil, fmt.Errorf("another key of the ring: %w", err)
 	}
 	nextProbe, err := probes(ctx, next)
 	if err != nil {
@@ -39,7 +39,7 @@ func (c *Controller) unready(ctx context.Context, older []*keys.Key, next *keys.
 	}
 	var found []v1alpha1.PolicyReference
 	for _, namespace := range slices.Sorted(maps.Keys(byNamespace)) {
-		blocking, err := unreadyIn(ctx, policy.NewSet(byNamespace[namespace], c.Policies.Fresh()), olderProbes, nextProbe[0])
+		blocking, err := unreadyIn(ctx, policy.NewSet(byNamespace[namespace], c.Policies.Fresh()), otherProbes, nextProbe[0])
 		if err != nil {
 			return nil, err
 		}
@@ -86,18 +86,18 @@ func probes(ctx context.Context, signing ...*keys.Key) ([]policy.Input, error) {
 	return inputs, nil
 }
 
-func unreadyIn(ctx context.Context, policies *policy.Set, older []policy.Input, next policy.Input) (names []string, err error) {
+func unreadyIn(ctx context.Context, policies *policy.Set, others []policy.Input, next policy.Input) (names []string, err error) {
 	trustsNext, err := policies.Outcomes(ctx, next)
 	if err != nil {
 		return nil, err
 	}
 	blocking := map[string]bool{}
-	for _, probe := range older {
-		trustsOlder, err := policies.Outcomes(ctx, probe)
+	for _, probe := range others {
+		trustsOther, err := policies.Outcomes(ctx, probe)
 		if err != nil {
 			return nil, err
 		}
-		for i, outcome := range trustsOlder {
+		for i, outcome := range trustsOther {
 			mayTrust := outcome.Result == policy.Passed || outcome.Reason == policy.KeyUnavailable
 			if mayTrust && trustsNext[i].Result != policy.Passed {
 				blocking[outcome.Policy] = true
