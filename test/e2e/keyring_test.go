@@ -5,7 +5,10 @@ package e2e
 import (
 	"context"
 	"crypto"
+	"encoding/json"
 	"fmt"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,8 +16,10 @@ import (
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 	tekton "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/rings"
@@ -231,6 +236,157 @@ func TestKeyRing_IsValidated(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), tc.says) {
 				t.Errorf("got %v, want an error with %q", err, tc.says)
 			}
+		})
+	}
+}
+
+// injectKeys lets the controller maintain the keys in policies until the test ends.
+func (e *env) injectKeys() {
+	e.t.Helper()
+	manifests := filepath.Join(harness.Root(), "config", "injection")
+	_, err := cluster.RunKubectl(e.t.Context(), "", "apply", "-f", manifests)
+	e.check(err)
+	e.cleanup(func() error {
+		_, err := cluster.RunKubectl(cleanupContext(), "", "delete", "--ignore-not-found", "-f", manifests)
+		return err
+	})
+}
+
+// injected makes a policy one that the controller maintains.
+func (e *env) injected(policy *tekton.VerificationPolicy) *tekton.VerificationPolicy {
+	e.t.Helper()
+	policy.Annotations = map[string]string{v1alpha1.InjectKeysAnnotation: "true"}
+	policy, err := cluster.Tekton.TektonV1alpha1().VerificationPolicies(policy.Namespace).Update(e.t.Context(), policy, metav1.UpdateOptions{})
+	e.check(err)
+	return policy
+}
+
+// waitAuthorities waits until a policy trusts these keys and no others.
+func (e *env) waitAuthorities(policy *tekton.VerificationPolicy, want ...crypto.PublicKey) {
+	e.t.Helper()
+	var wanted []string
+	for _, public := range want {
+		pem, err := cryptoutils.MarshalPublicKeyToPEM(public)
+		e.check(err)
+		wanted = append(wanted, string(pem))
+	}
+	e.eventually(soon, func() error {
+		found, err := cluster.Tekton.TektonV1alpha1().VerificationPolicies(policy.Namespace).Get(e.t.Context(), policy.Name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		var trusted []string
+		for _, authority := range found.Spec.Authorities {
+			trusted = append(trusted, authority.Key.Data)
+		}
+		if !slices.Equal(slices.Sorted(slices.Values(trusted)), slices.Sorted(slices.Values(wanted))) {
+			return fmt.Errorf("policy %s trusts %d keys, want %d: %v", policy.Name, len(trusted), len(wanted), found.Spec.Authorities)
+		}
+		return nil
+	})
+}
+
+// The keys of a ring come into the policies that ask for it, and everybody can read them.
+func TestKeyRing_InjectsKeysIntoPolicies(t *testing.T) {
+	e := newEnv(t)
+	e.injectKeys()
+	first, second, own := e.newRingKey("first"), e.newRingKey("second"), e.newRingKey("own")
+	e.createKeyRing(v1alpha1.DefaultKeyRing, v1alpha1.KeyRingSpec{Keys: []v1alpha1.RingKey{first.spec()}})
+	e.controller = e.addReplica("controller")
+	ns := e.namespace()
+	asking, other := e.injected(e.enforcePolicy(ns, own.authority(e))), e.enforcePolicy(ns, first.authority(e), second.authority(e))
+	e.waitAuthorities(asking, own.public, first.public)
+
+	e.changeKeyRing(v1alpha1.DefaultKeyRing, func(s *v1alpha1.KeyRingSpec) { s.Keys = append(s.Keys, second.spec()) })
+	e.waitAuthorities(asking, own.public, first.public, second.public)
+	e.waitKeyRing(v1alpha1.DefaultKeyRing, soon, isActive("second"))
+	e.waitAuthorities(other, first.public, second.public) // untouched
+
+	published, err := e.as("somebody").Kube.CoreV1().ConfigMaps(harness.SystemNamespace).Get(t.Context(), v1alpha1.TrustedKeysConfigMap, metav1.GetOptions{})
+	e.check(err)
+	for _, key := range []ringKey{first, second} {
+		pem, err := cryptoutils.MarshalPublicKeyToPEM(key.public)
+		e.check(err)
+		if !strings.Contains(published.Data[v1alpha1.TrustedKeysBundle], string(pem)) || !strings.Contains(published.Data[v1alpha1.TrustedKeysIndex], key.name) {
+			t.Errorf("ConfigMap %s does not have key %q", v1alpha1.TrustedKeysConfigMap, key.name)
+		}
+	}
+}
+
+// After a theft, nobody trusts the key any more before its resources are signed again.
+func TestKeyRing_RevocationUntrustsFirst(t *testing.T) {
+	for name, hold := range map[string]bool{"signed again": false, "held": true} {
+		t.Run(name, func(t *testing.T) {
+			e := newEnv(t)
+			e.injectKeys()
+			stolen, standby := e.newRingKey("stolen"), e.newRingKey("standby")
+			waiting := standby.spec()
+			waiting.Standby = true
+			e.createKeyRing(v1alpha1.DefaultKeyRing, v1alpha1.KeyRingSpec{Keys: []v1alpha1.RingKey{stolen.spec(), waiting}})
+			e.controller = e.addReplica("controller")
+			ns := e.namespace()
+			created := e.createTask(newTask(ns, "signed"))
+			e.waitKeyRing(v1alpha1.DefaultKeyRing, soon, isActive("stolen"))
+			e.public = stolen.public
+			e.waitSigned(ns, "signed")
+			policy := e.injected(e.enforcePolicy(ns, stolen.authority(e)))
+			policy.Spec.Authorities = nil
+			e.waitAuthorities(policy, stolen.public, stolen.public, standby.public)
+
+			e.changeKeyRing(v1alpha1.DefaultKeyRing, func(s *v1alpha1.KeyRingSpec) {
+				s.Keys[0].Revoked = &v1alpha1.Revocation{Reason: v1alpha1.RevokedKeyCompromise, Hold: hold}
+				s.Keys[1].Standby = false
+			})
+			e.waitKeyRing(v1alpha1.DefaultKeyRing, soon, isActive("standby"))
+			e.waitAuthorities(policy, stolen.public, standby.public) // the first was written by hand
+			e.public = standby.public
+			if hold {
+				e.waitEvent(created, v1alpha1.ReasonKeyRevoked)
+				if harness.Verify(t.Context(), e.getTask(ns, "signed"), stolen.public) != nil {
+					t.Error("the signature of the revoked key was replaced although the key is held")
+				}
+				return
+			}
+			e.waitSigned(ns, "signed")
+		})
+	}
+}
+
+// The service account of the controller cannot be used to make policies trust other keys.
+func TestKeyRing_LimitsTheServiceAccount(t *testing.T) {
+	e := newEnv(t)
+	e.injectKeys()
+	ns := e.namespace()
+	key, foreign := e.newRingKey("ours"), e.newRingKey("foreign")
+	asking, other := e.injected(e.enforcePolicy(ns, key.authority(e))), e.enforcePolicy(ns, key.authority(e))
+	own := foreign.authority(e)
+	own.Name = "keyring-0123456789ab"
+	for name, tc := range map[string]struct {
+		policy  *tekton.VerificationPolicy
+		change  func(*tekton.VerificationPolicySpec)
+		allowed bool
+	}{
+		"its own authority":    {asking, func(s *tekton.VerificationPolicySpec) { s.Authorities = append(s.Authorities, own) }, true},
+		"another authority":    {asking, func(s *tekton.VerificationPolicySpec) { s.Authorities = append(s.Authorities, foreign.authority(e)) }, false},
+		"less trust":           {asking, func(s *tekton.VerificationPolicySpec) { s.Authorities = []tekton.Authority{own} }, false},
+		"another pattern":      {asking, func(s *tekton.VerificationPolicySpec) { s.Resources[0].Pattern = "nothing" }, false},
+		"another mode":         {asking, func(s *tekton.VerificationPolicySpec) { s.Mode = tekton.ModeWarn }, false},
+		"a policy of somebody": {other, func(s *tekton.VerificationPolicySpec) { s.Authorities = append(s.Authorities, own) }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			changed := tc.policy.DeepCopy()
+			tc.change(&changed.Spec)
+			patch, err := json.Marshal(map[string]any{"spec": changed.Spec})
+			e.check(err)
+			e := e.sub(t)
+			e.eventually(soon, func() error { // the API server needs a moment to use a new policy
+				_, err := e.as(ownAccount).Tekton.TektonV1alpha1().VerificationPolicies(ns).
+					Patch(t.Context(), changed.Name, types.MergePatchType, patch, metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}})
+				if (err == nil) != tc.allowed || err != nil && !apierrors.IsForbidden(err) {
+					return fmt.Errorf("got %w, want allowed: %t", err, tc.allowed)
+				}
+				return nil
+			})
 		})
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/tektoncd/chains/pkg/chains/annotations"
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	tekton "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
 	"github.com/tektoncd/pipeline/pkg/client/clientset/versioned"
@@ -90,7 +89,7 @@ func (c canary) create(ctx context.Context, name string, trusted, signer *keys.K
 	policy := &tekton.VerificationPolicy{
 		ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.CanaryNamespace, Name: name},
 		Spec: tekton.VerificationPolicySpec{
-			Resources:   []tekton.ResourcePattern{{Pattern: "/tasks?/" + name + "(@|$)"}},
+			Resources:   []tekton.ResourcePattern{{Pattern: ".*/tasks?/" + name + "(@.*)?"}},
 			Authorities: []tekton.Authority{{Name: "trusted", Key: &tekton.KeyRef{Data: public, HashAlgorithm: "sha256"}}},
 		},
 	}
@@ -131,10 +130,7 @@ func (c canary) task(ctx context.Context, name string, signer *keys.Key) (*v1.Ta
 func runOf(name string) *v1.TaskRun {
 	param := func(name, value string) v1.Param { return v1.Param{Name: name, Value: *v1.NewStructuredValues(value)} }
 	return &v1.TaskRun{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: v1alpha1.CanaryNamespace, Name: name,
-			Annotations: map[string]string{annotations.ChainsAnnotation: "true"}, // no attestation of it
-		},
+		ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.CanaryNamespace, Name: name},
 		Spec: v1.TaskRunSpec{TaskRef: &v1.TaskRef{ResolverRef: v1.ResolverRef{
 			Resolver: "cluster",
 			Params:   v1.Params{param("kind", "task"), param("name", name), param("namespace", v1alpha1.CanaryNamespace)},

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tektoncd/chains/pkg/chains/annotations"
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -153,8 +154,9 @@ func isOpen(r run, before time.Time) bool {
 	if r.GetCreationTimestamp().After(before.Add(time.Second)) {
 		return false
 	}
-	attesting := slices.ContainsFunc(r.GetFinalizers(), func(f string) bool { return strings.HasPrefix(f, "chains.tekton.dev") })
-	return !r.IsDone() || attesting
+	watched := slices.ContainsFunc(r.GetFinalizers(), func(f string) bool { return strings.HasPrefix(f, annotations.ChainsAnnotationPrefix) })
+	attested := r.GetAnnotations()[annotations.ChainsAnnotation] != "" // Chains keeps its finalizer until the run is deleted
+	return !r.IsDone() || watched && !attested
 }
 
 func eachItem(ctx context.Context, list pager.ListPageFunc, visit func(runtime.Object) error) error {
