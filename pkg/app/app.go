@@ -204,7 +204,7 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 		decisions: gating.NewDecisions(watched.Namespaces().Lister(), clock.RealClock{}),
 	}
 	made.verifier, err = runs.NewVerifier(ctx, runs.Sources{
-		Config: s.Config, Keys: s.Keys, Dialect: s.Dialect, Store: made.store.load,
+		Config: s.Config, Keys: s.Keys, Verified: keyRings.Verified, Dialect: s.Dialect, Store: made.store.load,
 		Objects: made.objects, Policies: s.PolicySources(), Watched: watched, Handlers: &a.handlers,
 	})
 	if err != nil {

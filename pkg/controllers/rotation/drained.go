@@ -49,8 +49,12 @@ func (c *Controller) drained(ctx context.Context, ring *v1alpha1.KeyRing, old *v
 	if ring.Spec.Rotation.QuietPeriod != nil {
 		quiet = ring.Spec.Rotation.QuietPeriod.Duration
 	}
-	if left := quiet - now.Sub(since); left > 0 {
-		return blocked{fmt.Sprintf("the quiet period of key %q ends in %s", old.Name, left.Round(time.Second))}
+	used := since
+	if old.LastVerified != nil && old.LastVerified.After(used) {
+		used = old.LastVerified.Time
+	}
+	if left := quiet - now.Sub(used); left > 0 {
+		return blocked{fmt.Sprintf("key %q last verified a run at %s; the quiet period ends in %s", old.Name, used.Format(time.RFC3339), left.Round(time.Second))}
 	}
 	return c.unsigned(ctx, old)
 }

@@ -28,6 +28,8 @@ import (
 type Sources struct {
 	Config func() *config.Config
 	Keys   func() *keys.Ring
+	// Verified, if not nil, is told the ID of each key that verified a resource behind a run.
+	Verified func(keyID string)
 	// Dialect returns the dialect of the installed release of Tekton.
 	Dialect func() tekton.Dialect
 	// Store returns the place where bundles are stored, or nil if there is none.
@@ -68,6 +70,7 @@ func NewVerifier(ctx context.Context, in Sources) (*verification.Verifier, error
 
 		Policies: verifier,
 		Keys:     ownKeys(in.Keys),
+		Verified: in.Verified,
 		Dialect:  in.Dialect,
 		Clock:    clock.RealClock{},
 	}, err
