@@ -91,6 +91,8 @@ type shared struct {
 	// keyRings are the KeyRings, ringKeys loads their keys.
 	keyRings *rings.Rings
 	ringKeys *rings.Keys
+	// signatureWrites are those that the verification of runs need not count as changes.
+	signatureWrites *runs.SignatureWrites
 	// verifier verifies runs, for the gate and for attestations.
 	verifier *verification.Verifier
 	// decisions are those of the gate, for attestations.
@@ -105,7 +107,9 @@ func (a *app) controllers() []injection.ControllerConstructor {
 	for _, kind := range resource.Kinds {
 		constructors = append(constructors,
 			a.constructor(func(ctx context.Context, _ configmap.Watcher, s *shared) (*controller.Impl, error) {
-				return signing.NewController(ctx, kind, s.state, s.watched, s.emitter, s.patcher)
+				return signing.NewController(ctx, kind, signing.Inputs{
+					State: s.state, Watched: s.watched, Emitter: s.emitter, Patcher: s.patcher, Replaced: s.signatureWrites.Wrote,
+				})
 			}),
 			a.constructor(func(ctx context.Context, _ configmap.Watcher, s *shared) (*controller.Impl, error) {
 				return storing.NewController(ctx, kind, s.state, s.watched, s.emitter, s.objects, s.store.load)
@@ -198,14 +202,15 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 	}
 	watchGate(ctx, kube, watched.Namespaces().Lister(), emitter)
 	made := &shared{
-		keyRings: keyRings, ringKeys: ringKeys,
+		keyRings: keyRings, ringKeys: ringKeys, signatureWrites: runs.NewSignatureWrites(),
 		state: s, watched: watched, gate: gate, emitter: emitter, store: newStoreOfConfig(kube, s.Config),
 		objects: objects{pipelineclient.Get(ctx)}, patcher: patcher{metadata.NewForConfigOrDie(injection.GetConfig(ctx))},
 		decisions: gating.NewDecisions(watched.Namespaces().Lister(), clock.RealClock{}),
 	}
 	made.verifier, err = runs.NewVerifier(ctx, runs.Sources{
 		Config: s.Config, Keys: s.Keys, Verified: keyRings.Verified, Dialect: s.Dialect, Store: made.store.load,
-		Objects: made.objects, Policies: s.PolicySources(), Watched: watched, Handlers: &a.handlers,
+		SignatureWrites: made.signatureWrites,
+		Objects:         made.objects, Policies: s.PolicySources(), Watched: watched, Handlers: &a.handlers,
 	})
 	if err != nil {
 		logging.FromContext(ctx).Fatalw("Cannot watch runs", zap.Error(err))
