@@ -186,7 +186,7 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 	go keyRings.Run(ctx)
 	observer := rightsObserver{kube.CoreV1(), emitter, observe.WithoutRights}
 	observer.watchRequester(ctx, kube, s)
-	gate := rights.NewGate(kube.AuthorizationV1().SelfSubjectAccessReviews(), rights.Needed(a.options.SignRuns), observer)
+	gate := rights.NewGate(kube.AuthorizationV1().SelfSubjectAccessReviews(), rights.Needed(a.options.SignRuns, system.Namespace()), observer)
 	// Without the rights, the controller is ready to do the work of Chains.
 	a.handlers.Await(func() bool { return gate.LacksRights() || gate.IsOpen() && watched.Synced() })
 	// Knative starts this informer when all controllers are constructed.
