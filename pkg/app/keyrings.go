@@ -44,7 +44,7 @@ func keyRingClient(ctx context.Context) rings.Client {
 func (a *app) rotationController(ctx context.Context, s *shared) *controller.Impl {
 	return rotation.NewController(ctx, rotation.Inputs{
 		Namespace: system.Namespace(), Rings: s.keyRings, Keys: s.ringKeys, Client: keyRingClient(ctx),
-		Kube: kubeclient.Get(ctx), Tekton: pipelineclient.Get(ctx), Policies: s.state.PolicyKeys(), Resources: s.watched,
+		Kube: kubeclient.Get(ctx), Tekton: pipelineclient.Get(ctx), Policies: s.state.PolicyKeys(), PolicyLister: s.watched.Policies().Lister(), Changes: s.state.OnChange, Resources: s.watched,
 		RingOf: func(namespace string) string {
 			ns, err := s.watched.Namespaces().Lister().Get(namespace)
 			if err != nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tektoncd/pipeline/pkg/client/clientset/versioned"
+	policylisters "github.com/tektoncd/pipeline/pkg/client/listers/pipeline/v1alpha1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -62,7 +63,8 @@ type Inputs struct {
 	Kube      kubernetes.Interface
 	Tekton    versioned.Interface
 	// RingOf returns the name of the ring that serves a namespace; empty if none does.
-	RingOf func(namespace string) string
+	RingOf       func(namespace string) string
+	PolicyLister policylisters.VerificationPolicyLister
 	// Policies read the keys of VerificationPolicies.
 	Policies  *policy.Keys
 	Resources Resources
@@ -73,6 +75,8 @@ type Inputs struct {
 	Clock   clock.PassiveClock
 	// Ready reports whether the resources were read.
 	Ready func() bool
+	// Changes calls its argument with each namespace whose policies or labels have changed.
+	Changes func(func(namespace string))
 }
 
 // Controller rotates keys. Its keys are those of KeyRings.
@@ -81,6 +85,9 @@ type Controller struct {
 	Inputs
 
 	canary canary
+	// There is one worker, so these need no lock.
+	counters map[string]*counter // by name of the ring
+	probes   map[string]string   // signatures, by ID of the key
 }
 
 var (
@@ -90,7 +97,7 @@ var (
 
 // NewController returns the controller.
 func NewController(ctx context.Context, in Inputs) *controller.Impl {
-	c := &Controller{Inputs: in, canary: canary{in.Tekton, in.Dialect}}
+	c := &Controller{Inputs: in, canary: canary{in.Tekton, in.Dialect}, counters: map[string]*counter{}, probes: map[string]string{}}
 	impl := controller.NewContext(ctx, c, controller.ControllerOptions{
 		WorkQueueName: v1alpha1.Group + ".rotation",
 		Logger:        logging.FromContext(ctx).Named("rotation"),
@@ -107,6 +114,7 @@ func NewController(ctx context.Context, in Inputs) *controller.Impl {
 		return nil
 	}
 	in.Rings.OnChange(enqueue)
+	in.Changes(func(string) { enqueue() })
 	return impl
 }
 

@@ -21,6 +21,8 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
+const pageSize = 500
+
 // defaultQuietPeriod is that of a ring that names none.
 const defaultQuietPeriod = 7 * 24 * time.Hour
 
@@ -57,21 +59,6 @@ func (c *Controller) drained(ctx context.Context, ring *v1alpha1.KeyRing, old *v
 		return blocked{fmt.Sprintf("key %q last verified a run at %s; the quiet period ends in %s", old.Name, used.Format(time.RFC3339), left.Round(time.Second))}
 	}
 	return c.unsigned(ctx, old)
-}
-
-// count sets the numbers of resources that each key has signed, as the informers have
-// them.
-func (c *Controller) count(status *v1alpha1.KeyRingStatus) {
-	byID := map[string]int64{}
-	ring := ringOf(status.Keys)
-	c.Resources.Visit(func(r *resource.Summary) {
-		if key := decision.Signer(ring, r); key != nil {
-			byID[key.ID]++
-		}
-	})
-	for i := range status.Keys {
-		status.Keys[i].Signed = byID[status.Keys[i].KeyID]
-	}
 }
 
 func ringOf(status []v1alpha1.RingKeyStatus) *keys.Ring {

@@ -95,7 +95,7 @@ const injectedPrefix = "keyring-"
 // inject brings the keys of a ring into the policies that ask for them, in the namespaces
 // that the ring serves.
 func (c *Controller) inject(ctx context.Context, ring *v1alpha1.KeyRing, status *v1alpha1.KeyRingStatus) error {
-	byNamespace, err := c.policies(ctx)
+	byNamespace, err := c.cachedPolicies()
 	if err != nil {
 		return err
 	}

@@ -14,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"knative.dev/pkg/logging"
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/rings"
@@ -32,11 +31,14 @@ const settled = rings.Fence + 90*time.Second
 func (c *Controller) reconcile(ctx context.Context, ring *v1alpha1.KeyRing) error {
 	loaded := c.Keys.Load(ctx, ring)
 	status := keyring.Observe(ring, loaded, c.Clock.Now())
-	c.count(&status)
-	blocking := c.publish(ctx, ring, &status)
 	step, name := keyring.Next(ring, &status, loaded)
+	c.count(ring.Name, &status, step != keyring.Done)
+	blocking := c.publish(ctx, ring, &status)
 	if blocking == nil {
 		status, blocking = c.take(ctx, ring, status, step, name)
+	}
+	if err := c.notice(ctx, ring, &status); err != nil {
+		return err
 	}
 	step, name = keyring.Next(ring, &status, loaded)
 	setConditions(ring, &status, step, name, blocking, c.Clock.Now())
@@ -74,14 +76,14 @@ func (c *Controller) write(ctx context.Context, ring *v1alpha1.KeyRing, status v
 	if equality.Semantic.DeepEqual(ring.Status, status) {
 		return nil
 	}
-	before := ring.Status.Active
+	before := ring.Status
 	ring = ring.DeepCopy()
 	ring.Status = status
 	if _, err := c.Client.UpdateStatus(ctx, ring, metav1.UpdateOptions{FieldManager: v1alpha1.Group}); err != nil {
 		return err
 	}
-	if before != status.Active {
-		logging.FromContext(ctx).Infow("Active key changed", "keyRing", ring.Name, "from", before, "to", status.Active)
+	c.report(ctx, ring, &before)
+	if before.Active != status.Active {
 		c.Rings.Read(ctx) // sign with it now
 	}
 	return nil
@@ -116,12 +118,16 @@ func (c *Controller) ready(ctx context.Context, ring *v1alpha1.KeyRing, status *
 	if err != nil || isEmergency(status) { // nothing is left to break
 		return next, err
 	}
-	unready, err := c.unready(ctx, c.others(ctx, ring, status, next), next)
+	policies, err := c.livePolicies(ctx)
 	if err != nil {
 		return nil, err
 	}
-	keyring.StatusOf(status, name).UnreadyPolicies = unready[:min(len(unready), maxUnready)]
-	blocking := slices.DeleteFunc(unready, func(p v1alpha1.PolicyReference) bool {
+	found, err := c.unready(ctx, policies, c.Policies.Fresh(), c.others(ctx, ring, status, next), next)
+	if err != nil {
+		return nil, err
+	}
+	keyring.StatusOf(status, name).UnreadyPolicies = slices.Clone(found[:min(len(found), maxUnready)])
+	blocking := slices.DeleteFunc(found, func(p v1alpha1.PolicyReference) bool {
 		return slices.Contains(ring.Spec.Rotation.AcceptUnready, p)
 	})
 	if len(blocking) > 0 {
@@ -179,14 +185,19 @@ func (c *Controller) others(ctx context.Context, ring *v1alpha1.KeyRing, status 
 const maxListed, maxUnready = 5, 100
 
 func list(policies []v1alpha1.PolicyReference) string {
-	var names []string
-	for _, p := range policies[:min(len(policies), maxListed)] {
-		names = append(names, p.Namespace+"/"+p.Policy)
+	listed := names(policies[:min(len(policies), maxListed)])
+	if more := len(policies) - len(listed); more > 0 {
+		listed = append(listed, fmt.Sprintf("and %d more", more))
 	}
-	if more := len(policies) - len(names); more > 0 {
-		names = append(names, fmt.Sprintf("and %d more", more))
+	return strings.Join(listed, ", ")
+}
+
+func names(policies []v1alpha1.PolicyReference) []string {
+	all := make([]string, 0, len(policies))
+	for _, p := range policies {
+		all = append(all, p.Namespace+"/"+p.Policy)
 	}
-	return strings.Join(names, ", ")
+	return all
 }
 
 // setConditions sets the conditions of a ring.

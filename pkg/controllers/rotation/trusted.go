@@ -11,35 +11,32 @@ import (
 
 	tekton "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/tools/pager"
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/keys"
 	"github.com/trusted-resources/chains-extension/pkg/policy"
 )
 
-const pageSize = 500
+// policiesOf are VerificationPolicies by namespace.
+type policiesOf map[string][]*tekton.VerificationPolicy
 
-// unready returns the policies of the cluster that accept signatures of another key and
-// not those of the next key, in their present state at the API server. A policy whose
-// keys cannot be read is one of them.
-func (c *Controller) unready(ctx context.Context, others []*keys.Key, next *keys.Key) ([]v1alpha1.PolicyReference, error) {
-	byNamespace, err := c.policies(ctx)
-	if err != nil {
-		return nil, err
-	}
-	otherProbes, err := probes(ctx, others...)
+// unready returns the policies that accept signatures of one of the other keys and not
+// those of the next key. A policy whose keys cannot be read is one of them. read reads the
+// keys of policies.
+func (c *Controller) unready(ctx context.Context, all policiesOf, read *policy.Keys, others []*keys.Key, next *keys.Key) ([]v1alpha1.PolicyReference, error) {
+	otherProbes, err := c.probesOf(ctx, others...)
 	if err != nil {
 		return nil, fmt.Errorf("another key of the ring: %w", err)
 	}
-	nextProbe, err := probes(ctx, next)
+	nextProbe, err := c.probesOf(ctx, next)
 	if err != nil {
 		return nil, fmt.Errorf("the next key: %w", err)
 	}
 	var found []v1alpha1.PolicyReference
-	for _, namespace := range slices.Sorted(maps.Keys(byNamespace)) {
-		blocking, err := unreadyIn(ctx, policy.NewSet(byNamespace[namespace], c.Policies.Fresh()), otherProbes, nextProbe[0])
+	for _, namespace := range slices.Sorted(maps.Keys(all)) {
+		blocking, err := unreadyIn(ctx, policy.NewSet(all[namespace], read), otherProbes, nextProbe[0])
 		if err != nil {
 			return nil, err
 		}
@@ -50,38 +47,56 @@ func (c *Controller) unready(ctx context.Context, others []*keys.Key, next *keys
 	return found, nil
 }
 
-// policies lists the VerificationPolicies of the cluster.
-func (c *Controller) policies(ctx context.Context) (map[string][]*tekton.VerificationPolicy, error) {
-	pages := pager.New(func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
-		return c.Tekton.TektonV1alpha1().VerificationPolicies(metav1.NamespaceAll).List(ctx, options)
-	})
-	pages.PageSize = pageSize
-	byNamespace := map[string][]*tekton.VerificationPolicy{}
-	err := pages.EachListItem(ctx, metav1.ListOptions{}, func(item runtime.Object) error {
-		found, ok := item.(*tekton.VerificationPolicy)
+// livePolicies returns the policies that the API server has now.
+func (c *Controller) livePolicies(ctx context.Context) (policiesOf, error) {
+	found := policiesOf{}
+	err := eachItem(ctx, func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+		return c.Tekton.TektonV1alpha1().VerificationPolicies(metav1.NamespaceAll).List(ctx, o)
+	}, func(item runtime.Object) error {
+		p, ok := item.(*tekton.VerificationPolicy)
 		if !ok {
 			return fmt.Errorf("the list of VerificationPolicies has a %T", item)
 		}
-		byNamespace[found.Namespace] = append(byNamespace[found.Namespace], found)
+		found[p.Namespace] = append(found[p.Namespace], p)
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reading the VerificationPolicies of the cluster: %w", err)
 	}
-	return byNamespace, nil
+	return found, nil
 }
 
-// probes returns a signature of each key over a message that no resource has as its
-// checksum.
-func probes(ctx context.Context, signing ...*keys.Key) ([]policy.Input, error) {
-	message := []byte("probe of a key ring")
+// cachedPolicies returns the policies in the cache.
+func (c *Controller) cachedPolicies() (policiesOf, error) {
+	all, err := c.PolicyLister.List(labels.Everything())
+	if err != nil {
+		return nil, err
+	}
+	found := policiesOf{}
+	for _, p := range all {
+		found[p.Namespace] = append(found[p.Namespace], p)
+	}
+	return found, nil
+}
+
+// probe is the message of probes. No resource has it as its checksum.
+var probe = []byte("probe of a key ring")
+
+// probesOf returns a signature of each key. Each key makes one: a call to a KMS costs
+// time and money.
+func (c *Controller) probesOf(ctx context.Context, signing ...*keys.Key) ([]policy.Input, error) {
 	inputs := make([]policy.Input, 0, len(signing))
 	for _, key := range signing {
-		signature, err := key.Sign(ctx, message)
-		if err != nil {
-			return nil, err
+		signature, made := c.probes[key.ID]
+		if !made {
+			made, err := key.Sign(ctx, probe)
+			if err != nil {
+				return nil, err
+			}
+			signature = base64.StdEncoding.EncodeToString(made)
+			c.probes[key.ID] = signature
 		}
-		inputs = append(inputs, policy.Input{Checksum: message, Signature: base64.StdEncoding.EncodeToString(signature)})
+		inputs = append(inputs, policy.Input{Checksum: probe, Signature: signature})
 	}
 	return inputs, nil
 }
