@@ -89,11 +89,11 @@ func (c *Controller) probesOf(ctx context.Context, signing ...*keys.Key) ([]poli
 	for _, key := range signing {
 		signature, made := c.probes[key.ID]
 		if !made {
-			made, err := key.Sign(ctx, probe)
+			raw, err := key.Sign(ctx, probe)
 			if err != nil {
 				return nil, err
 			}
-			signature = base64.StdEncoding.EncodeToString(made)
+			signature = base64.StdEncoding.EncodeToString(raw)
 			c.probes[key.ID] = signature
 		}
 		inputs = append(inputs, policy.Input{Checksum: probe, Signature: signature})
