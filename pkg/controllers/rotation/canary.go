@@ -13,6 +13,7 @@ import (
 	"github.com/tektoncd/pipeline/pkg/client/clientset/versioned"
 	"github.com/tektoncd/pipeline/pkg/trustedresources"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -28,6 +29,9 @@ const (
 	canaryTimeout  = 30 * time.Second
 	// cleanupTimeout bounds the deletion of what a canary created.
 	cleanupTimeout = 10 * time.Second
+	// leftOver is the age from which nobody works with a canary any more, also if the
+	// clocks differ.
+	leftOver = 10 * time.Minute
 )
 
 // canary runs Tasks in v1alpha1.CanaryNamespace to find out what Tekton's controller has
@@ -60,6 +64,9 @@ func (c canary) seen(ctx context.Context, key *keys.Key) error {
 func (c canary) try(ctx context.Context, trusted, signer *keys.Key) (verified corev1.ConditionStatus, err error) {
 	ctx, cancel := context.WithTimeout(ctx, canaryTimeout)
 	defer cancel()
+	if err := c.deleteLeftOver(ctx); err != nil {
+		return "", fmt.Errorf("looking for canaries that were left over: %w", err)
+	}
 	name := "canary-" + rand.String(10) // one of its own, so that no earlier policy matches
 	defer c.cleanUp(ctx, name)
 	if err := c.create(ctx, name, trusted, signer); err != nil {
@@ -138,12 +145,41 @@ func runOf(name string) *v1.TaskRun {
 	}
 }
 
-// cleanUp deletes what a canary created. What is left over disturbs nothing, because the
-// next canary has another name.
+// cleanUp deletes what a canary created.
 func (c canary) cleanUp(ctx context.Context, name string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
-	_ = c.tekton.TektonV1().TaskRuns(v1alpha1.CanaryNamespace).Delete(ctx, name, metav1.DeleteOptions{})
-	_ = c.tekton.TektonV1().Tasks(v1alpha1.CanaryNamespace).Delete(ctx, name, metav1.DeleteOptions{})
-	_ = c.tekton.TektonV1alpha1().VerificationPolicies(v1alpha1.CanaryNamespace).Delete(ctx, name, metav1.DeleteOptions{})
+	_ = c.delete(ctx, name) // deleteLeftOver tries again
+}
+
+func (c canary) delete(ctx context.Context, name string) error {
+	var errs []error
+	for _, objects := range []interface {
+		Delete(ctx context.Context, name string, o metav1.DeleteOptions) error
+	}{
+		c.tekton.TektonV1().TaskRuns(v1alpha1.CanaryNamespace), c.tekton.TektonV1().Tasks(v1alpha1.CanaryNamespace),
+		c.tekton.TektonV1alpha1().VerificationPolicies(v1alpha1.CanaryNamespace),
+	} {
+		if err := objects.Delete(ctx, name, metav1.DeleteOptions{}); !apierrors.IsNotFound(err) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// deleteLeftOver deletes the canaries of a process that ended before it could. Their
+// policies match no later canary, and do not count in a rotation.
+func (c canary) deleteLeftOver(ctx context.Context) error {
+	policies, err := c.tekton.TektonV1alpha1().VerificationPolicies(v1alpha1.CanaryNamespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	for _, policy := range policies.Items {
+		if time.Since(policy.CreationTimestamp.Time) > leftOver {
+			if err := c.delete(ctx, policy.Name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -19,8 +19,14 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/policy"
 )
 
-// policiesOf are VerificationPolicies by namespace.
+// policiesOf are VerificationPolicies by namespace, without those of canaries.
 type policiesOf map[string][]*tekton.VerificationPolicy
+
+func (p policiesOf) add(policy *tekton.VerificationPolicy) {
+	if policy.Namespace != v1alpha1.CanaryNamespace {
+		p[policy.Namespace] = append(p[policy.Namespace], policy)
+	}
+}
 
 // unready returns the policies that accept signatures of one of the other keys and not
 // those of the next key. A policy whose keys cannot be read is one of them. read reads the
@@ -57,7 +63,7 @@ func (c *Controller) livePolicies(ctx context.Context) (policiesOf, error) {
 		if !ok {
 			return fmt.Errorf("the list of VerificationPolicies has a %T", item)
 		}
-		found[p.Namespace] = append(found[p.Namespace], p)
+		found.add(p)
 		return nil
 	})
 	if err != nil {
@@ -74,7 +80,7 @@ func (c *Controller) cachedPolicies() (policiesOf, error) {
 	}
 	found := policiesOf{}
 	for _, p := range all {
-		found[p.Namespace] = append(found[p.Namespace], p)
+		found.add(p)
 	}
 	return found, nil
 }
