@@ -50,6 +50,9 @@ type Rings struct {
 
 	view     atomic.Pointer[view]
 	wasFresh atomic.Bool
+	// refused reports that For has refused a key since the last good read, because that
+	// was too old. Whoever asked waits for a change.
+	refused atomic.Bool
 
 	mu       sync.Mutex // guards the fields below
 	changed  []func()
@@ -97,9 +100,13 @@ func (r *Rings) Read(ctx context.Context) {
 		r.view.Store(next)
 	}
 	fresh := r.fresh(r.view.Load())
-	if r.wasFresh.Swap(fresh) == fresh && (err != nil || same(before, next)) {
-		return
+	changed := r.wasFresh.Swap(fresh) != fresh || err == nil && !same(before, next)
+	if fresh && r.refused.Swap(false) || changed {
+		r.tell()
 	}
+}
+
+func (r *Rings) tell() {
 	r.mu.Lock()
 	changed := slices.Clone(r.changed)
 	r.mu.Unlock()
@@ -167,9 +174,11 @@ func (r *Rings) For(namespace map[string]string) (found *keys.Ring, ok bool) {
 	case r.fresh(current):
 		return nil, false
 	default: // there may be a KeyRing by now
+		r.refused.Store(true)
 		return keys.NewRing(nil, ErrNotRead, nil, nil), true
 	}
 	if !r.fresh(current) {
+		r.refused.Store(true)
 		return found.Without(ErrNotRead), true
 	}
 	return found, true

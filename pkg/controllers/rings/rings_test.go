@@ -149,6 +149,20 @@ func TestRings_SignNothingWhenTheyCannotBeRead(t *testing.T) {
 	}
 }
 
+// Somebody asked between two reads, when the last good one had just become too old.
+func TestRings_TellThoseWhoWereRefused(t *testing.T) {
+	w := newWorld(t)
+	w.ring(v1alpha1.DefaultKeyRing, nil)
+	w.Read(t.Context())
+	changes := w.changes
+	w.clock.Step(Fence + time.Second)
+	w.expect(nil, "none")
+	w.Read(t.Context())
+	if w.changes != changes+1 {
+		t.Error("who was refused a key does not hear that the key may sign again")
+	}
+}
+
 func TestRings_WithoutTheDefinitionAreNone(t *testing.T) {
 	w := newWorld(t)
 	w.err = apierrors.NewNotFound(schema.GroupResource{Resource: "keyrings"}, "")

@@ -5,6 +5,7 @@ package rotation
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	tekton "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -20,12 +22,15 @@ import (
 )
 
 // publish makes the public halves of the keys of a ring known: to everybody in a
-// ConfigMap, and in the policies that ask for it.
+// ConfigMap, and in the policies that ask for it. One policy that cannot be changed does
+// not keep the others from their keys. It does not stop a rotation either: a policy that
+// lacks a key counts as one that is not ready.
 func (c *Controller) publish(ctx context.Context, ring *v1alpha1.KeyRing, status *v1alpha1.KeyRingStatus) error {
-	if err := c.writeConfigMap(ctx, ring, status); err != nil {
-		return fmt.Errorf("publishing the keys in ConfigMap %s/%s: %w", c.Namespace, v1alpha1.TrustedKeysConfigMap, err)
+	err := c.writeConfigMap(ctx, ring, status)
+	if err != nil {
+		err = fmt.Errorf("publishing the keys in ConfigMap %s/%s: %w", c.Namespace, v1alpha1.TrustedKeysConfigMap, err)
 	}
-	return c.inject(ctx, ring, status)
+	return errors.Join(err, c.inject(ctx, ring, status))
 }
 
 // writeConfigMap brings the entries of a ring in the ConfigMap up to date. Entries of other
@@ -100,30 +105,79 @@ func (c *Controller) inject(ctx context.Context, ring *v1alpha1.KeyRing, status 
 		return err
 	}
 	wanted := authorities(status)
+	var errs []error
 	for _, namespace := range slices.Sorted(maps.Keys(byNamespace)) {
 		for _, policy := range byNamespace[namespace] {
-			if policy.Annotations[v1alpha1.InjectKeysAnnotation] != "true" || c.RingOf(namespace) != ring.Name {
+			accepted := slices.Contains(ring.Spec.Rotation.AcceptUnready, v1alpha1.PolicyReference{Namespace: namespace, Policy: policy.Name})
+			if !c.maintains(ring, policy) {
 				continue
 			}
-			if err := c.injectInto(ctx, policy, wanted); err != nil {
-				return fmt.Errorf("bringing the keys of KeyRing %s into VerificationPolicy %s/%s: %w", ring.Name, namespace, policy.Name, err)
+			if err := c.injectInto(ctx, policy, wanted); err != nil && !accepted {
+				errs = append(errs, fmt.Errorf("bringing the keys of KeyRing %s into VerificationPolicy %s/%s: %w%s", ring.Name, namespace, policy.Name, err, remedy(err)))
+			}
+		}
+	}
+	return first(errs)
+}
+
+// maintains reports whether a policy asks for the keys of a ring.
+func (c *Controller) maintains(ring *v1alpha1.KeyRing, policy *tekton.VerificationPolicy) bool {
+	return policy.Annotations[v1alpha1.InjectKeysAnnotation] == "true" && c.RingOf(policy.Namespace) == ring.Name
+}
+
+func remedy(err error) string {
+	if apierrors.IsForbidden(err) {
+		return "; apply config/injection, or name the policy in spec.rotation.acceptUnready"
+	}
+	return ""
+}
+
+// stillInjected returns a policy at the API server that has a key which the controller
+// should have removed. The cache may be behind.
+func (c *Controller) stillInjected(ctx context.Context, ring *v1alpha1.KeyRing, key *v1alpha1.RingKeyStatus) error {
+	byNamespace, err := c.livePolicies(ctx)
+	if err != nil {
+		return err
+	}
+	name := authorityOf(key).Name
+	for namespace, policies := range byNamespace {
+		for _, policy := range policies {
+			has := slices.ContainsFunc(policy.Spec.Authorities, func(a tekton.Authority) bool { return a.Name == name })
+			accepted := slices.Contains(ring.Spec.Rotation.AcceptUnready, v1alpha1.PolicyReference{Namespace: namespace, Policy: policy.Name})
+			if has && !accepted && c.maintains(ring, policy) {
+				return blocked{fmt.Sprintf("VerificationPolicy %s/%s still has key %q", namespace, policy.Name, key.Name)}
 			}
 		}
 	}
 	return nil
 }
 
+// first returns the first error, and how many more there are.
+func first(errs []error) error {
+	switch len(errs) {
+	case 0:
+		return nil
+	case 1:
+		return errs[0]
+	}
+	return fmt.Errorf("%w (and %d other policies)", errs[0], len(errs)-1)
+}
+
 // authorities returns the authorities for the keys that policies should trust.
 func authorities(status *v1alpha1.KeyRingStatus) (wanted []tekton.Authority) {
 	for _, key := range status.Keys {
 		if keyring.Trusted(key.State) && key.PublicKey != "" {
-			wanted = append(wanted, tekton.Authority{
-				Name: injectedPrefix + strings.TrimPrefix(key.KeyID, "sha256:")[:12],
-				Key:  &tekton.KeyRef{Data: key.PublicKey, HashAlgorithm: "sha256"},
-			})
+			wanted = append(wanted, authorityOf(&key))
 		}
 	}
 	return wanted
+}
+
+func authorityOf(key *v1alpha1.RingKeyStatus) tekton.Authority {
+	return tekton.Authority{
+		Name: injectedPrefix + strings.TrimPrefix(key.KeyID, "sha256:")[:12],
+		Key:  &tekton.KeyRef{Data: key.PublicKey, HashAlgorithm: "sha256"},
+	}
 }
 
 // injectInto replaces the injected authorities of a policy, and leaves the others. The API
@@ -148,5 +202,8 @@ func (c *Controller) injectInto(ctx context.Context, policy *tekton.Verification
 	}
 	_, err = c.Tekton.TektonV1alpha1().VerificationPolicies(policy.Namespace).
 		Patch(ctx, policy.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: v1alpha1.Group})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
 	return err
 }

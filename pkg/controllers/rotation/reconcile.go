@@ -5,6 +5,7 @@ package rotation
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -33,22 +34,25 @@ func (c *Controller) reconcile(ctx context.Context, ring *v1alpha1.KeyRing) erro
 	status := keyring.Observe(ring, loaded, c.Clock.Now())
 	step, name := keyring.Next(ring, &status, loaded)
 	c.count(ring.Name, &status, step != keyring.Done)
-	blocking := c.publish(ctx, ring, &status)
-	if blocking == nil {
+	published := c.publish(ctx, ring, &status)
+	var blocking error
+	if step == keyring.Untrust && published != nil { // a policy may still have the key
+		blocking = published
+	} else {
 		status, blocking = c.take(ctx, ring, status, step, name)
 	}
 	if err := c.notice(ctx, ring, &status); err != nil {
 		return err
 	}
 	step, name = keyring.Next(ring, &status, loaded)
-	setConditions(ring, &status, step, name, blocking, c.Clock.Now())
+	setConditions(ring, &status, step, name, cmp.Or(blocking, published), c.Clock.Now())
 	if err := c.write(ctx, ring, status); err != nil {
 		return err
 	}
 	if isWaiting(blocking) {
-		return nil
+		blocking = nil
 	}
-	return blocking
+	return errors.Join(blocking, published)
 }
 
 // take takes a step, and returns the status after it. The error says why the step was not
@@ -147,6 +151,9 @@ func isEmergency(status *v1alpha1.KeyRingStatus) bool {
 // untrust waits until no policy with injected keys trusts a key, and Tekton's controller
 // has seen that. Without an active key, a key that is in no policy shows the latter.
 func (c *Controller) untrust(ctx context.Context, ring *v1alpha1.KeyRing, status v1alpha1.KeyRingStatus, name string) (v1alpha1.KeyRingStatus, error) {
+	if err := c.stillInjected(ctx, ring, keyring.StatusOf(&status, name)); err != nil {
+		return status, err
+	}
 	signing, err := c.Keys.Key(ctx, ring, cmp.Or(status.Active, status.Target))
 	if err != nil {
 		return status, err
