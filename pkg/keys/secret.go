@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
+	"github.com/sigstore/sigstore/pkg/signature"
 )
 
 // FromSecret returns the signing key in the data of a Secret, which has the files that
@@ -56,4 +57,13 @@ func fromPEM(publicKey string, newKey func(crypto.PublicKey) (*Key, error)) (*Ke
 func (k *Key) PEM() (string, error) {
 	content, err := cryptoutils.MarshalPublicKeyToPEM(k.public)
 	return string(content), err
+}
+
+// NewEphemeral returns a new key that signs, and that is gone with the process.
+func NewEphemeral(ctx context.Context) (*Key, error) {
+	signer, _, err := signature.NewDefaultECDSASignerVerifier()
+	if err != nil {
+		return nil, err
+	}
+	return newSigningKey(ctx, signer)
 }

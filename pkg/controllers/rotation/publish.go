@@ -19,6 +19,7 @@ import (
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/keyring"
+	"github.com/trusted-resources/chains-extension/pkg/keys"
 )
 
 // publish makes the public halves of the keys of a ring known: to everybody in a
@@ -180,6 +181,20 @@ func authorityOf(key *v1alpha1.RingKeyStatus) tekton.Authority {
 	}
 }
 
+// nobodyName is the authority of a policy that has lost its last key.
+const nobodyName = injectedPrefix + "none"
+
+// nobody returns an authority that verifies nothing: a policy needs at least one. Nobody
+// has the private half of its key.
+func nobody(ctx context.Context) (tekton.Authority, error) {
+	key, err := keys.NewEphemeral(ctx)
+	if err != nil {
+		return tekton.Authority{}, err
+	}
+	public, err := key.PEM()
+	return tekton.Authority{Name: nobodyName, Key: &tekton.KeyRef{Data: public, HashAlgorithm: "sha256"}}, err
+}
+
 // injectInto replaces the injected authorities of a policy, and leaves the others. The API
 // server refuses the patch if the policy has changed since it was read.
 func (c *Controller) injectInto(ctx context.Context, policy *tekton.VerificationPolicy, wanted []tekton.Authority) error {
@@ -187,11 +202,16 @@ func (c *Controller) injectInto(ctx context.Context, policy *tekton.Verification
 		return strings.HasPrefix(a.Name, injectedPrefix)
 	})
 	next = append(next, wanted...)
-	if equality.Semantic.DeepEqual(policy.Spec.Authorities, next) {
+	trustsNobody := len(policy.Spec.Authorities) == 1 && policy.Spec.Authorities[0].Name == nobodyName
+	if equality.Semantic.DeepEqual(policy.Spec.Authorities, next) || len(next) == 0 && trustsNobody {
 		return nil
 	}
 	if len(next) == 0 {
-		return blocked{"no key would be left in the policy; add a key to the ring or to the policy"}
+		none, err := nobody(ctx)
+		if err != nil {
+			return err
+		}
+		next = append(next, none)
 	}
 	patch, err := json.Marshal(map[string]any{
 		"metadata": map[string]any{"resourceVersion": policy.ResourceVersion},

@@ -149,16 +149,16 @@ func isEmergency(status *v1alpha1.KeyRingStatus) bool {
 }
 
 // untrust waits until no policy with injected keys trusts a key, and Tekton's controller
-// has seen that. Without an active key, a key that is in no policy shows the latter.
+// has seen that.
 func (c *Controller) untrust(ctx context.Context, ring *v1alpha1.KeyRing, status v1alpha1.KeyRingStatus, name string) (v1alpha1.KeyRingStatus, error) {
 	if err := c.stillInjected(ctx, ring, keyring.StatusOf(&status, name)); err != nil {
 		return status, err
 	}
-	signing, err := c.Keys.Key(ctx, ring, cmp.Or(status.Active, status.Target))
+	ephemeral, err := keys.NewEphemeral(ctx) // in an emergency, the ring may have no key left
 	if err != nil {
 		return status, err
 	}
-	if err := c.canary.seen(ctx, signing); err != nil {
+	if err := c.canary.seen(ctx, ephemeral); err != nil {
 		return status, err
 	}
 	return keyring.Untrusted(status, name, c.Clock.Now()), nil
