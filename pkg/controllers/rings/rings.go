@@ -54,8 +54,11 @@ type Rings struct {
 	// was too old. Whoever asked waits for a change.
 	refused atomic.Bool
 
+	reading sync.Mutex // one read after the other, so that the view never becomes older
+
 	mu       sync.Mutex // guards the fields below
 	changed  []func()
+	written  []func()
 	verified map[string]time.Time // by ID of the key
 }
 
@@ -79,12 +82,19 @@ func New(client Client, keys *Keys, clock clock.PassiveClock) *Rings {
 	return r
 }
 
-// OnChange registers a function that is called when a ring has changed, or the keys may
-// not sign any more because the KeyRings cannot be read.
+// OnChange registers a function that is called when other keys sign somewhere, or may not
+// sign any more because the KeyRings cannot be read.
 func (r *Rings) OnChange(changed func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.changed = append(r.changed, changed)
+}
+
+// OnWrite registers a function that is called when a KeyRing was written.
+func (r *Rings) OnWrite(written func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.written = append(r.written, written)
 }
 
 // Run reads the KeyRings until the context ends.
@@ -92,27 +102,37 @@ func (r *Rings) Run(ctx context.Context) { wait.UntilWithContext(ctx, r.Read, re
 
 // Read reads the KeyRings, and loads keys that are new.
 func (r *Rings) Read(ctx context.Context) {
+	changed, written := r.readAndCompare(ctx)
+	r.mu.Lock()
+	var calls []func()
+	if changed {
+		calls = append(calls, r.changed...)
+	}
+	if written {
+		calls = append(calls, r.written...)
+	}
+	r.mu.Unlock()
+	for _, call := range calls {
+		call()
+	}
+}
+
+// readAndCompare replaces the view. changed reports that other keys sign, or that who was
+// refused a key may ask again; written that a KeyRing was written.
+func (r *Rings) readAndCompare(ctx context.Context) (changed, written bool) {
+	r.reading.Lock()
+	defer r.reading.Unlock()
 	before := r.view.Load()
 	next, err := r.read(ctx)
 	if err != nil {
 		logging.FromContext(ctx).Errorw("Cannot read the KeyRings", zap.Duration("signingEndsAfter", Fence), zap.Error(err))
-	} else {
-		r.view.Store(next)
+		next = before
 	}
-	fresh := r.fresh(r.view.Load())
-	changed := r.wasFresh.Swap(fresh) != fresh || err == nil && !same(before, next)
-	if fresh && r.refused.Swap(false) || changed {
-		r.tell()
-	}
-}
-
-func (r *Rings) tell() {
-	r.mu.Lock()
-	changed := slices.Clone(r.changed)
-	r.mu.Unlock()
-	for _, call := range changed {
-		call()
-	}
+	r.view.Store(next)
+	fresh := r.fresh(next)
+	changed = r.wasFresh.Swap(fresh) != fresh || !sameKeys(before, next)
+	recovered := fresh && r.refused.Swap(false)
+	return changed || recovered, !slices.EqualFunc(before.rings, next.rings, func(a, b ring) bool { return a.name == b.name && a.version == b.version })
 }
 
 func (r *Rings) read(ctx context.Context) (*view, error) {
@@ -134,10 +154,14 @@ func (r *Rings) read(ctx context.Context) (*view, error) {
 	return next, nil
 }
 
-func same(a, b *view) bool {
+func sameKeys(a, b *view) bool {
 	return slices.EqualFunc(a.rings, b.rings, func(a, b ring) bool {
-		return a.name == b.name && a.version == b.version && a.keys.Same(b.keys)
+		return a.name == b.name && sameSelector(a.selector, b.selector) && a.keys.Same(b.keys)
 	})
+}
+
+func sameSelector(a, b labels.Selector) bool {
+	return (a == nil) == (b == nil) && (a == nil || a.String() == b.String())
 }
 
 // load returns a ring as its status says: the controller makes keys active.

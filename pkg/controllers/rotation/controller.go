@@ -113,7 +113,7 @@ func NewController(ctx context.Context, in Inputs) *controller.Impl {
 		enqueue()
 		return nil
 	}
-	in.Rings.OnChange(enqueue)
+	in.Rings.OnWrite(enqueue)
 	in.Changes(func(string) { enqueue() })
 	return impl
 }
