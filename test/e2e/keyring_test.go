@@ -220,23 +220,40 @@ func TestKeyRing_SignsNothingWithoutAnActiveKey(t *testing.T) {
 // The API server refuses KeyRings that make no sense.
 func TestKeyRing_IsValidated(t *testing.T) {
 	e := newEnv(t)
+	good := v1alpha1.RingKey{Name: "k", X509: &v1alpha1.X509Key{Secret: "s"}}
+	selector := &metav1.LabelSelector{MatchLabels: map[string]string{"stage": "prod"}}
 	for name, tc := range map[string]struct {
-		key  v1alpha1.RingKey
-		says string
+		ring     string
+		selector *metav1.LabelSelector
+		key      v1alpha1.RingKey
+		says     string // empty: accepted
 	}{
-		"no half":          {v1alpha1.RingKey{Name: "k"}, "needs x509, kms or publicKey"},
-		"two halves":       {v1alpha1.RingKey{Name: "k", X509: &v1alpha1.X509Key{Secret: "s"}, KMS: &v1alpha1.KMSKey{Ref: "hashivault://k", Version: "1"}}, "x509 or kms"},
-		"not a name":       {v1alpha1.RingKey{Name: "K 1", X509: &v1alpha1.X509Key{Secret: "s"}}, "name"},
-		"no version":       {v1alpha1.RingKey{Name: "k", KMS: &v1alpha1.KMSKey{Ref: "hashivault://k", Version: "latest"}}, "version"},
-		"unknown a reason": {v1alpha1.RingKey{Name: "k", PublicKey: "p", Revoked: &v1alpha1.Revocation{Reason: "Because"}}, "reason"},
+		"good":               {"default", nil, good, ""},
+		"good with selector": {"prod", selector, good, ""},
+		"no half":            {"default", nil, v1alpha1.RingKey{Name: "k"}, "needs x509, kms or publicKey"},
+		"two halves":         {"default", nil, v1alpha1.RingKey{Name: "k", X509: good.X509, KMS: &v1alpha1.KMSKey{Ref: "hashivault://k", Version: "1"}}, "x509 or kms"},
+		"not a name":         {"default", nil, v1alpha1.RingKey{Name: "K 1", X509: good.X509}, "name"},
+		"no version":         {"default", nil, v1alpha1.RingKey{Name: "k", KMS: &v1alpha1.KMSKey{Ref: "hashivault://k", Version: "latest"}}, "version"},
+		"unknown reason":     {"default", nil, v1alpha1.RingKey{Name: "k", PublicKey: "p", Revoked: &v1alpha1.Revocation{Reason: "Because"}}, "reason"},
+		"default selects":    {"default", selector, good, "has no namespaceSelector"},
+		"other selects not":  {"prod", nil, good, "needs one"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ring := &v1alpha1.KeyRing{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.DefaultKeyRing}, Spec: v1alpha1.KeyRingSpec{Keys: []v1alpha1.RingKey{tc.key}}}
+			ring := &v1alpha1.KeyRing{ObjectMeta: metav1.ObjectMeta{Name: tc.ring}, Spec: v1alpha1.KeyRingSpec{NamespaceSelector: tc.selector, Keys: []v1alpha1.RingKey{tc.key}}}
 			_, err := e.keyRings().Create(t.Context(), ring, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
-			if err == nil || !strings.Contains(err.Error(), tc.says) {
+			if (err == nil) != (tc.says == "") || err != nil && !strings.Contains(err.Error(), tc.says) {
 				t.Errorf("got %v, want an error with %q", err, tc.says)
 			}
 		})
+	}
+	revoked := good
+	revoked.Revoked = &v1alpha1.Revocation{Reason: v1alpha1.RevokedUnspecified}
+	e.createKeyRing(v1alpha1.DefaultKeyRing, v1alpha1.KeyRingSpec{Keys: []v1alpha1.RingKey{revoked}})
+	ring, err := e.keyRings().Get(t.Context(), v1alpha1.DefaultKeyRing, metav1.GetOptions{})
+	e.check(err)
+	ring.Spec.Keys[0] = good
+	if _, err := e.keyRings().Update(t.Context(), ring, metav1.UpdateOptions{}); err == nil || !strings.Contains(err.Error(), "cannot be undone") {
+		t.Errorf("a revocation was undone: %v", err)
 	}
 }
 
@@ -264,7 +281,7 @@ func (e *env) injected(policy *tekton.VerificationPolicy) *tekton.VerificationPo
 // waitAuthorities waits until a policy trusts these keys and no others.
 func (e *env) waitAuthorities(policy *tekton.VerificationPolicy, want ...crypto.PublicKey) {
 	e.t.Helper()
-	var wanted []string
+	wanted := make([]string, 0, len(want))
 	for _, public := range want {
 		pem, err := cryptoutils.MarshalPublicKeyToPEM(public)
 		e.check(err)
@@ -389,4 +406,37 @@ func TestKeyRing_LimitsTheServiceAccount(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A ring is a trust domain: what was signed in the namespaces of one is nothing in those of
+// another.
+func TestKeyRing_ServesTheNamespacesThatItSelects(t *testing.T) {
+	e := newEnv(t)
+	common, prod := e.newRingKey("common"), e.newRingKey("prod")
+	e.createKeyRing(v1alpha1.DefaultKeyRing, v1alpha1.KeyRingSpec{Keys: []v1alpha1.RingKey{common.spec()}})
+	stage := func(value string) *metav1.LabelSelector {
+		return &metav1.LabelSelector{MatchLabels: map[string]string{"stage": value}}
+	}
+	e.createKeyRing("prod", v1alpha1.KeyRingSpec{NamespaceSelector: stage("prod"), Keys: []v1alpha1.RingKey{prod.spec()}})
+	e.controller = e.addReplica("controller")
+	e.waitKeyRing(v1alpha1.DefaultKeyRing, soon, isActive("common"))
+	e.waitKeyRing("prod", soon, isActive("prod"))
+	plain, selected := e.namespace(), e.namespaceLabelled(map[string]string{v1alpha1.SignLabel: "true", "stage": "prod"})
+	e.createTask(newTask(plain, "task"))
+	e.createTask(newTask(selected, "task"))
+	e.public = common.public
+	e.waitSigned(plain, "task")
+	e.public = prod.public
+	e.waitSigned(selected, "task")
+
+	e.changeKeyRing("prod", func(s *v1alpha1.KeyRingSpec) { s.NamespaceSelector = stage("none") })
+	e.public = common.public
+	e.waitSigned(selected, "task")
+
+	// Two rings select the namespace: none of them signs there.
+	e.changeKeyRing("prod", func(s *v1alpha1.KeyRingSpec) { s.NamespaceSelector = stage("prod") })
+	e.createKeyRing("other", v1alpha1.KeyRingSpec{NamespaceSelector: stage("prod"), Keys: []v1alpha1.RingKey{e.newRingKey("other").spec()}})
+	e.eventually(soon, func() error {
+		return e.hasNoKey(e.createTask(newTask(selected, fmt.Sprintf("task-%d", time.Now().UnixNano()))), "several KeyRings select the namespace")
+	})
 }

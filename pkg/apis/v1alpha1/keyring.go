@@ -26,6 +26,7 @@ const CanaryNamespace = "tekton-chains-canary"
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Rotated",type=string,JSONPath=`.status.conditions[?(@.type=="Rotated")].reason`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="(self.metadata.name == 'default') != has(self.spec.namespaceSelector)",message="KeyRing default has no namespaceSelector, and every other KeyRing needs one"
 type KeyRing struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -69,6 +70,7 @@ type KeyRingSpec struct {
 //
 // +kubebuilder:validation:XValidation:rule="has(self.x509) || has(self.kms) || has(self.publicKey)",message="a key needs x509, kms or publicKey"
 // +kubebuilder:validation:XValidation:rule="!(has(self.x509) && has(self.kms))",message="a key has x509 or kms, not both"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.revoked) || has(self.revoked)",message="a revocation cannot be undone"
 type RingKey struct {
 	// Name names the key in the ring. It does not change, and is not used again.
 	// +kubebuilder:validation:MaxLength=63

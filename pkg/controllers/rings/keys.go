@@ -176,21 +176,28 @@ func (k *Keys) ring(ctx context.Context, object *v1alpha1.KeyRing) *keys.Ring {
 	var known, revoked []*keys.Key
 	var replaceable []string
 	for _, key := range status.Keys {
-		switch key.State {
-		case v1alpha1.KeyRevoked:
+		if key.State == v1alpha1.KeyRevoked {
 			revoked = appendKey(revoked, key, keys.FromRevokedPEM)
 			if keyring.MayReplace(object, &key) {
 				replaceable = append(replaceable, key.KeyID)
 			}
 			continue
-		case v1alpha1.KeyActive:
-			if active, problem = k.Key(ctx, object, key.Name); problem == nil && active.ID != key.KeyID {
-				active, problem = nil, errors.New(key.Problem)
-			}
+		}
+		if key.State == v1alpha1.KeyActive {
+			active, problem = k.active(ctx, object, key)
 		}
 		known = appendKey(known, key, keys.FromPEM)
 	}
 	return keys.NewRing(active, problem, known, revoked).Replacing(replaceable...)
+}
+
+// active returns the active key of a ring, or why it cannot sign.
+func (k *Keys) active(ctx context.Context, object *v1alpha1.KeyRing, status v1alpha1.RingKeyStatus) (*keys.Key, error) {
+	key, err := k.Key(ctx, object, status.Name)
+	if err == nil && key.ID != status.KeyID {
+		return nil, errors.New(status.Problem)
+	}
+	return key, err
 }
 
 // appendKey appends the public half of a key. A key whose public half was never known

@@ -43,7 +43,7 @@ type canary struct {
 }
 
 // errNotSeen means that Tekton did not verify a canary.
-var errNotSeen = errors.New("Tekton's controller did not verify the canary, so it may not have seen the present VerificationPolicies")
+var errNotSeen = errors.New("the controller of Tekton did not verify the canary, so it may not have seen the present VerificationPolicies")
 
 // seen returns nil once Tekton's controller has seen all VerificationPolicies that were
 // written before the call. A watch delivers writes in their order, and the policy of the

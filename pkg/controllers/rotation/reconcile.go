@@ -70,8 +70,9 @@ func (c *Controller) take(
 		return keyring.Retire(status, name), nil
 	case keyring.Untrust:
 		return c.untrust(ctx, ring, status, name)
+	case keyring.NoTarget, keyring.Load, keyring.Pause, keyring.Done: // something has to change first
 	}
-	return status, nil // nothing to do, or something has to change first
+	return status, nil
 }
 
 // write stores the status if it has changed. The API server refuses it if the ring has
