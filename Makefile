@@ -38,7 +38,7 @@ unit: ## Run the tests of all packages that need no cluster (seconds for a chang
 
 .PHONY: test
 test: binaries ## Run all tests, also those on a real control plane
-	go test -timeout 40m ./...
+	go test -timeout 60m ./...
 	cd test/localcluster && go test -timeout 20m ./...
 	cd release && go test ./...
 
@@ -116,6 +116,8 @@ verify: ## Check that go.mod, formatting and licence headers need no change
 fuzz: ## Fuzz all readers of untrusted input, FUZZ_TIME each
 	go test -run '^$$' -fuzz FuzzParse -fuzztime $(FUZZ_TIME) ./pkg/config
 	go test -run '^$$' -fuzz FuzzAllowKMS -fuzztime $(FUZZ_TIME) ./pkg/config
+	go test -run '^$$' -fuzz FuzzDecide -fuzztime $(FUZZ_TIME) ./pkg/admission
+	go test -run '^$$' -fuzz FuzzAdmit -fuzztime $(FUZZ_TIME) ./pkg/webhook
 	go test -run '^$$' -fuzz FuzzSignature -fuzztime $(FUZZ_TIME) ./pkg/resource
 	go test -run '^$$' -fuzz FuzzContent -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/resource
 	go test -run '^$$' -fuzz FuzzKeyFiles -fuzztime $(FUZZ_TIME) ./pkg/keys
@@ -135,7 +137,7 @@ fuzz: ## Fuzz all readers of untrusted input, FUZZ_TIME each
 	go test -run '^$$' -fuzz FuzzAnnotate -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/attestation
 
 .PHONY: bench
-bench: ## Measure latency, throughput, memory, verification and storage; ARGS="--memory" selects a part, ARGS="--soak" runs hostile tenants for 30 minutes
+bench: ## Measure latency, throughput, memory, verification and storage; ARGS="--memory" selects a part, ARGS="--gate" measures the gate, ARGS="--soak" runs hostile tenants for 30 minutes
 	go run ./test/bench $(ARGS)
 
 .PHONY: cluster-up

@@ -22,7 +22,7 @@ const module = "github.com/trusted-resources/chains-extension/"
 var mayImport = map[string][]string{
 	// Facts.
 	"apis/v1alpha1":             {},
-	"resource":                  {"tekton"},
+	"resource":                  {"apis/v1alpha1", "tekton"},
 	"tekton":                    {},
 	"version":                   {},
 	"keys":                      {},
@@ -34,22 +34,27 @@ var mayImport = map[string][]string{
 	"policy":                    {"keys"},
 
 	// Decisions and stores.
+	"admission":            {"apis/v1alpha1"},
 	"snapshot":             {"config", "keys", "tekton"},
 	"decision":             {"config", "keys", "resource", "snapshot", "tekton"},
-	"dependencies":         {"dependencies/offline", "policy", "resource", "tekton"},
+	"dependencies":         {"apis/v1alpha1", "dependencies/offline", "policy", "resource", "tekton"},
 	"dependencies/offline": {},
 	"attestation":          {"dependencies", "policy", "resource"},
+	"verification":         {"attestation", "dependencies", "policy", "resource", "tekton"},
+	"gate":                 {"attestation", "config", "policy"},
 	"store/annotation":     {"resource"},
 	"store/oci":            {"keys", "oci/imagesignature", "oci/registry", "oci/tektonbundle", "resource", "tekton"},
 	"observe":              {"apis/v1alpha1", "decision", "resource", "tekton"},
 
 	// Actions.
 	"controllers/informers": {"resource"},
+	"controllers/inforce":   {"apis/v1alpha1"},
 	"controllers/leases":    {},
-	"controllers/rights":    {"resource"},
+	"controllers/turns":     {},
+	"controllers/rights":    {"apis/v1alpha1", "resource"},
 	"controllers/state":     {"config", "decision", "keys", "observe", "policy", "resource", "snapshot", "tekton"},
 	"controllers/resources": {
-		"apis/v1alpha1", "controllers/informers", "decision", "keys", "observe", "oci/registry", "resource", "tekton",
+		"apis/v1alpha1", "controllers/informers", "controllers/turns", "decision", "keys", "observe", "oci/registry", "resource", "tekton",
 	},
 	"controllers/signing": {
 		"config", "controllers/informers", "controllers/resources", "controllers/state",
@@ -61,24 +66,27 @@ var mayImport = map[string][]string{
 	},
 	"controllers/runs": {
 		"apis/v1alpha1", "attestation", "config", "controllers/informers", "dependencies", "keys", "observe", "policy", "resource", "store/oci", "tekton",
+		"verification",
 	},
-	"cli": {"keys", "oci/imagesignature", "oci/registry", "resource", "store/oci", "tekton", "version"},
+	"controllers/gating": {"apis/v1alpha1", "attestation", "config", "controllers/informers", "controllers/turns", "gate", "observe", "verification"},
+	"cli":                {"keys", "oci/imagesignature", "oci/registry", "resource", "store/oci", "tekton", "version"},
+	"webhook":            {"admission", "apis/v1alpha1", "config", "observe", "resource"},
 
 	// Wiring.
 	"app": {
 		"apis/v1alpha1", "attestation", "config",
-		"controllers/informers", "controllers/leases", "controllers/rights", "controllers/runs", "controllers/signing", "controllers/state", "controllers/storing",
+		"controllers/gating", "controllers/inforce", "controllers/informers", "controllers/leases", "controllers/rights", "controllers/runs", "controllers/signing", "controllers/state", "controllers/storing",
 		"observe", "oci/imagesignature", "oci/registry", "policy", "resource", "store/annotation", "store/oci", "tekton",
-		"version",
+		"verification", "version",
 	},
 }
 
 // withClients may import clients of Kubernetes and Tekton, and controller packages
 // of knative. All other packages take interfaces of one to three methods.
 var withClients = map[string]bool{
-	"app": true, "observe": true,
-	"controllers/informers": true, "controllers/leases": true, "controllers/resources": true, "controllers/rights": true, "controllers/runs": true,
-	"controllers/signing": true, "controllers/state": true, "controllers/storing": true,
+	"app": true, "observe": true, "webhook": true,
+	"controllers/gating": true, "controllers/informers": true, "controllers/leases": true, "controllers/resources": true, "controllers/rights": true, "controllers/runs": true,
+	"controllers/signing": true, "controllers/state": true, "controllers/storing": true, "controllers/turns": true,
 	// Tekton's functions want a client; this one answers without a server.
 	"dependencies/offline": true,
 }

@@ -18,27 +18,51 @@ import (
 // makes it.
 const baseName = "trusted-resources.invalid/base"
 
-const controllerPackage = module + "/cmd/controller"
-
-// makeImage builds the image, and writes its SBOMs to dist/.
-func (r *release) makeImage(ctx context.Context) (err error) {
-	sboms, err := os.MkdirTemp(dist, "sbom-")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(sboms)) }()
-	if r.index, err = r.buildImage(ctx, sboms); err != nil {
-		return err
-	}
-	if r.digest, err = r.index.Digest(); err != nil {
-		return err
-	}
-	return keepSBOMs(sboms)
+// image is a program of cmd/ for all platforms, and what becomes of the image.
+type image struct {
+	command string // the name of the program
+	// repository is the one that the manifests name.
+	repository string
+	index      v1.ImageIndex
+	digest     v1.Hash // of index
 }
 
-// buildImage builds the controller with ko for all platforms, and writes an SBOM for each
+// commands are the programs that have an image. The controller is the first.
+var commands = []string{"controller", "webhook"}
+
+func packageOf(command string) string { return module + "/cmd/" + command }
+
+// makeImages builds the images, and writes their SBOMs to dist/.
+func (r *release) makeImages(ctx context.Context) error {
+	for _, command := range commands {
+		made, err := r.makeImage(ctx, command)
+		if err != nil {
+			return err
+		}
+		r.images = append(r.images, made)
+	}
+	return nil
+}
+
+func (r *release) makeImage(ctx context.Context, command string) (made image, err error) {
+	made = image{command: command, repository: r.repositoryOf(command)}
+	sboms, err := os.MkdirTemp(dist, "sbom-")
+	if err != nil {
+		return made, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(sboms)) }()
+	if made.index, err = r.buildImage(ctx, command, sboms); err != nil {
+		return made, err
+	}
+	if made.digest, err = made.index.Digest(); err != nil {
+		return made, err
+	}
+	return made, keepSBOMs(command, sboms)
+}
+
+// buildImage builds a program with ko for all platforms, and writes an SBOM for each
 // platform to sbomDir.
-func (r *release) buildImage(ctx context.Context, sbomDir string) (v1.ImageIndex, error) {
+func (r *release) buildImage(ctx context.Context, command, sbomDir string) (v1.ImageIndex, error) {
 	base, err := baseImage()
 	if err != nil {
 		return nil, err
@@ -72,9 +96,9 @@ func (r *release) buildImage(ctx context.Context, sbomDir string) (v1.ImageIndex
 	if err != nil {
 		return nil, err
 	}
-	result, err := builder.Build(ctx, build.StrictScheme+controllerPackage)
+	result, err := builder.Build(ctx, build.StrictScheme+packageOf(command))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", controllerPackage, err)
+		return nil, fmt.Errorf("%s: %w", packageOf(command), err)
 	}
 	index, ok := result.(v1.ImageIndex)
 	if !ok {
@@ -93,17 +117,17 @@ func (r *release) imageAnnotations() map[string]string {
 	}
 }
 
-// sbomFile returns the name of the file in dist/ with the SBOM of the image for a
+// sbomFile returns the name of the file in dist/ with the SBOM of an image for a
 // platform.
-func sbomFile(platform v1.Platform) string {
-	return fmt.Sprintf("controller-%s-%s.spdx.json", platform.OS, platform.Architecture)
+func sbomFile(command string, platform v1.Platform) string {
+	return fmt.Sprintf("%s-%s-%s.spdx.json", command, platform.OS, platform.Architecture)
 }
 
 // keepSBOMs moves the SBOMs that ko has written to dist/.
-func keepSBOMs(sbomDir string) error {
+func keepSBOMs(command, sbomDir string) error {
 	for _, platform := range platforms {
-		from := filepath.Join(sbomDir, sbomFile(platform))
-		if err := os.Rename(from, filepath.Join(dist, sbomFile(platform))); err != nil {
+		from := filepath.Join(sbomDir, sbomFile(command, platform))
+		if err := os.Rename(from, filepath.Join(dist, sbomFile(command, platform))); err != nil {
 			return fmt.Errorf("the SBOM that ko should have written: %w", err)
 		}
 	}

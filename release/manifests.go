@@ -30,14 +30,26 @@ func (r *release) writeManifests() error {
 			return err
 		}
 	}
+	if err := r.render("release-webhook.yaml", types.Kustomization{Resources: []string{"config/webhook"}, Images: r.kustomizeImages()}); err != nil {
+		return err
+	}
 	return r.render("release-admission.yaml", types.Kustomization{Resources: []string{"config/admission"}})
+}
+
+// kustomizeImages replaces the images that only ko knows by those of the release.
+func (r *release) kustomizeImages() []types.Image {
+	images := make([]types.Image, 0, len(r.images))
+	for _, made := range r.images {
+		images = append(images, types.Image{Name: "ko://" + packageOf(made.command), NewName: made.repository, Digest: made.digest.String()})
+	}
+	return images
 }
 
 // installation returns a kustomization with the image and the version of the release.
 func (r *release) installation(base string) types.Kustomization {
 	return types.Kustomization{
 		Resources: []string{base},
-		Images:    []types.Image{{Name: "ko://" + controllerPackage, NewName: r.imageRepository(), Digest: r.digest.String()}},
+		Images:    r.kustomizeImages(),
 		Patches: []types.Patch{{
 			Target: &types.Selector{ResId: resid.ResId{Gvk: resid.Gvk{Kind: "ConfigMap"}, Name: "chains-info"}},
 			Patch:  fmt.Sprintf(`[{"op": "replace", "path": "/data/version", "value": %q}]`, r.version),

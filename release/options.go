@@ -3,7 +3,9 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"golang.org/x/mod/semver"
@@ -41,10 +43,13 @@ func (o options) check() error {
 	return nil
 }
 
-// imageRepository returns the repository that release.yaml names.
-func (o options) imageRepository() string {
-	if o.repository == "" {
-		return defaultRepository
+// repositoryOf returns the repository that the manifests name for a program: the one of
+// the options for the controller, and beside it one with the name of another program.
+func (o options) repositoryOf(command string) string {
+	repository := cmp.Or(o.repository, defaultRepository)
+	if command == commands[0] {
+		return repository
 	}
-	return o.repository
+	parent := repository[:strings.LastIndex(repository, "/")+1] // check has seen a path
+	return parent + command
 }

@@ -33,7 +33,7 @@ const (
 var toolModules = []string{koModule, "golang.org/x/crypto/x509roots/fallback", "sigs.k8s.io/kustomize/api"}
 
 // writeProvenance writes the in-toto statement with the provenance of the files and of
-// the image. It contains no time and no name of a machine, so that each run gives the
+// the images. It contains no time and no name of a machine, so that each run gives the
 // same statement.
 func (r *release) writeProvenance(ctx context.Context, files []file) error {
 	predicate, err := r.predicate(ctx)
@@ -52,9 +52,11 @@ func (r *release) writeProvenance(ctx context.Context, files []file) error {
 	for _, f := range files {
 		statement.Subject = append(statement.Subject, &intoto.ResourceDescriptor{Name: f.name, Digest: map[string]string{"sha256": f.sha256}})
 	}
-	statement.Subject = append(statement.Subject, &intoto.ResourceDescriptor{
-		Name: r.imageRepository(), Digest: map[string]string{r.digest.Algorithm: r.digest.Hex},
-	})
+	for _, made := range r.images {
+		statement.Subject = append(statement.Subject, &intoto.ResourceDescriptor{
+			Name: made.repository, Digest: map[string]string{made.digest.Algorithm: made.digest.Hex},
+		})
+	}
 	if err := statement.Validate(); err != nil {
 		return err
 	}
@@ -63,7 +65,7 @@ func (r *release) writeProvenance(ctx context.Context, files []file) error {
 
 // predicate says from which source and with which tools the release is built.
 func (r *release) predicate(ctx context.Context) (*provenance.Provenance, error) {
-	parameters, err := structpb.NewStruct(map[string]any{"version": r.version, "repository": r.imageRepository()})
+	parameters, err := structpb.NewStruct(map[string]any{"version": r.version, "repository": r.repositoryOf(commands[0])})
 	if err != nil {
 		return nil, err
 	}

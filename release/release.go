@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
 // dist is the directory of the release, below the source. Git ignores it.
@@ -19,8 +17,7 @@ type release struct {
 	options
 	source source
 	cosign cosign
-	index  v1.ImageIndex
-	digest v1.Hash // of index
+	images []image
 }
 
 func newRelease(o options) *release {
@@ -44,7 +41,7 @@ func (r *release) make(ctx context.Context) (err error) {
 	if err := r.build(ctx); err != nil {
 		return err
 	}
-	staged, err := stage(ctx, r.index, r.version)
+	staged, err := stage(ctx, r.images, r.version)
 	if err != nil {
 		return err
 	}
@@ -57,7 +54,7 @@ func (r *release) make(ctx context.Context) (err error) {
 
 // build makes everything that is the same in each run.
 func (r *release) build(ctx context.Context) error {
-	if err := r.makeImage(ctx); err != nil {
+	if err := r.makeImages(ctx); err != nil {
 		return err
 	}
 	if err := r.buildPrograms(ctx); err != nil {
@@ -73,7 +70,7 @@ func (r *release) build(ctx context.Context) error {
 	return r.writeProvenance(ctx, files)
 }
 
-// sign signs the image, the files and their provenance, if there is a key.
+// sign signs the images, the files and their provenance, if there is a key.
 func (r *release) sign(ctx context.Context, staged *staging) error {
 	if r.key == "" {
 		fmt.Fprintln(os.Stderr, "release: not signed, because no --key is given")
@@ -82,26 +79,38 @@ func (r *release) sign(ctx context.Context, staged *staging) error {
 	if err := r.cosign.writePublicKey(ctx, filepath.Join(dist, publicKeyFile)); err != nil {
 		return err
 	}
-	if err := r.signImage(ctx, staged); err != nil {
-		return err
+	for _, made := range r.images {
+		if err := r.signImage(ctx, staged, made); err != nil {
+			return err
+		}
 	}
 	return r.signFiles(ctx)
 }
 
-// publish copies the image, with its signatures and attestations, to dist/ and to the
-// repository.
+// publish copies the images, with their signatures and attestations, to dist/ and to the
+// repositories.
 func (r *release) publish(ctx context.Context, staged *staging) error {
-	if err := staged.copyToLayout(ctx, filepath.Join(dist, "image"), r.version); err != nil {
-		return err
+	for _, made := range r.images {
+		if err := staged.copyToLayout(ctx, made, layoutOf(made.command), r.version); err != nil {
+			return err
+		}
+		name := made.repository + "@" + made.digest.String()
+		if r.repository == "" {
+			fmt.Fprintf(os.Stderr, "release: %s is in %s only, because no --repository is given\n", name, layoutOf(made.command))
+			continue
+		}
+		if err := staged.copyToRepository(ctx, made, r.version); err != nil {
+			return fmt.Errorf("pushing to %s: %w", made.repository, err)
+		}
+		fmt.Fprintln(os.Stderr, "release: pushed", name)
 	}
-	image := r.imageRepository() + "@" + r.digest.String()
-	if r.repository == "" {
-		fmt.Fprintf(os.Stderr, "release: %s is in %s only, because no --repository is given\n", image, filepath.Join(dist, "image"))
-		return nil
-	}
-	if err := staged.copyToRepository(ctx, r.repository, r.version); err != nil {
-		return fmt.Errorf("pushing to %s: %w", r.repository, err)
-	}
-	fmt.Fprintln(os.Stderr, "release: pushed", image)
 	return nil
+}
+
+// layoutOf returns the directory with the image of a program.
+func layoutOf(command string) string {
+	if command == commands[0] {
+		return filepath.Join(dist, "image")
+	}
+	return filepath.Join(dist, "image-"+command)
 }

@@ -16,31 +16,31 @@ const (
 	provenanceBundle = "provenance" + bundleSuffix
 )
 
-// signImage signs the image for all platforms together and for each, and attaches the
+// signImage signs an image for all platforms together and for each, and attaches the
 // provenance and the SBOMs.
-func (r *release) signImage(ctx context.Context, staged *staging) error {
+func (r *release) signImage(ctx context.Context, staged *staging, made image) error {
 	predicate, err := predicateFile()
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.Remove(predicate) }()
-	manifest, err := r.index.IndexManifest()
+	manifest, err := made.index.IndexManifest()
 	if err != nil {
 		return err
 	}
-	digests := []v1.Hash{r.digest}
+	digests := []v1.Hash{made.digest}
 	for _, image := range manifest.Manifests {
 		digests = append(digests, image.Digest)
-		sbom := filepath.Join(dist, sbomFile(*image.Platform))
-		if err := r.cosign.attest(ctx, staged.reference(image.Digest), "spdxjson", sbom); err != nil {
+		sbom := filepath.Join(dist, sbomFile(made.command, *image.Platform))
+		if err := r.cosign.attest(ctx, staged.reference(made, image.Digest), "spdxjson", sbom); err != nil {
 			return err
 		}
 	}
 	for _, digest := range digests {
-		if err := r.cosign.sign(ctx, staged.reference(digest)); err != nil {
+		if err := r.cosign.sign(ctx, staged.reference(made, digest)); err != nil {
 			return err
 		}
-		if err := r.cosign.attest(ctx, staged.reference(digest), "slsaprovenance1", predicate); err != nil {
+		if err := r.cosign.attest(ctx, staged.reference(made, digest), "slsaprovenance1", predicate); err != nil {
 			return err
 		}
 	}

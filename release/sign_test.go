@@ -31,7 +31,7 @@ func TestRelease_IsSignedBeforeItIsPushed(t *testing.T) {
 	if err := r.writeProvenance(t.Context(), files); err != nil {
 		t.Fatal(err)
 	}
-	staged, err := stage(t.Context(), r.index, r.version)
+	staged, err := stage(t.Context(), r.images, r.version)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,8 +42,13 @@ func TestRelease_IsSignedBeforeItIsPushed(t *testing.T) {
 	if err := r.publish(t.Context(), staged); err != nil {
 		t.Fatal(err)
 	}
-	image := target + "@" + r.digest.String()
-	platform := target + "@" + staged.images[0].Digest.String()
+	manifest, err := r.images[0].index.IndexManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	image := target + "@" + r.images[0].digest.String()
+	webhook := r.images[1].repository + "@" + r.images[1].digest.String()
+	platform := target + "@" + manifest.Manifests[0].Digest.String()
 	for _, check := range []struct {
 		good bool
 		args []string
@@ -52,6 +57,7 @@ func TestRelease_IsSignedBeforeItIsPushed(t *testing.T) {
 		{true, []string{"verify-attestation", "--type", "slsaprovenance1", "--allow-http-registry", image}},
 		{false, []string{"verify-attestation", "--type", "spdxjson", "--allow-http-registry", image}}, // each platform has its own SBOM
 		{true, []string{"verify", "--allow-http-registry", platform}},
+		{true, []string{"verify", "--allow-http-registry", webhook}},
 		{true, []string{"verify-attestation", "--type", "spdxjson", "--allow-http-registry", platform}},
 		{true, []string{"verify-blob", "--bundle", "dist/release.yaml.sigstore.json", "dist/release.yaml"}},
 		{false, []string{"verify-blob", "--bundle", "dist/release.yaml.sigstore.json", "dist/release-admission.yaml"}},
@@ -63,12 +69,14 @@ func TestRelease_IsSignedBeforeItIsPushed(t *testing.T) {
 			t.Errorf("cosign %v: got %v, want success: %v: %s", check.args, err, check.good, out)
 		}
 	}
-	content, err := os.ReadFile("dist/release.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := strings.Count(string(content), "image: "+image+"\n"); got != 1 {
-		t.Errorf("release.yaml names the image %d times, want once", got)
+	for file, named := range map[string]string{"release.yaml": image, "release-webhook.yaml": webhook} {
+		content, err := os.ReadFile(filepath.Join(dist, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Count(string(content), "image: "+named+"\n"); got != 1 {
+			t.Errorf("%s names %s %d times, want once", file, named, got)
+		}
 	}
 }
 
@@ -87,8 +95,10 @@ func newTestRelease(t *testing.T, command string) (*release, string) {
 		t.Fatal(err)
 	}
 	for _, platform := range platforms {
-		if err := os.WriteFile(filepath.Join(dist, sbomFile(platform)), []byte(`{"spdxVersion":"SPDX-2.3"}`), 0o600); err != nil {
-			t.Fatal(err)
+		for _, command := range commands {
+			if err := os.WriteFile(filepath.Join(dist, sbomFile(command, platform)), []byte(`{"spdxVersion":"SPDX-2.3"}`), 0o600); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	t.Setenv("COSIGN_PASSWORD", "test")
@@ -100,12 +110,16 @@ func newTestRelease(t *testing.T, command string) (*release, string) {
 	repository := strings.TrimPrefix(server.URL, "http://") + "/controller"
 	r := newRelease(options{version: "v0.0.1", repository: repository, key: "cosign.key", builder: byHand, cosign: []string{command}})
 	r.source.commit, r.source.time = strings.Repeat("0", 40), time.Unix(0, 0)
-	var err error
-	if r.index, err = baseImage(); err != nil {
-		t.Fatal(err)
-	}
-	if r.digest, err = r.index.Digest(); err != nil {
-		t.Fatal(err)
+	for _, command := range commands {
+		made := image{command: command, repository: r.repositoryOf(command)}
+		var err error
+		if made.index, err = baseImage(); err != nil {
+			t.Fatal(err)
+		}
+		if made.digest, err = made.index.Digest(); err != nil {
+			t.Fatal(err)
+		}
+		r.images = append(r.images, made)
 	}
 	return r, repository
 }

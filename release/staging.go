@@ -25,60 +25,66 @@ import (
 	"oras.land/oras-go/v2/registry/remote/credentials"
 )
 
-// staging is a registry in this process. cosign signs the image there, so that a
+// staging is a registry in this process. cosign signs the images there, so that a
 // signature needs no other registry, and an unsigned image is never pushed.
 type staging struct {
 	server *http.Server
-	tag    name.Tag
-	images []v1.Descriptor // of the platforms
+	host   string
 }
 
-// stage starts the registry and pushes the image to it.
-func stage(ctx context.Context, index v1.ImageIndex, version string) (*staging, error) {
-	manifest, err := index.IndexManifest()
-	if err != nil {
-		return nil, err
-	}
+// stage starts the registry and pushes the images to it.
+func stage(ctx context.Context, images []image, version string) (*staging, error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
 	handler := registry.New(registry.WithReferrersSupport(true), registry.Logger(log.New(io.Discard, "", 0)))
-	s := &staging{server: &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}, images: manifest.Manifests}
+	s := &staging{server: &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}, host: listener.Addr().String()}
 	go func() {
 		if err := s.server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			log.Print("release: the registry in this process has ended: ", err)
 		}
 	}()
-	if s.tag, err = name.NewTag(listener.Addr().String() + "/controller:" + version); err == nil {
-		err = remote.WriteIndex(s.tag, index, remote.WithContext(ctx))
-	}
-	if err != nil {
-		s.stop()
-		return nil, err
+	for _, made := range images {
+		if err := s.push(ctx, made, version); err != nil {
+			s.stop()
+			return nil, err
+		}
 	}
 	return s, nil
 }
 
+func (s *staging) push(ctx context.Context, made image, version string) error {
+	tag, err := name.NewTag(s.repository(made) + ":" + version)
+	if err != nil {
+		return err
+	}
+	return remote.WriteIndex(tag, made.index, remote.WithContext(ctx))
+}
+
 func (s *staging) stop() { _ = s.server.Close() }
 
-// reference returns how cosign reaches an image in the registry.
-func (s *staging) reference(digest v1.Hash) string { return s.tag.Digest(digest.String()).Name() }
+func (s *staging) repository(made image) string { return s.host + "/" + made.command }
 
-// copyToLayout copies the image and everything that refers to it to a directory in the
+// reference returns how cosign reaches a part of an image in the registry.
+func (s *staging) reference(made image, digest v1.Hash) string {
+	return s.repository(made) + "@" + digest.String()
+}
+
+// copyToLayout copies an image and everything that refers to it to a directory in the
 // format OCI image layout.
-func (s *staging) copyToLayout(ctx context.Context, dir, version string) error {
+func (s *staging) copyToLayout(ctx context.Context, made image, dir, version string) error {
 	layout, err := oci.NewWithContext(ctx, dir)
 	if err != nil {
 		return err
 	}
-	return s.copy(ctx, layout, version)
+	return s.copy(ctx, made, layout, version)
 }
 
-// copyToRepository copies the image and everything that refers to it to a repository of
+// copyToRepository copies an image and everything that refers to it to its repository in
 // another registry. The credentials are those of docker login.
-func (s *staging) copyToRepository(ctx context.Context, repository, version string) error {
-	target, err := openRepository(repository)
+func (s *staging) copyToRepository(ctx context.Context, made image, version string) error {
+	target, err := openRepository(made.repository)
 	if err != nil {
 		return err
 	}
@@ -87,16 +93,20 @@ func (s *staging) copyToRepository(ctx context.Context, repository, version stri
 		return fmt.Errorf("credentials of docker login: %w", err)
 	}
 	target.Client = &auth.Client{Client: http.DefaultClient, Cache: auth.NewCache(), Credential: credentials.Credential(store)}
-	return s.copy(ctx, target, version)
+	return s.copy(ctx, made, target, version)
 }
 
-func (s *staging) copy(ctx context.Context, target oras.Target, version string) error {
-	source, err := openRepository(s.tag.Context().Name())
+func (s *staging) copy(ctx context.Context, made image, target oras.Target, version string) error {
+	source, err := openRepository(s.repository(made))
+	if err != nil {
+		return err
+	}
+	manifest, err := made.index.IndexManifest()
 	if err != nil {
 		return err
 	}
 	// What refers to the image of a platform does not refer to the index.
-	for _, image := range s.images {
+	for _, image := range manifest.Manifests {
 		node := ocispec.Descriptor{MediaType: string(image.MediaType), Digest: digest.Digest(image.Digest.String()), Size: image.Size}
 		if err := oras.ExtendedCopyGraph(ctx, source, target, node, oras.DefaultExtendedCopyGraphOptions); err != nil {
 			return err

@@ -16,6 +16,7 @@ import (
 	taskruninformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1/taskrun"
 	"go.uber.org/zap"
 	"k8s.io/client-go/metadata"
+	"k8s.io/utils/clock"
 	kubeclient "knative.dev/pkg/client/injection/kube/client"
 	"knative.dev/pkg/configmap"
 	"knative.dev/pkg/controller"
@@ -26,6 +27,7 @@ import (
 	"knative.dev/pkg/system"
 
 	"github.com/trusted-resources/chains-extension/pkg/attestation"
+	"github.com/trusted-resources/chains-extension/pkg/controllers/gating"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/informers"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/rights"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/runs"
@@ -35,6 +37,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/observe"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/pkg/tekton"
+	"github.com/trusted-resources/chains-extension/pkg/verification"
 	"github.com/trusted-resources/chains-extension/pkg/version"
 )
 
@@ -84,6 +87,10 @@ type shared struct {
 	store   *storeOfConfig
 	objects objects
 	patcher patcher
+	// verifier verifies runs, for the gate and for attestations.
+	verifier *verification.Verifier
+	// decisions are those of the gate, for attestations.
+	decisions *gating.Decisions
 }
 
 // controllers returns the constructors of all controllers. Knative calls them one
@@ -100,6 +107,15 @@ func (a *app) controllers() []injection.ControllerConstructor {
 				return storing.NewController(ctx, kind, s.state, s.watched, s.emitter, s.objects, s.store.load)
 			}))
 	}
+	constructors = append(constructors, a.constructor(func(ctx context.Context, _ configmap.Watcher, s *shared) (*controller.Impl, error) {
+		return gating.NewController(ctx, gating.Inputs{
+			Config: s.state.Config, Verifier: s.verifier, Watched: s.watched, Handlers: &a.handlers,
+			Kube: kubeclient.Get(ctx), Tekton: pipelineclient.Get(ctx), Emitter: s.emitter, Changes: s.state.OnChange,
+			Ready: s.gate.IsOpen, Scope: a.options.Namespaces, Decisions: s.decisions,
+			Rights: rights.NewGate(kubeclient.Get(ctx).AuthorizationV1().SelfSubjectAccessReviews(), rights.NeededByGate(),
+				rightsObserver{kubeclient.Get(ctx).CoreV1(), s.emitter, observe.WithoutRightsOfGate}),
+		})
+	}))
 	if a.options.SignRuns {
 		constructors = append(constructors, a.runControllers()...)
 	}
@@ -153,7 +169,9 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 		Emitter:      emitter,
 	})
 	s.WatchConfig(ctx, configMaps, system.Namespace())
-	gate := rights.NewGate(kube.AuthorizationV1().SelfSubjectAccessReviews(), rights.Needed(a.options.SignRuns), rightsObserver{kube.CoreV1(), emitter})
+	observer := rightsObserver{kube.CoreV1(), emitter, observe.WithoutRights}
+	observer.watchRequester(ctx, kube, s)
+	gate := rights.NewGate(kube.AuthorizationV1().SelfSubjectAccessReviews(), rights.Needed(a.options.SignRuns), observer)
 	// Without the rights, the controller is ready to do the work of Chains.
 	a.handlers.Await(func() bool { return gate.LacksRights() || gate.IsOpen() && watched.Synced() })
 	// Knative starts this informer when all controllers are constructed.
@@ -167,10 +185,20 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 	if err != nil {
 		logging.FromContext(ctx).Fatalw("Cannot watch the cluster", zap.Error(err))
 	}
-	return &shared{
+	watchGate(ctx, kube, watched.Namespaces().Lister(), emitter)
+	made := &shared{
 		state: s, watched: watched, gate: gate, emitter: emitter, store: newStoreOfConfig(kube, s.Config),
 		objects: objects{pipelineclient.Get(ctx)}, patcher: patcher{metadata.NewForConfigOrDie(injection.GetConfig(ctx))},
+		decisions: gating.NewDecisions(watched.Namespaces().Lister(), clock.RealClock{}),
 	}
+	made.verifier, err = runs.NewVerifier(ctx, runs.Sources{
+		Config: s.Config, Keys: s.Keys, Dialect: s.Dialect, Store: made.store.load,
+		Objects: made.objects, Policies: s.PolicySources(), Watched: watched, Handlers: &a.handlers,
+	})
+	if err != nil {
+		logging.FromContext(ctx).Fatalw("Cannot watch runs", zap.Error(err))
+	}
+	return made
 }
 
 // releaseNamespaces returns the namespaces in which Tekton Pipelines may publish its
@@ -193,12 +221,8 @@ func (a *app) runControllers() []injection.ControllerConstructor {
 	attestation.Register(reporter.Report)
 	return []injection.ControllerConstructor{
 		a.constructor(func(ctx context.Context, cmw configmap.Watcher, s *shared) (*controller.Impl, error) {
-			err := reporter.Start(ctx, runs.Inputs{
-				Config: s.state.Config, Keys: s.state.Keys, Dialect: s.state.Dialect, Store: s.store.load,
-				Objects: s.objects, Policies: s.state.PolicySources(), Emitter: s.emitter,
-				Watched: s.watched, Ready: s.gate.IsOpen, Handlers: &a.handlers,
-			})
-			return runs.NewTaskRunController(ctx, cmw, options(s)), err
+			reporter.Start(runs.Inputs{Config: s.state.Config, Verifier: s.verifier, Ready: s.gate.IsOpen, Emitter: s.emitter, Gate: s.decisions.Of})
+			return runs.NewTaskRunController(ctx, cmw, options(s)), nil
 		}),
 		a.constructor(func(ctx context.Context, cmw configmap.Watcher, s *shared) (*controller.Impl, error) {
 			return runs.NewPipelineRunController(ctx, cmw, options(s)), nil

@@ -4,6 +4,7 @@ package attestation
 
 import (
 	"context"
+	"slices"
 
 	intoto "github.com/in-toto/attestation/go/v1"
 	"github.com/tektoncd/chains/pkg/chains/formats"
@@ -71,9 +72,9 @@ func (p annotatingPayloader) CreatePayload(ctx context.Context, run any) (any, e
 	return annotated, nil
 }
 
-// withoutUnstartedSteps returns the run without the steps of TaskRuns that have
-// no Pod, because Tekton refused them. Tekton lists the steps of such a TaskRun
-// without an image, and Chains then makes no attestation.
+// withoutUnstartedSteps returns the run without the steps of TaskRuns of which no
+// container started, because Tekton or the gate refused them. Tekton lists the steps of
+// such a TaskRun without an image, and Chains then makes no attestation.
 func withoutUnstartedSteps(run any) any {
 	switch run := run.(type) {
 	case *objects.TaskRunObjectV1:
@@ -89,7 +90,8 @@ func withoutUnstartedSteps(run any) any {
 }
 
 func taskRunWithoutUnstartedSteps(tr *v1.TaskRun) *v1.TaskRun {
-	if tr.Status.PodName != "" || len(tr.Status.Steps) == 0 {
+	hasImage := func(step v1.StepState) bool { return step.ImageID != "" }
+	if slices.ContainsFunc(tr.Status.Steps, hasImage) || len(tr.Status.Steps) == 0 {
 		return tr
 	}
 	tr = tr.DeepCopy()

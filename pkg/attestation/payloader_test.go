@@ -13,6 +13,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	intoto "github.com/in-toto/attestation/go/v1"
 	"github.com/tektoncd/chains/pkg/chains/formats"
@@ -197,9 +198,38 @@ func TestWithoutUnstartedSteps_DoesNotChangeTheRun(t *testing.T) {
 	if len(tr.Status.Steps) != 1 || len(pipelineRun.GetTaskRuns()[0].Status.Steps) != 1 {
 		t.Error("the steps of the given run were removed")
 	}
-	tr.Status.PodName = "pod"
-	if got := withoutUnstartedSteps(objects.NewTaskRunObjectV1(tr)).(*objects.TaskRunObjectV1); len(got.Status.Steps) != 1 {
-		t.Error("the steps of a run with a Pod were removed")
+	steps := func() int {
+		return len(withoutUnstartedSteps(objects.NewTaskRunObjectV1(tr)).(*objects.TaskRunObjectV1).Status.Steps)
+	}
+	tr.Status.PodName = "pod" // that the gate held
+	if steps() != 0 {
+		t.Error("the steps of a run whose Pod never started are left")
+	}
+	tr.Status.Steps = append(tr.Status.Steps, v1.StepState{ImageID: "alpine@sha256:" + strings.Repeat("0", 64)})
+	if steps() != 2 {
+		t.Error("the steps of a run that started were removed")
+	}
+}
+
+func TestGateOf_NamesTheWorst(t *testing.T) {
+	at := func(decision GateDecision, second int64) Gate {
+		return Gate{Decision: decision, At: time.Unix(second, 0)}
+	}
+	released, refused, unknown := at(GateReleased, 3), at(GateRefused, 2), Gate{Decision: GateUnknown}
+	for name, tc := range map[string]struct {
+		taskRuns []Gate
+		want     Gate
+	}{
+		"no TaskRuns":   {nil, Gate{Decision: GateNotHeld}},
+		"all released":  {[]Gate{released, at(GateReleased, 5), at(GateReleased, 4)}, at(GateReleased, 5)},
+		"one refused":   {[]Gate{released, unknown, refused, {Decision: GateNotHeld}}, refused},
+		"one not known": {[]Gate{released, unknown, at(GateOpened, 9)}, unknown},
+		"one not held":  {[]Gate{released, {Decision: GateNotHeld}}, Gate{Decision: GateNotHeld}},
+		"one opened":    {[]Gate{at(GateOpened, 1), released}, at(GateOpened, 1)},
+	} {
+		if got := GateOf(tc.taskRuns); got.Decision != tc.want.Decision || !got.At.Equal(tc.want.At) {
+			t.Errorf("%s: got %+v, want %+v", name, got, tc.want)
+		}
 	}
 }
 

@@ -34,6 +34,9 @@ const (
 type Record struct {
 	dependencies.Dependency
 	policy.Verdict
+	// RequestedBy is the user who made or approved the content, if the verified signature
+	// says that. It is empty otherwise.
+	RequestedBy string
 }
 
 // Report is the verification status of a run. It holds plain values: the same
@@ -50,6 +53,9 @@ type Report struct {
 	// Overrides are the fields of the run that no signature covers, as
 	// TaskRunOverrides and PipelineRunOverrides return them.
 	Overrides []string
+	// Gate is what the gate decided before the run started. The zero value stands for
+	// nothing known, and is left out.
+	Gate Gate
 }
 
 // NewReport returns the report on a run. condition is the run's condition

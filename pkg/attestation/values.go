@@ -20,6 +20,7 @@ func (r Record) values(checkedAt time.Time) map[string]any {
 	values["kind"] = string(r.Kind)
 	put(values, "namespace", r.Namespace)
 	put(values, "name", r.Name)
+	put(values, "requestedBy", r.RequestedBy)
 	values["checkedAt"] = timestamp(checkedAt)
 	if len(r.Policies) > 1 {
 		policies := make([]any, 0, len(r.Policies))
@@ -67,6 +68,9 @@ func (r Report) summary(others []Record) map[string]any {
 		"agreement": string(r.Agreement),
 		"overrides": texts(r.Overrides),
 		"checkedAt": timestamp(r.CheckedAt),
+	}
+	if r.Gate.Decision != "" {
+		values["gate"] = r.Gate.values()
 	}
 	if len(others) > 0 {
 		values[VerificationAnnotation] = list(others, r.CheckedAt)

@@ -44,7 +44,20 @@ const (
 	NamespacesAll NamespaceMode = "all"
 )
 
+// RequesterMode says what happens with the user who made the content of a resource.
+type RequesterMode string
+
 const (
+	// RequesterOff records nobody.
+	RequesterOff RequesterMode = "off"
+	// RequesterRecord records the user in the resource, if the user has the right to sign.
+	RequesterRecord RequesterMode = "record"
+	// RequesterRequired also leaves resources unsigned that have no such user.
+	RequesterRequired RequesterMode = "required"
+)
+
+const (
+	requesterKey  = "trustedresources.requester"
 	namespacesKey = "trustedresources.namespaces"
 	provenanceKey = "trustedresources.provenance.enabled"
 	repositoryKey = "trustedresources.oci.repository"
@@ -83,11 +96,15 @@ type Config struct {
 	Chains *chainsconfig.Config
 	// Namespaces says whether a namespace without a label is selected.
 	Namespaces NamespaceMode
+	// Requester says whether resources record who made their content.
+	Requester RequesterMode
 	// Provenance reports whether attestations contain the verification status.
 	Provenance bool
 	// Repository is the prefix of the repositories for bundles, such as
 	// "registry.example/tekton". Empty if bundles are not stored.
 	Repository string
+	// Gate says what the gate lets through that no policy has verified.
+	Gate Gate
 
 	signers map[resource.Kind]string
 	storage map[resource.Kind][]string
@@ -102,10 +119,12 @@ func Default() *Config {
 	c := &Config{
 		Chains:     &chainsconfig.Config{},
 		Namespaces: NamespacesLabelled,
+		Requester:  RequesterOff,
 		signers:    map[resource.Kind]string{},
 		storage:    map[resource.Kind][]string{},
 
 		policySecrets: SecretsAny,
+		Gate:          Gate{Unmatched: GateRefuse, Inline: GateRefuse, Overrides: GateAllow},
 	}
 	for _, kind := range resource.Kinds {
 		c.signers[kind] = SignerNone
@@ -190,12 +209,17 @@ func (c *Config) set(key, value string) (problem string) {
 	case namespacesKey:
 		c.Namespaces = NamespaceMode(value)
 		return oneOf(value, string(NamespacesLabelled), string(NamespacesAll))
+	case requesterKey:
+		c.Requester = RequesterMode(value)
+		return oneOf(value, string(RequesterOff), string(RequesterRecord), string(RequesterRequired))
 	case provenanceKey:
 		c.Provenance = value == "true"
 		return oneOf(value, "true", "false")
 	case repositoryKey:
 		c.Repository = value
 		return repository(value)
+	case gateUnmatchedKey, gateInlineKey, gateOverridesKey:
+		return c.Gate.set(key, value)
 	case policyKMSKey:
 		return c.setPolicyKMS(value)
 	case policySecretsKey:

@@ -42,6 +42,17 @@ func TestParse_ReadsSettings(t *testing.T) {
 	}
 }
 
+func TestParse_ReadsRequester(t *testing.T) {
+	for value, want := range map[string]RequesterMode{"off": RequesterOff, "record": RequesterRecord, "required": RequesterRequired} {
+		if got, err := Parse(map[string]string{"trustedresources.requester": value}); err != nil || got.Requester != want {
+			t.Errorf("%s: got %+v and %v", value, got, err)
+		}
+	}
+	if got := Default().Requester; got != RequesterOff {
+		t.Errorf("without the setting: got %q", got)
+	}
+}
+
 func TestParse_ReadsStorage(t *testing.T) {
 	got, err := Parse(map[string]string{
 		"artifacts.task.storage":          "tekton, oci",
@@ -63,6 +74,22 @@ func TestParse_ReadsStorage(t *testing.T) {
 	}
 }
 
+func TestParse_ReadsGate(t *testing.T) {
+	for name, tc := range map[string]struct {
+		data map[string]string
+		want Gate
+	}{
+		"defaults": {nil, Gate{Unmatched: GateRefuse, Inline: GateRefuse, Overrides: GateAllow}},
+		"others": {map[string]string{
+			"trustedresources.gate.unmatched": "allow", "trustedresources.gate.inline": "allow", "trustedresources.gate.overrides": "refuse",
+		}, Gate{Unmatched: GateAllow, Inline: GateAllow, Overrides: GateRefuse}},
+	} {
+		if got, err := Parse(tc.data); err != nil || got.Gate != tc.want {
+			t.Errorf("%s: got %+v, error %v, want %+v", name, got, err, tc.want)
+		}
+	}
+}
+
 func TestParse_RejectsInvalidSettings(t *testing.T) {
 	for name, tc := range map[string]struct {
 		data map[string]string
@@ -80,7 +107,11 @@ func TestParse_RejectsInvalidSettings(t *testing.T) {
 		"no registry":           {map[string]string{"trustedresources.oci.repository": "tekton/bundles"}, []string{"trustedresources.oci.repository"}},
 		"a repository of dots":  {map[string]string{"trustedresources.oci.repository": "registry.example/../x"}, []string{"trustedresources.oci.repository"}},
 		"a long repository":     {map[string]string{"trustedresources.oci.repository": "registry.example/" + strings.Repeat("x", 200)}, []string{"217", "190"}},
+		"unknown requester":     {map[string]string{"trustedresources.requester": "on"}, []string{"trustedresources.requester", `"on"`, "off, record, required"}},
 		"unknown namespaces":    {map[string]string{"trustedresources.namespaces": "some"}, []string{"labelled, all"}},
+		"gate waits":            {map[string]string{"trustedresources.gate.unmatched": "wait"}, []string{"trustedresources.gate.unmatched", `"wait"`, "refuse, allow"}},
+		"empty gate setting":    {map[string]string{"trustedresources.gate.inline": ""}, []string{"trustedresources.gate.inline"}},
+		"gate misspelt":         {map[string]string{"trustedresources.gate.override": "allow"}, []string{"unknown key"}},
 		"misspelt key":          {map[string]string{"artifacts.stepaction.singer": "x509"}, []string{"artifacts.stepaction.singer", "unknown key"}},
 		"unknown key of ours":   {map[string]string{"trustedresources.magic": "on"}, []string{"trustedresources.magic"}},
 		"a long value":          {map[string]string{"artifacts.task.signer": strings.Repeat("x", 1<<20)}, []string{"xxx…"}},

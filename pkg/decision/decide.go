@@ -31,6 +31,10 @@ var (
 // Decide decides about one state of a resource. The checks run cheapest first:
 // authorities may need the API server or a KMS.
 func Decide(ctx context.Context, s *snapshot.Snapshot, r *resource.Summary) Decision {
+	return aboutRequester(s, r, decide(ctx, s, r))
+}
+
+func decide(ctx context.Context, s *snapshot.Snapshot, r *resource.Summary) Decision {
 	if reason := notSelected(s, r); reason != "" {
 		return Decision{Action: Leave, Reason: reason}
 	}

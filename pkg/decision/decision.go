@@ -76,6 +76,15 @@ const (
 	SignedForOtherTekton Reason = "SignedForOtherTekton"
 )
 
+// The reasons to wait for somebody with the right to sign.
+const (
+	// NotAuthorized: a requester is required, and nobody with the right to sign made or
+	// approved the content.
+	NotAuthorized Reason = "NotAuthorized"
+	// RequesterUnsafe: a requester is required, and the named one cannot be relied upon.
+	RequesterUnsafe Reason = "RequesterUnsafe"
+)
+
 // Decision is what happens to one state of a resource.
 type Decision struct {
 	Action Action
@@ -92,7 +101,7 @@ type Decision struct {
 	// policies that were read from the API server (docs/design/0004).
 	Overwrites bool
 	// Err is set for Wait. It wraps tekton.ErrUnread, tekton.ErrTooOld, keys.ErrNoKey, ErrKeyRevoked,
-	// ErrOtherTekton or ErrUndecided.
+	// ErrOtherTekton, ErrUndecided, ErrNotAuthorized or ErrRequesterUnsafe.
 	Err error
 }
 

@@ -30,13 +30,15 @@ func (c *collection) candidates(ctx context.Context, f finding) ([]string, error
 	if f.signature == "" && len(found) == 1 {
 		stored, err := c.Stored.Signature(ctx, f.kind, f.namespace, f.name, f.checksum)
 		if err != nil {
-			return nil, policy.Unavailable{Reason: policy.SignatureUnavailable, Message: err.Error()}
+			return nil, policy.Unavailable{Reason: policy.SignatureUnavailable, Message: err.Error(), Temporary: true}
 		}
 		add(stored)
 		if stored == "" && liveErr != nil {
 			return nil, policy.Unavailable{
 				Reason:  policy.SignatureUnavailable,
 				Message: fmt.Sprintf("%s %s/%s, which may carry the signature, cannot be read: %v", f.kind, f.namespace, f.name, liveErr),
+
+				Temporary: isTemporary(liveErr),
 			}
 		}
 	}

@@ -6,11 +6,15 @@
 package dependencies
 
 import (
+	"context"
 	"errors"
+	"net"
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"knative.dev/pkg/apis"
 
+	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/policy"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
@@ -60,6 +64,9 @@ type Content struct {
 	Checksum []byte
 	// Signatures are candidates, as policy.Resource describes them.
 	Signatures []string
+	// RequestedBy is the user in the annotation of that name, which the checksum covers. It
+	// is empty if only the checksum is known.
+	RequestedBy string
 }
 
 // PolicyResource returns what policies are evaluated on.
@@ -75,6 +82,9 @@ func (d Dependency) PolicyResource() policy.Resource {
 func established(f finding, signatures []string) Dependency {
 	d := f.dependency()
 	d.Content = &Content{Checksum: f.checksum, Signatures: signatures}
+	if f.content.object != nil {
+		d.Content.RequestedBy = f.content.object.GetAnnotations()[v1alpha1.RequestedByAnnotation]
+	}
 	return d
 }
 
@@ -90,7 +100,18 @@ func unavailable(f finding, err error) Dependency {
 		}
 	}
 	if !errors.As(err, &d.Unavailable) {
-		d.Unavailable = policy.Unavailable{Reason: policy.ContentUnavailable, Message: err.Error()}
+		d.Unavailable = policy.Unavailable{Reason: policy.ContentUnavailable, Message: err.Error(), Temporary: isTemporary(err)}
 	}
 	return d
+}
+
+// isTemporary reports whether an error says that something could not be read now, as
+// opposed to something that does not exist, or is not what ran.
+func isTemporary(err error) bool {
+	if apierrors.IsNotFound(err) {
+		return false
+	}
+	var answer apierrors.APIStatus
+	_, network := errors.AsType[net.Error](err)
+	return errors.As(err, &answer) || network || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }

@@ -25,11 +25,7 @@ func (c *Collector) CollectPipelineRun(ctx context.Context, pr *v1.PipelineRun, 
 	collected := map[string]bool{}
 	for _, tr := range taskRuns {
 		collected[tr.Name] = true
-		ofChild := c.taskRun(ctx, objects, tr, PipelineTask)
-		if err := children.check(ctx, tr); err != nil {
-			ofChild = notCounted(pr, tr, ofChild, err)
-		}
-		dependencies = append(dependencies, ofChild...)
+		dependencies = append(dependencies, c.child(ctx, objects, children, tr)...)
 	}
 	dependencies = append(dependencies, children.incomplete()...)
 	for _, child := range pr.Status.ChildReferences {
@@ -38,6 +34,35 @@ func (c *Collector) CollectPipelineRun(ctx context.Context, pr *v1.PipelineRun, 
 		}
 	}
 	return dependencies
+}
+
+// CollectChild returns what stands behind one TaskRun of a PipelineRun while the
+// PipelineRun is in progress: the Pipeline, and the Task and the StepActions of the
+// TaskRun. For each of the other TaskRuns so far that does not count as the run of its
+// task, there is one Dependency that says so, because the results of that TaskRun may
+// be parameters of this one. CustomRuns and child PipelineRuns are left out: they are
+// no TaskRuns, and the TaskRuns of a child PipelineRun have a Pipeline of their own.
+func (c *Collector) CollectChild(ctx context.Context, pr *v1.PipelineRun, taskRuns []*v1.TaskRun, child *v1.TaskRun) []Dependency {
+	objects := c.objectsOnce()
+	dependencies := []Dependency{c.pipeline(ctx, objects, pr)}
+	children := newChildren(pr, taskRuns, c.Creations)
+	for _, tr := range taskRuns {
+		if tr.UID == child.UID {
+			dependencies = append(dependencies, c.child(ctx, objects, children, tr)...)
+		} else if err := children.check(ctx, tr); err != nil {
+			dependencies = append(dependencies, unavailable(taskOf(pr, tr.Name), err))
+		}
+	}
+	return dependencies
+}
+
+// child returns the Task and the StepActions of a TaskRun of a PipelineRun.
+func (c *Collector) child(ctx context.Context, objects *objectsOnce, children *children, tr *v1.TaskRun) []Dependency {
+	found := c.taskRun(ctx, objects, tr, PipelineTask)
+	if err := children.check(ctx, tr); err != nil {
+		return notCounted(children.pr, tr, found, err)
+	}
+	return found
 }
 
 // notCounted returns the dependencies of a TaskRun that does not count as the run of

@@ -133,12 +133,12 @@ func (c *collection) taskOnly(ctx context.Context, tr *v1.TaskRun, f finding) []
 	if task.Content == nil {
 		return []Dependency{task}
 	}
-	why := "is not in the cluster as it ran any more"
+	why := errors.New("is not in the cluster as it ran any more")
 	if f.content.err != nil {
-		why = fmt.Sprintf("cannot be read (%v)", f.content.err)
+		why = fmt.Errorf("cannot be read (%w)", f.content.err)
 	}
 	return []Dependency{task, unavailable(stepActionOf(tr, ""),
-		fmt.Errorf("the Task of %s %s, so it is not known which StepActions the Task referred to", tr.Name, why))}
+		fmt.Errorf("the Task of %s %w, so it is not known which StepActions the Task referred to", tr.Name, why))}
 }
 
 // stepActions returns the findings of the StepActions that a Task refers to,

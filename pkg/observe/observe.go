@@ -19,10 +19,11 @@ type Fact interface{ report() report }
 
 // report is what becomes of a fact. The zero value of each field means: nothing.
 type report struct {
-	about *corev1.ObjectReference // of the Event
-	event Event
-	log   logLine
-	count counted
+	about  *corev1.ObjectReference // of the Event
+	event  Event
+	log    logLine
+	count  counted
+	gauges map[gauge]bool // true: 1, false: 0
 }
 
 // logLine is one structured log line.
@@ -73,4 +74,14 @@ func (e *Emitter) Emit(ctx context.Context, f Fact) {
 	if r.count.counter != "" {
 		e.metrics.counters[r.count.counter].Add(ctx, 1, metric.WithAttributes(r.count.attributes...))
 	}
+	for name, value := range r.gauges {
+		e.metrics.gauges[name].Record(ctx, number(value))
+	}
+}
+
+func number(value bool) int64 {
+	if value {
+		return 1
+	}
+	return 0
 }

@@ -35,6 +35,7 @@ func (r *recorded) Record(_ context.Context, about *corev1.ObjectReference, even
 func TestEmitter_TurnsFactsIntoEventsAndLogLines(t *testing.T) {
 	task := &resource.Summary{Kind: resource.Task, Namespace: "ns", Name: "t", UID: "uid", ResourceVersion: "7", Checksums: resource.Checksums{{0xab}}}
 	run := &corev1.ObjectReference{Kind: "TaskRun", Namespace: "ns", Name: "r"}
+	settings := &corev1.ObjectReference{Kind: "ConfigMap", Namespace: "ns", Name: "c"}
 	failed := errors.New("out of order")
 	for name, tc := range map[string]struct {
 		fact       Fact
@@ -53,14 +54,22 @@ func TestEmitter_TurnsFactsIntoEventsAndLogLines(t *testing.T) {
 		"restored": {EarlierStateRestored{Resource: task, KeyID: "sha256:1"}, "Warning EarlierStateRestored Task ns/t: " +
 			"The content changed, and a signature with key sha256:1 that this controller did not make for the change came with it: " +
 			"somebody restored an earlier state, or another holder of the key signed this one", "Earlier state restored"},
-		"other Tekton":  {ReleaseChanged{Before: tekton.NullTimestamps}, "", "Another release of Tekton Pipelines is installed, resources whose signatures it refuses are signed again"},
-		"old Tekton":    {ReleaseRefused{failed}, "", "Nothing is signed"},
-		"run waits":     {RunNotSigned{Run: run, Reason: v1alpha1.ReasonRunNotSigned, Err: failed}, "Warning RunNotSigned TaskRun ns/r: Not signed: out of order", "Run not signed"},
-		"no verdict":    {NotVerified{run, failed}, "Warning ControllerPanicked TaskRun ns/r: The attestation says nothing about the resources behind this run: out of order", "Run not verified"},
-		"verified":      {Verified{Run: run, Passed: true}, "", ""},
-		"not verified":  {Verified{Run: run}, "", "Resource not verified"},
-		"policy Secret": {PolicySecretUnusable{"ns", "s", failed}, "", "Secret of a policy not usable"},
-		"other verdict": {VerificationDiffers{Run: run, Differing: []string{"a", "b"}}, "Warning VerificationDiffers TaskRun ns/r: a; b", "Verification differs from Tekton's"},
+		"other Tekton": {ReleaseChanged{Before: tekton.NullTimestamps}, "", "Another release of Tekton Pipelines is installed, resources whose signatures it refuses are signed again"},
+		"old Tekton":   {ReleaseRefused{failed}, "", "Nothing is signed"},
+		"run waits":    {RunNotSigned{Run: run, Reason: v1alpha1.ReasonRunNotSigned, Err: failed}, "Warning RunNotSigned TaskRun ns/r: Not signed: out of order", "Run not signed"},
+		"no verdict":   {NotVerified{run, failed}, "Warning ControllerPanicked TaskRun ns/r: The attestation says nothing about the resources behind this run: out of order", "Run not verified"},
+		"verified":     {Verified{Run: run, Passed: true}, "", ""},
+		"gate works": {GateObserved{ConfigMap: settings, Held: true, Guarded: true, Changed: true}, "Normal GateInForce ConfigMap ns/c: " +
+			"Gate and guards are in force: in enforced namespaces, no TaskRun starts before its resources are verified",
+			"Gate and guards are in force: in enforced namespaces, no TaskRun starts before its resources are verified"},
+		"gate fails": {GateObserved{ConfigMap: settings, Held: true, Why: "unknown", Changed: true, Needed: true}, "Warning GateNotInForce ConfigMap ns/c: " +
+			"Gate or guards are not in force in enforced namespaces. Apply config/admission, or the webhook: unknown",
+			"Gate or guards are not in force in enforced namespaces. Apply config/admission, or the webhook"},
+		"gate is not used": {GateObserved{ConfigMap: settings, Why: "unknown", Changed: true}, "", "Gate or guards are not in force, and no namespace is enforced"},
+		"gate as before":   {GateObserved{ConfigMap: settings, Held: true, Guarded: true}, "", ""},
+		"not verified":     {Verified{Run: run}, "", "Resource not verified"},
+		"policy Secret":    {PolicySecretUnusable{"ns", "s", failed}, "", "Secret of a policy not usable"},
+		"other verdict":    {VerificationDiffers{Run: run, Differing: []string{"a", "b"}}, "Warning VerificationDiffers TaskRun ns/r: a; b", "Verification differs from Tekton's"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var events recorded

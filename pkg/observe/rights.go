@@ -12,22 +12,28 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 )
 
-// RightsMissing means that the service account may not do all that the work on
-// resources needs. The controller runs without that work.
+// RightsMissing means that the service account may not do all that a part of the work
+// needs. The controller runs without that part.
 type RightsMissing struct {
 	// ConfigMap is the object of the Event.
 	ConfigMap *corev1.ObjectReference
 	Rights    []string
+	// Effect says what does not happen, such as WithoutRights.
+	Effect string
 }
 
-const withoutRights = "No resource is signed, and attestations do not report on resources"
+// What does not happen without the rights for resources, and without those of the gate.
+const (
+	WithoutRights       = "No resource is signed, and attestations do not report on resources"
+	WithoutRightsOfGate = "No Pod of a TaskRun is released"
+)
 
 func (f RightsMissing) report() report {
 	return report{
 		about: f.ConfigMap,
-		event: Warning(v1alpha1.ReasonRightsMissing, withoutRights+": the service account of the controller has no right to "+
+		event: Warning(v1alpha1.ReasonRightsMissing, f.Effect+": the service account of the controller has no right to "+
 			strings.Join(f.Rights, "; ")+". Apply the ClusterRole and the ClusterRoleBinding of config/operator; no restart is needed"),
-		log: logLine{zapcore.ErrorLevel, withoutRights + ": the service account of the controller lacks rights, " +
+		log: logLine{zapcore.ErrorLevel, f.Effect + ": the service account of the controller lacks rights, " +
 			"apply the ClusterRole and the ClusterRoleBinding of config/operator", []any{"missing", f.Rights}},
 	}
 }
@@ -36,7 +42,7 @@ func (f RightsMissing) report() report {
 type RightsGranted struct{ ConfigMap *corev1.ObjectReference }
 
 func (f RightsGranted) report() report {
-	const message = "The service account of the controller has all rights: the work on resources begins"
+	const message = "The service account of the controller has all rights: the work begins"
 	return report{
 		about: f.ConfigMap, event: Normal(v1alpha1.ReasonRightsGranted, message),
 		log: logLine{zapcore.InfoLevel, message, nil},
@@ -49,4 +55,26 @@ type RightsUnknown struct{ Err error }
 
 func (f RightsUnknown) report() report {
 	return report{log: logLine{zapcore.WarnLevel, "Cannot ask for the rights of the service account, the question is repeated", []any{zap.Error(f.Err)}}}
+}
+
+// RequesterUnsafe means that the requesters in resources cannot be relied upon. While one
+// is required, no resource is signed.
+type RequesterUnsafe struct {
+	ConfigMap *corev1.ObjectReference
+	Err       error
+}
+
+func (f RequesterUnsafe) report() report {
+	const message = "The requesters in resources cannot be relied upon; with trustedresources.requester: required nothing is signed"
+	return report{
+		about: f.ConfigMap, event: Warning(v1alpha1.ReasonRequesterUnsafe, message+": "+f.Err.Error()),
+		log: logLine{zapcore.ErrorLevel, message, []any{zap.Error(f.Err)}},
+	}
+}
+
+// RequesterSafe means that the requesters in resources can be relied upon.
+type RequesterSafe struct{}
+
+func (f RequesterSafe) report() report {
+	return report{log: logLine{zapcore.InfoLevel, "The requesters in resources can be relied upon", nil}}
 }

@@ -13,6 +13,8 @@ import (
 type Unavailable struct {
 	Reason  Reason
 	Message string
+	// Temporary reports that the same question may have an answer later.
+	Temporary bool
 }
 
 // Error implements error.
@@ -65,7 +67,7 @@ func Evaluate(ctx context.Context, verifier InputVerifier, keys OwnKeys, namespa
 			Checksum: r.Checksum, Signature: candidate, Source: r.Source, NoMatch: r.NoMatch,
 		})
 		if err != nil {
-			return notEvaluated(Unavailable{PolicyInvalid, err.Error()})
+			return notEvaluated(Unavailable{Reason: PolicyInvalid, Message: err.Error()})
 		}
 		verdict = withoutRevoked(verdict, keys)
 		if verdict.Result != Failed {

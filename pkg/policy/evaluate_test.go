@@ -96,7 +96,7 @@ func TestEvaluate_UnavailableContentNeverPasses(t *testing.T) {
 		DigestMismatch:       Failed,
 	} {
 		r := withCandidates("good")
-		r.Unavailable = Unavailable{reason, "why"}
+		r.Unavailable = Unavailable{Reason: reason, Message: "why"}
 		got := Evaluate(t.Context(), verdictPerSignature{"good": verdictOf(Passed, "")}, ownSignature(""), "ns", r)
 		if got.Result != want || got.Reason != reason || got.Message != "why" || got.KeyID != "" || got.Policies != nil {
 			t.Errorf("%s: got %+v, want %s", reason, got, want)

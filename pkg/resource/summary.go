@@ -9,6 +9,8 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 )
 
 // Summary is the part of a resource that decides whether the controller signs
@@ -26,6 +28,9 @@ type Summary struct {
 	Deleting bool
 	// Checksums are Tekton's, with defaults set.
 	Checksums Checksums
+	// RequestedBy and NotAuthorized are the users in the annotations of v1alpha1 with
+	// these names. Long names are shortened.
+	RequestedBy, NotAuthorized string
 	// Signature is the decoded signature; nil if SignatureError is set.
 	Signature []byte
 	// SignatureError wraps ErrUnsigned or ErrMalformedSignature.
@@ -41,8 +46,10 @@ func Summarize(ctx context.Context, obj Object) (*Summary, error) {
 	s := &Summary{
 		Kind: KindOf(obj), Namespace: obj.GetNamespace(), Name: obj.GetName(),
 		UID: obj.GetUID(), ResourceVersion: obj.GetResourceVersion(),
-		Deleting:  obj.GetDeletionTimestamp() != nil,
-		Checksums: checksums,
+		Deleting:      obj.GetDeletionTimestamp() != nil,
+		Checksums:     checksums,
+		RequestedBy:   userIn(obj, v1alpha1.RequestedByAnnotation),
+		NotAuthorized: userIn(obj, v1alpha1.NotAuthorizedAnnotation),
 	}
 	s.Signature, s.SignatureError = Signature(obj)
 	if errors.Is(s.SignatureError, ErrUnsigned) {

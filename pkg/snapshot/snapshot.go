@@ -21,6 +21,9 @@ type Snapshot struct {
 	Release     tekton.Release
 	Namespace   Namespace
 	Authorities Authorities
+	// RequesterUnsafe is why nothing may be signed while the requester is required. It is
+	// nil if the requester can be relied upon.
+	RequesterUnsafe error
 }
 
 // Namespace is the namespace of the resources. The zero value stands for a

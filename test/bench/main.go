@@ -5,6 +5,9 @@
 //   - backlog: how fast existing Tasks are signed, compared with a bare client
 //     that only writes;
 //   - memory: how much memory the controller uses;
+//   - gate: how long the gate holds a Pod, how many it decides about in a second, and
+//     the memory with finished Pods. Only on request: --gate;
+//   - webhook: what our webhook adds to requests. Only on request: --webhook;
 //   - soak: whether hostile tenants can slow down or stop the controller. Only
 //     on request: --soak.
 //
@@ -24,6 +27,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
 func main() {
@@ -68,6 +73,11 @@ func measureWithoutCluster(ctx context.Context, o options, results *report, stde
 // measureOnCluster runs the other measurements on a new cluster. It keeps the
 // cluster's directory after an error, for the logs in it.
 func measureOnCluster(ctx context.Context, o options, results *report, stderr io.Writer) error {
+	if o.gate {
+		if err := harness.HurryTekton(); err != nil {
+			return err
+		}
+	}
 	dir, err := os.MkdirTemp("", "bench-")
 	if err != nil {
 		return err
@@ -98,6 +108,16 @@ func (b *bench) measure(ctx context.Context, o options, results *report) (err er
 	if o.memory {
 		if results.Memory, err = b.measureMemory(ctx, o); err != nil {
 			return fmt.Errorf("memory: %w", err)
+		}
+	}
+	if o.gate {
+		if results.Gate, err = b.measureGate(ctx, o); err != nil {
+			return fmt.Errorf("gate: %w", err)
+		}
+	}
+	if o.webhook {
+		if results.Webhook, err = b.measureWebhook(ctx, o); err != nil {
+			return fmt.Errorf("webhook: %w", err)
 		}
 	}
 	if o.soak {

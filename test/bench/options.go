@@ -24,7 +24,7 @@ const (
 )
 
 type options struct {
-	latency, backlog, memory, verification, storage, soak bool
+	latency, backlog, memory, verification, storage, soak, gate, webhook bool
 
 	count        int
 	memoryCounts []int
@@ -36,6 +36,9 @@ type options struct {
 	profiles     string
 	output       string
 
+	// Of the gate: Pods that wait, and that have finished.
+	waiting, finished int
+
 	// Of the soak.
 	duration, burstLength, burstEvery time.Duration
 	honestRate, burstRate             int
@@ -44,7 +47,9 @@ type options struct {
 	settings                          map[string]string
 }
 
-func (o options) needsCluster() bool { return o.latency || o.backlog || o.memory || o.soak }
+func (o options) needsCluster() bool {
+	return o.latency || o.backlog || o.memory || o.soak || o.gate || o.webhook
+}
 
 // latencyCount returns the number of Tasks for each row of the latency table.
 func (o options) latencyCount() int { return o.count / 10 }
@@ -73,6 +78,10 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	flags.IntVar(&o.concurrency, "concurrency", 8, "Number of workers of the controller (--threads-per-controller) and of the bare client.")
 	flags.StringVar(&o.profiles, "profile", "", "Directory for pprof profiles of the controller: CPU and heap in each round of --backlog, heap in --memory and every 5 minutes of --soak. Without a directory none are saved. Recording a CPU profile makes the controller slightly slower.")
 	flags.StringVar(&o.output, "o", formatTable, "Format of the report: table, json or yaml.")
+	flags.BoolVar(&o.gate, "gate", false, "Measure what the gate adds to the start of a TaskRun, how fast waiting Pods are decided, and the memory with finished Pods.")
+	flags.IntVar(&o.waiting, "waiting", 1000, "Number of Pods that wait for the controller, for --gate.")
+	flags.IntVar(&o.finished, "finished", 5000, "Number of finished Pods of TaskRuns, for --gate.")
+	flags.BoolVar(&o.webhook, "webhook", false, "Measure what the webhook adds to requests. Only on request.")
 	o.soakFlags(flags)
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -91,6 +100,8 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 		return o, fmt.Errorf("unexpected arguments %q", flags.Args())
 	case o.count < 10 || o.rounds < 1 || o.concurrency < 1:
 		return o, fmt.Errorf("found --count=%d --rounds=%d --concurrency=%d, expected at least 10, 1 and 1", o.count, o.rounds, o.concurrency)
+	case o.waiting < 2 || o.finished < 1:
+		return o, fmt.Errorf("found --waiting=%d --finished=%d, expected at least 2 and 1", o.waiting, o.finished)
 	case o.storageCount < 1 || o.commandCount < 0:
 		return o, fmt.Errorf("found --storage-count=%d --command-count=%d, expected at least 1 and 0", o.storageCount, o.commandCount)
 	case !slices.Contains([]string{formatTable, formatJSON, formatYAML}, o.output):

@@ -22,6 +22,8 @@ type report struct {
 	Latency      []latency      `json:"latency,omitempty"`
 	Backlog      *backlog       `json:"backlog,omitempty"`
 	Memory       []memory       `json:"memory,omitempty"`
+	Gate         *gate          `json:"gate,omitempty"`
+	Webhook      []webhook      `json:"webhook,omitempty"`
 	Soak         *soak          `json:"soak,omitempty"`
 }
 

@@ -34,6 +34,12 @@ func (r report) printTables(out io.Writer) error {
 	if r.Memory != nil {
 		t.memory(r.Memory)
 	}
+	if r.Gate != nil {
+		t.gate(r.Gate)
+	}
+	if r.Webhook != nil {
+		t.webhook(r.Webhook)
+	}
 	if r.Soak != nil {
 		t.soak(r.Soak)
 	}

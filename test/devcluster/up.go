@@ -37,8 +37,16 @@ func up(cmd *cobra.Command) error {
 	if err := cluster.OptIn(ctx, "default"); err != nil {
 		return err
 	}
+	if err := cluster.InstallAdmission(ctx); err != nil {
+		return err
+	}
 	if _, err := cluster.Part(ctx, controllerPart); err != nil { // the controller is not a part of the cluster yet
 		if _, err := cluster.AddController(ctx, controllerPart, secretsDir()); err != nil {
+			return err
+		}
+	}
+	if _, err := cluster.Part(ctx, harness.PartWebhook); err != nil {
+		if _, err := cluster.InstallWebhook(ctx); err != nil {
 			return err
 		}
 	}
@@ -54,9 +62,10 @@ namespace default. Next, create the samples and look at their signatures:
 Public key:              %s
 Log of the controller:   %s
 Opt in a namespace:      kubectl label namespace NAME %s=true
+Hold what is unverified: kubectl label namespace NAME %s=%s
 Use your own controller: make run
 Stop the cluster:        make cluster-down
-`, cluster.Kubeconfig(), binaries.Dir, publicKey(), cluster.Log(controllerPart), v1alpha1.SignLabel)
+`, cluster.Kubeconfig(), binaries.Dir, publicKey(), cluster.Log(controllerPart), v1alpha1.SignLabel, v1alpha1.VerifyLabel, v1alpha1.VerifyEnforce)
 	return nil
 }
 

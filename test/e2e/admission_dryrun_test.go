@@ -42,9 +42,16 @@ func (e *env) dryRunCreate(r request) (map[string]any, error) {
 	return spec, err
 }
 
-// The policies add the cluster resolver to each reference that Tekton treats as
-// local. They change nothing else.
+// Both carriers add the cluster resolver to each reference that Tekton treats as local.
+// They change nothing else.
 func TestAdmission_RewritesOnlyLocalReferences(t *testing.T) {
+	for carrier, install := range carriers {
+		t.Run(carrier, func(t *testing.T) { rewritesOnlyLocalReferences(t, install) })
+	}
+}
+
+func rewritesOnlyLocalReferences(t *testing.T, install func(*env)) {
+	t.Helper()
 	e := newEnv(t)
 	in, out := e.namespace(), e.namespaceLabelled(nil)
 	optedOut := e.namespaceLabelled(map[string]string{v1alpha1.SignLabel: "false"})
@@ -99,7 +106,7 @@ func TestAdmission_RewritesOnlyLocalReferences(t *testing.T) {
 	for name, test := range tests {
 		before[name] = ask(test.request)
 	}
-	e.installAdmission()
+	install(e)
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			got := ask(test.request)
@@ -127,9 +134,16 @@ func (e *env) expectClusterResolver(reference any, namespace string) {
 	}
 }
 
-// The policies do not break kubectl apply: a run that was created before stays as it
-// is, and a run that was created with the policies can be applied again.
+// The carriers do not break kubectl apply: a run that was created before stays as it is,
+// and a run that was created with them can be applied again.
 func TestAdmission_AllowsManifestsToBeAppliedAgain(t *testing.T) {
+	for carrier, install := range carriers {
+		t.Run(carrier, func(t *testing.T) { allowsManifestsToBeAppliedAgain(t, install) })
+	}
+}
+
+func allowsManifestsToBeAppliedAgain(t *testing.T, install func(*env)) {
+	t.Helper()
 	e := newEnv(t)
 	ns := e.namespace()
 	manifests := func(name string) string {
@@ -140,7 +154,7 @@ func TestAdmission_AllowsManifestsToBeAppliedAgain(t *testing.T) {
 `, name, ns)
 	}
 	e.kubectlApply(manifests("from-before"))
-	e.installAdmission()
+	install(e)
 	e.kubectlApply(manifests("from-before"))
 	for range 2 {
 		e.kubectlApply(manifests("client-side"))

@@ -125,7 +125,8 @@ func (e *env) grantRights() {
 	_, err := cluster.RunKubectl(e.t.Context(), "", "apply", "-k", dir)
 	e.check(err)
 	e.cleanup(func() error {
-		_, err := cluster.RunKubectl(cleanupContext(), "", "delete", "--ignore-not-found", "-k", dir)
+		// The namespace stays: other tests need it, and its deletion takes time.
+		_, err := cluster.RunKubectl(cleanupContext(), "", "delete", "--ignore-not-found", "-l", "app.kubernetes.io/component=controller", "-k", dir)
 		return err
 	})
 }

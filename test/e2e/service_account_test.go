@@ -193,7 +193,7 @@ func TestServiceAccount_WritesRunsThatTektonGivesNewDefaults(t *testing.T) {
 // The API server finds no fault in the expressions of the policies.
 func TestServiceAccount_PoliciesHaveNoWarnings(t *testing.T) {
 	e := newEnv(t)
-	for _, name := range []string{limitsOfResources, limitsOfRuns} {
+	for _, name := range []string{limitsOfResources, limitsOfRuns, limitsOfPods} {
 		e.eventually(soon, func() error {
 			policy, err := cluster.Kube.AdmissionregistrationV1().ValidatingAdmissionPolicies().Get(t.Context(), name, metav1.GetOptions{})
 			if err == nil && (policy.Status.TypeChecking == nil || policy.Status.ObservedGeneration != policy.Generation) {

@@ -24,6 +24,8 @@ type Binaries struct {
 	LocalCluster string
 	// Controller is cmd/controller of this source tree.
 	Controller string
+	// Webhook is cmd/webhook of this source tree.
+	Webhook string
 	// Race says that Controller is built with the race detector.
 	Race bool
 	// Releases take the place of the releases in the go.mod of test/localcluster.
@@ -52,6 +54,7 @@ func Build(ctx context.Context, out io.Writer) (Binaries, error) {
 		return b, err
 	}
 	b.Controller, b.Race = filepath.Join(b.Dir, "controller"), RaceEnabled()
+	b.Webhook = filepath.Join(b.Dir, "webhook")
 	buildController := []string{"build", "-C", Root()}
 	if b.Race {
 		b.Controller += "-race"
@@ -61,6 +64,7 @@ func Build(ctx context.Context, out io.Writer) (Binaries, error) {
 	steps := []*exec.Cmd{
 		command(ctx, out, b.LocalCluster, "build", "--bin", b.Dir, "--module", localClusterModule()),
 		command(ctx, out, "go", buildController...),
+		command(ctx, out, "go", "build", "-C", Root(), "-o", b.Webhook, "./cmd/webhook"),
 	}
 	for _, step := range steps {
 		if err := step.Run(); err != nil {

@@ -56,7 +56,7 @@ type Cluster struct {
 func (c *Cluster) Kubeconfig() string { return filepath.Join(c.Dir, "kubeconfig") }
 
 // AuditLog returns the path of the API server's audit log, which has one line for each
-// write to a Tekton object.
+// write to a Tekton object, a Pod, a namespace or an admission policy.
 func (c *Cluster) AuditLog() string { return filepath.Join(c.Dir, "logs", "audit.log") }
 
 // Log returns the path of the log of a part.

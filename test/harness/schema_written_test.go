@@ -95,6 +95,23 @@ func TestValidateVerification_AcceptsControllerOutput(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestValidateVerification_AcceptsDecisionsOfTheGate(t *testing.T) {
+	revision := verdicts.Revision{UID: "u", ResourceVersion: "1", SpecSHA256: strings.Repeat("0f", 32)}
+	for _, gate := range []attestation.Gate{
+		{Decision: attestation.GateReleased, At: time.Unix(1, 0), Policies: []attestation.GatePolicy{{Name: "p", Revision: revision}}},
+		{Decision: attestation.GateRefused, At: time.Unix(1, 0)}, {Decision: attestation.GateOpened, At: time.Unix(1, 0)},
+		{Decision: attestation.GateNotHeld}, {Decision: attestation.GateUnknown},
+	} {
+		p := written(t, attestation.Report{TektonStatus: "True", Agreement: attestation.NotComparable, Gate: gate})
+		if err := ValidateVerification(p); err != nil {
+			t.Errorf("gate %s: %v", gate.Decision, err)
+		}
+		if summary, err := p.Summary(); err != nil || summary.Gate.Decision != string(gate.Decision) {
+			t.Errorf("gate %s: the summary is %+v, error %v", gate.Decision, summary, err)
+		}
+	}
 	nothing := attestation.Report{TektonStatus: "True", TektonMessage: "m", Agreement: attestation.NotComparable}
 	if err := ValidateVerification(written(t, nothing)); err != nil {
 		t.Error(err)

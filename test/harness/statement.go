@@ -41,6 +41,7 @@ type Verification struct {
 	Kind, Namespace, Name string
 	Result, Reason, Mode  string
 	Policy, KeyID         string
+	RequestedBy           string
 	PolicyRevision        struct{ UID, ResourceVersion, SpecSHA256 string }
 	CheckedAt             string
 	Policies              []Verification
@@ -68,6 +69,13 @@ type Summary struct {
 	Tekton        struct{ Status, Message string }
 	Agreement     string
 	Overrides     []string
+	Gate          struct {
+		Decision, DecidedAt string
+		Policies            []struct {
+			Policy         string
+			PolicyRevision struct{ UID, ResourceVersion, SpecSHA256 string }
+		}
+	}
 	// Others are the entries of resources without a dependency.
 	Others []Verification `json:"tekton_verification"`
 }

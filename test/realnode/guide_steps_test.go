@@ -19,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	ours "github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
@@ -49,11 +50,13 @@ func (g *guide) steps() []step {
 		{section: "1. The controller", name: "give a token for Fulcio", after: (*guide).hasFulcioToken},
 		{section: "2. A key", name: "make a key", after: (*guide).readKey},
 		{section: "3. Signing", name: "sign", before: (*guide).createTeam, after: (*guide).isSigned},
-		{section: "3. Signing", name: "look at the signature", after: (*guide).showsSignature},
+		{section: "3. Signing", name: "look at the signature", before: (*guide).hasEventOfSignature, after: (*guide).showsSignature},
 		{section: enforcement, name: "create a policy that warns"},
 		{section: enforcement, name: "run the Task", after: (*guide).runIsVerified},
 		{section: enforcement, name: "enforce", after: (*guide).changedTaskIsRefused},
 		{section: enforcement, name: "verify local references", after: (*guide).localReferencesGetResolver},
+		{section: enforcement, name: "wait for the gate"},
+		{section: enforcement, name: "hold what is not verified", after: (*guide).onlyVerifiedRunsStart},
 		{section: rotation, name: "make another key", before: (*guide).removeKeyFiles, after: (*guide).trustBothKeys},
 		{section: rotation, name: "replace the key", after: (*guide).isSignedAgain},
 		{section: revocation, name: "revoke the key", before: (*guide).makeThirdKey, after: (*guide).reportsRevokedKey},
@@ -189,6 +192,21 @@ func (g *guide) localReferencesGetResolver(string) {
 	})
 }
 
+// onlyVerifiedRunsStart runs the signed Task, and a spec that nobody has signed.
+func (g *guide) onlyVerifiedRunsStart(string) {
+	g.t.Helper()
+	if run := g.runTask(team, build); !succeeded(run).IsTrue() {
+		g.t.Errorf("the run of the signed Task: %+v", run.Status.Conditions)
+	}
+	inline, err := cluster.Run(g.t.Context(), &v1.TaskRun{
+		ObjectMeta: metav1.ObjectMeta{Namespace: team, GenerateName: "inline-"}, Spec: v1.TaskRunSpec{TaskSpec: &task(team, "inline", "true").Spec},
+	}, afterStart)
+	g.check(err)
+	if condition := succeeded(inline); !condition.IsFalse() || !strings.Contains(condition.Message, "Refused by "+ours.Group) {
+		g.t.Errorf("the run of a spec: %s %s: %s, want it refused by the gate", condition.Status, condition.Reason, condition.Message)
+	}
+}
+
 // removeKeyFiles removes what an earlier step may have left, so that cosign does not ask.
 func (g *guide) removeKeyFiles() {
 	for _, name := range []string{"cosign.key", "cosign.password"} {
@@ -216,12 +234,18 @@ func (g *guide) makeThirdKey() {
 }
 
 // reportsRevokedKey waits for the Event about the Task, whose signature is of the key.
-func (g *guide) reportsRevokedKey(string) {
+func (g *guide) reportsRevokedKey(string) { g.waitEvent(ours.ReasonKeyRevoked) }
+
+// hasEventOfSignature waits for the Event, which comes after the signature.
+func (g *guide) hasEventOfSignature() { g.waitEvent(ours.ReasonSigned) }
+
+// waitEvent waits for an Event about the Task.
+func (g *guide) waitEvent(reason string) {
 	g.t.Helper()
 	g.eventually(afterKubelet, func() error {
-		events, err := cluster.Kube.CoreV1().Events(team).List(g.t.Context(), metav1.ListOptions{FieldSelector: "reason=KeyRevoked,involvedObject.name=" + build})
+		events, err := cluster.Kube.CoreV1().Events(team).List(g.t.Context(), metav1.ListOptions{FieldSelector: "reason=" + reason + ",involvedObject.name=" + build})
 		if err == nil && len(events.Items) == 0 {
-			err = fmt.Errorf("no Event KeyRevoked for Task %s/%s", team, build)
+			err = fmt.Errorf("no Event %s for Task %s/%s", reason, team, build)
 		}
 		return err
 	})

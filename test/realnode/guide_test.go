@@ -29,10 +29,10 @@ func TestGuide_WorksBlockByBlock(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join(harness.Root(), "docs", "install.md"))
 	g.check(err)
 	steps := g.steps()
-	blocks := slices.DeleteFunc(shellBlocks(string(page)), func(b block) bool { return slices.Contains(elsewhere, b.section) })
+	blocks := slices.DeleteFunc(harness.ShellBlocks(string(page)), func(b harness.Block) bool { return slices.Contains(elsewhere, b.Section) })
 	for i, block := range blocks {
-		if i == len(steps) || steps[i].section != block.section {
-			t.Fatalf("docs/install.md:%d: a block of the section %q, where the test has no step for it", block.line, block.section)
+		if i == len(steps) || steps[i].section != block.Section {
+			t.Fatalf("docs/install.md:%d: a block of the section %q, where the test has no step for it", block.Line, block.Section)
 		}
 		step := steps[i]
 		if !t.Run(step.name, func(t *testing.T) {
@@ -40,12 +40,12 @@ func TestGuide_WorksBlockByBlock(t *testing.T) {
 			if step.before != nil {
 				step.before(g)
 			}
-			output := g.bash(block.script)
+			output := g.bash(block.Script)
 			if step.after != nil {
 				step.after(g, output)
 			}
 		}) {
-			t.Fatalf("docs/install.md:%d: the step %q failed", block.line, step.name)
+			t.Fatalf("docs/install.md:%d: the step %q failed", block.Line, step.name)
 		}
 		steps[i].done = true
 	}

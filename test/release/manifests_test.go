@@ -5,11 +5,16 @@
 package release
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/trusted-resources/chains-extension/test/fixtures"
 	"github.com/trusted-resources/chains-extension/test/harness"
@@ -18,7 +23,7 @@ import (
 func TestManifests_NameTheImageByDigest(t *testing.T) {
 	found := 0
 	for _, file := range files(t) {
-		if !strings.HasPrefix(file, "release-") && file != "release.yaml" || file == "release-admission.yaml" {
+		if !strings.HasPrefix(file, "release-") && file != "release.yaml" || file == "release-admission.yaml" || file == "release-webhook.yaml" {
 			continue
 		}
 		found++
@@ -39,6 +44,25 @@ func TestManifests_NameTheImageByDigest(t *testing.T) {
 	const overlays = 4
 	if found != 1+overlays {
 		t.Errorf("%d manifests, want %d", found, 1+overlays)
+	}
+}
+
+// The image of the webhook is in the same release, and beside the other in the registry.
+func TestManifests_NameTheImageOfTheWebhookByDigest(t *testing.T) {
+	content, err := os.ReadFile(dist("release-webhook.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile(`image: (\S+/webhook@sha256:[0-9a-f]{64})\n`).FindAllSubmatch(content, -1)
+	if len(named) != 1 || bytes.Contains(content, []byte("ko://")) {
+		t.Fatalf("release-webhook.yaml names the images %q, want one by digest", named)
+	}
+	reference, err := name.NewDigest(string(named[0][1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := remote.Index(reference); err != nil {
+		t.Errorf("%s is not in the registry: %v", reference, err)
 	}
 }
 

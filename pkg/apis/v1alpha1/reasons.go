@@ -37,6 +37,12 @@ const (
 	// ReasonKeyRevoked: a revoked key made the signature. The controller neither
 	// trusts nor replaces the signature.
 	ReasonKeyRevoked = "KeyRevoked"
+	// ReasonNotAuthorized: trustedresources.requester is required, and nobody with the
+	// right to sign made or approved the content. The message names who made it.
+	ReasonNotAuthorized = "NotAuthorized"
+	// ReasonRequesterUnsafe: trustedresources.requester is required, and the service
+	// account of the controller has the right to sign, or it is not known whether.
+	ReasonRequesterUnsafe = "RequesterUnsafe"
 	// ReasonSignerFailed: the key or the KMS did not make a signature. The
 	// controller tries again.
 	ReasonSignerFailed = "SignerFailed"
@@ -62,10 +68,23 @@ const (
 	ReasonRightsMissing = "RightsMissing"
 	// ReasonRightsGranted: no right is missing any more.
 	ReasonRightsGranted = "RightsGranted"
+	// ReasonGateInForce: the API server holds and guards the Pods of TaskRuns in
+	// enforced namespaces. The Event is on the ConfigMap chains-config.
+	ReasonGateInForce = "GateInForce"
+	// ReasonGateNotInForce: the API server does not, or whether it does is not known.
+	ReasonGateNotInForce = "GateNotInForce"
 	// ReasonRunNotSigned: a run has no attestation yet, because there is no usable
 	// key. The controller tries again, unless no key is set at all.
 	ReasonRunNotSigned = "RunNotSigned"
 	// ReasonVerificationDiffers: the verification of the resources behind a run
 	// gave another result than Tekton's.
 	ReasonVerificationDiffers = "VerificationDiffers"
+	// ReasonRunRefused: a TaskRun was cancelled before it started, because a resource
+	// behind it is not verified.
+	ReasonRunRefused = "RunRefused"
+	// ReasonRunHeld: the Pod of a TaskRun waits, because something cannot be read now.
+	ReasonRunHeld = "RunHeld"
+	// ReasonReleasedUnverified: a TaskRun started although a resource behind it is not
+	// verified. The message says why.
+	ReasonReleasedUnverified = "RunReleasedUnverified"
 )

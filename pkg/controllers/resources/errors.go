@@ -48,6 +48,9 @@ var consequences = []consequence{
 	{matches: wraps(tekton.ErrUnread), reason: v1alpha1.ReasonTektonUnknown, waits: true},
 	{matches: wraps(decision.ErrKeyRevoked), reason: v1alpha1.ReasonKeyRevoked, waits: true},
 	{matches: wraps(decision.ErrOtherTekton), reason: v1alpha1.ReasonOtherTekton, waits: true},
+	{matches: wraps(decision.ErrNotAuthorized), reason: v1alpha1.ReasonNotAuthorized, waits: true},
+	{matches: wraps(decision.ErrRequesterUnknown), waits: true}, // for a second after the setting has changed
+	{matches: wraps(decision.ErrRequesterUnsafe), reason: v1alpha1.ReasonRequesterUnsafe, waits: true},
 	{matches: wraps(observe.ErrPanicked), reason: v1alpha1.ReasonPanicked},
 	{matches: wraps(decision.ErrUndecided), reason: v1alpha1.ReasonUndecided},
 	{matches: wraps(keys.ErrSigner), reason: v1alpha1.ReasonSignerFailed},

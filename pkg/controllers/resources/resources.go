@@ -17,6 +17,7 @@ import (
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/informers"
+	"github.com/trusted-resources/chains-extension/pkg/controllers/turns"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
@@ -26,7 +27,7 @@ type Resources struct {
 	reconciler.LeaderAwareFuncs
 
 	summaries *informers.Summaries
-	turns     *turns
+	turns     *turns.Turns
 }
 
 var _ reconciler.LeaderAware = (*Resources)(nil)
@@ -43,7 +44,7 @@ func New(summaries *informers.Summaries) *Resources {
 func (r *Resources) enqueueAll(bucket reconciler.Bucket, _ func(reconciler.Bucket, types.NamespacedName)) error {
 	for _, key := range r.summaries.Keys("") {
 		if bucket.Has(key) {
-			r.turns.add(key, checked)
+			r.turns.Add(key, turns.Checked)
 		}
 	}
 	return nil
@@ -87,11 +88,11 @@ func (r *Resources) NewController(ctx context.Context, handlers *informers.Handl
 		RateLimiter:   workqueue.NewTypedItemExponentialFailureRateLimiter[any](q.FirstRetry, maxRetryDelay),
 	})
 	// One namespace alone can keep all workers busy.
-	r.turns = newTurns(impl.EnqueueKey, impl.Concurrency)
-	impl.Reconciler = &fair{LeaderAware: r, turns: r.turns, next: c}
+	r.turns = turns.New(impl.EnqueueKey, impl.Concurrency)
+	impl.Reconciler = r.turns.Reconciler(r, c)
 	err := r.summaries.OnEvent(handlers, func(key types.NamespacedName) {
 		if q.Wanted() {
-			r.turns.add(key, changed)
+			r.turns.Add(key, turns.Changed)
 		}
 	})
 	if err != nil {
@@ -99,7 +100,7 @@ func (r *Resources) NewController(ctx context.Context, handlers *informers.Handl
 	}
 	q.Changes(func(namespace string) {
 		for _, key := range r.summaries.Keys(namespace) {
-			r.turns.add(key, checked)
+			r.turns.Add(key, turns.Checked)
 		}
 	})
 	return impl, nil

@@ -39,6 +39,15 @@ func Needed(signRuns bool) []Right {
 	return needed
 }
 
+// NeededByGate returns the rights that the gate needs besides those of Needed(true).
+func NeededByGate() []Right {
+	return []Right{
+		{schema.GroupResource{Resource: "pods"}, []string{"get", "list", "watch", "patch"}},
+		{schema.GroupResource{Group: "tekton.dev", Resource: "taskruns"}, []string{"patch"}},
+		{schema.GroupResource{Group: "resolution.tekton.dev", Resource: "resolutionrequests"}, []string{"get"}},
+	}
+}
+
 // Reviews asks whether the own service account has a right. No right is needed to
 // ask.
 type Reviews interface {

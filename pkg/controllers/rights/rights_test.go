@@ -30,6 +30,13 @@ type account struct {
 	denied map[string]bool // by verb and resource
 }
 
+// denied returns an account that has all rights but these.
+func denied(rights ...string) *account {
+	a := &account{}
+	a.deny(rights...)
+	return a
+}
+
 func (a *account) deny(rights ...string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -86,8 +93,7 @@ func TestGate_OpensAtOnceWithAllRights(t *testing.T) {
 func TestGate_ReportsOnceAndOpensLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var o observed
-		a := &account{}
-		a.deny("list verificationpolicies", "watch verificationpolicies", "get resolutionrequests")
+		a := denied("list verificationpolicies", "watch verificationpolicies", "get resolutionrequests")
 		gate := NewGate(a, Needed(true), &o)
 		if err := gate.Open(t.Context(), opens); err != nil || gate.IsOpen() {
 			t.Fatalf("got %v, open: %v, want a closed gate", err, gate.IsOpen())
@@ -142,7 +148,7 @@ func TestNeeded_IsGrantedByTheManifests(t *testing.T) {
 		"own":      {"201-rbac-resources.yaml", "201-rbac-runs.yaml"},
 	} {
 		granted := grants(t, files)
-		for _, right := range Needed(true) {
+		for _, right := range slices.Concat(Needed(true), NeededByGate()) {
 			for _, verb := range right.Verbs {
 				if !granted[verb+" "+right.Resource.String()] {
 					t.Errorf("%s: no ClusterRole grants %s %s", name, verb, right.Resource)

@@ -3,35 +3,24 @@
 package runs
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"sync/atomic"
 
 	"github.com/tektoncd/chains/pkg/chains/objects"
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
-	pipelineruninformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1/pipelinerun"
-	taskruninformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1/taskrun"
-	resolutionclient "github.com/tektoncd/pipeline/pkg/client/resolution/injection/client"
 	"github.com/tektoncd/pipeline/pkg/trustedresources"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/tools/cache"
-	"k8s.io/utils/clock"
 	"knative.dev/pkg/apis"
-	"knative.dev/pkg/controller"
 
 	"github.com/trusted-resources/chains-extension/pkg/attestation"
 	"github.com/trusted-resources/chains-extension/pkg/config"
-	"github.com/trusted-resources/chains-extension/pkg/controllers/informers"
 	"github.com/trusted-resources/chains-extension/pkg/dependencies"
-	"github.com/trusted-resources/chains-extension/pkg/keys"
 	"github.com/trusted-resources/chains-extension/pkg/observe"
 	"github.com/trusted-resources/chains-extension/pkg/policy"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
-	"github.com/trusted-resources/chains-extension/pkg/store/oci"
-	"github.com/trusted-resources/chains-extension/pkg/tekton"
+	"github.com/trusted-resources/chains-extension/pkg/verification"
 )
 
 // Reporter reports on the runs that Chains attests to. It is registered with
@@ -60,33 +49,19 @@ func (r *Reporter) Report(ctx context.Context, run any) (report attestation.Repo
 	return report, wanted
 }
 
-// Start makes the Reporter report with the clients and informers of the context.
-func (r *Reporter) Start(ctx context.Context, in Inputs) error {
-	made, err := newReporter(ctx, in)
-	if err != nil {
-		return err
-	}
-	r.reporter.Store(made)
-	return nil
-}
+// Start makes the Reporter report.
+func (r *Reporter) Start(in Inputs) { r.reporter.Store(&reporter{in}) }
 
 // Inputs are what the Reporter shares with the controllers.
 type Inputs struct {
-	Config func() *config.Config
-	Keys   func() *keys.Ring
-	// Dialect returns the dialect of the installed release of Tekton.
-	Dialect func() tekton.Dialect
-	// Store returns the place where bundles are stored, or nil if there is none.
-	Store    func() *oci.Store
-	Objects  dependencies.Objects
-	Policies policy.Sources
-	// Watched has the VerificationPolicies.
-	Watched *informers.Watched
-	// Ready reports whether Watched has been read, and whether the service account
-	// may read what a verification needs. Until then, there are no reports.
-	Ready    func() bool
-	Handlers *informers.Handlers
-	Emitter  Emitter
+	Config   func() *config.Config
+	Verifier *verification.Verifier
+	// Ready reports whether everything has been read that a verification needs, and
+	// whether the service account may read it. Until then, there are no reports.
+	Ready   func() bool
+	Emitter Emitter
+	// Gate returns the decision of the gate about a TaskRun.
+	Gate func(*v1.TaskRun) attestation.Gate
 }
 
 // Emitter emits facts.
@@ -94,85 +69,73 @@ type Emitter interface {
 	Emit(ctx context.Context, f observe.Fact)
 }
 
-// reporter reports on runs: it collects their dependencies, and evaluates the
-// policies of the run's namespace on each.
+// reporter reports on runs.
 type reporter struct {
-	config    func() *config.Config
-	ready     func() bool
-	collector dependencies.Collector
-	verifier  *policy.Verifier
-	keys      ownKeys
-	dialect   func() tekton.Dialect
-	emitter   Emitter
-	clock     clock.PassiveClock
-}
-
-func newReporter(ctx context.Context, in Inputs) (*reporter, error) {
-	creations := newRunCreations()
-	onRun := controller.HandleAll(creations.observe)
-	watched := in.Watched.Policies()
-	verifier := policy.New(policies{watched.Lister()}, in.Policies)
-	onPolicy := controller.HandleAll(func(item any) {
-		if name, err := cache.DeletionHandlingObjectToName(item); err == nil {
-			verifier.PoliciesChanged(name.Namespace)
-		}
-	})
-	err := errors.Join(
-		in.Handlers.Add(taskruninformer.Get(ctx).Informer(), onRun),
-		in.Handlers.Add(pipelineruninformer.Get(ctx).Informer(), onRun),
-		in.Watched.Add(watched.Informer(), onPolicy),
-	)
-	return &reporter{
-		config: in.Config,
-		ready:  in.Ready,
-		collector: dependencies.Collector{
-			Objects:      in.Objects,
-			Requests:     requests{resolutionclient.Get(ctx).ResolutionV1beta1()},
-			Creations:    creations,
-			Stored:       registry(in.Store),
-			Repositories: repositories(in.Config),
-		},
-		verifier: verifier,
-		keys:     in.Keys,
-		dialect:  in.Dialect,
-		emitter:  in.Emitter,
-		clock:    clock.RealClock{},
-	}, err
+	Inputs
 }
 
 func (r *reporter) report(ctx context.Context, run any) (attestation.Report, bool) {
-	if !r.config().Provenance || !r.ready() {
+	if !r.Config().Provenance || !r.Ready() {
 		return attestation.Report{}, false
 	}
-	collected, overrides, ok := r.collect(ctx, run)
+	records, overrides, ok := r.verify(ctx, run)
 	if !ok {
 		return attestation.Report{}, false
 	}
 	about, condition := describe(run)
-	records := make([]attestation.Record, 0, len(collected))
-	for _, d := range collected {
-		verdict := policy.Evaluate(ctx, r.verifier, r.keys, about.Namespace, d.PolicyResource())
-		records = append(records, attestation.Record{Dependency: d, Verdict: verdict})
+	for i := range records {
+		records[i].RequestedBy = r.requester(records[i])
 	}
-	report := attestation.NewReport(records, condition, r.clock.Now())
-	report.Overrides = overrides
+	report := attestation.NewReport(records, condition, r.Verifier.Clock.Now())
+	report.Overrides, report.Gate = overrides, r.gate(run)
 	r.emit(ctx, about, report)
 	return report, true
 }
 
-// collect returns the dependencies of a run, and the fields of the run that no
-// signature covers. ok is false for what is no run.
-func (r *reporter) collect(ctx context.Context, run any) (collected []dependencies.Dependency, overrides []string, ok bool) {
-	collector := r.collector
-	collector.Stored, collector.Dialect = &lookups{from: r.collector.Stored, clock: r.clock}, r.dialect()
+// requester returns the user whom a resource names as its requester, if a signature of
+// this installation covers the name. Another signer may have let everybody choose it.
+func (r *reporter) requester(record attestation.Record) string {
+	if r.Config().Requester == config.RequesterOff || record.Result != policy.Passed || record.Content == nil {
+		return ""
+	}
+	for _, encoded := range record.Content.Signatures {
+		signature, err := resource.DecodeSignature(encoded)
+		if err != nil {
+			continue
+		}
+		if id, ours := r.Verifier.Keys.Signer(signature, record.Content.Checksum); ours && id == record.KeyID {
+			return record.Content.RequestedBy
+		}
+	}
+	return ""
+}
+
+// verify returns the records of the resources behind a run, and the fields of the run
+// that no signature covers. ok is false for what is no run.
+func (r *reporter) verify(ctx context.Context, run any) (records []attestation.Record, overrides []string, ok bool) {
 	switch run := run.(type) {
 	case *objects.TaskRunObjectV1:
-		return collector.CollectTaskRun(ctx, run.TaskRun), attestation.TaskRunOverrides(run.Spec), true
+		return r.Verifier.TaskRun(ctx, run.TaskRun), attestation.TaskRunOverrides(run.Spec), true
 	case *objects.PipelineRunObjectV1:
 		taskRuns := run.GetTaskRuns()
-		return collector.CollectPipelineRun(ctx, run.PipelineRun, taskRuns), attestation.PipelineRunOverrides(run.PipelineRun, taskRuns), true
+		return r.Verifier.PipelineRun(ctx, run.PipelineRun, taskRuns), attestation.PipelineRunOverrides(run.PipelineRun, taskRuns), true
 	}
 	return nil, nil, false
+}
+
+// gate returns the decision of the gate about a run.
+func (r *reporter) gate(run any) attestation.Gate {
+	switch run := run.(type) {
+	case *objects.TaskRunObjectV1:
+		return r.Gate(run.TaskRun)
+	case *objects.PipelineRunObjectV1:
+		taskRuns := make([]attestation.Gate, 0, len(run.GetTaskRuns()))
+		for _, tr := range run.GetTaskRuns() {
+			taskRuns = append(taskRuns, r.Gate(tr))
+		}
+		return attestation.GateOf(taskRuns)
+	}
+	return attestation.Gate{}
 }
 
 // unknown returns the report on a run whose verification panicked.
@@ -185,9 +148,9 @@ func (r *reporter) unknown(ctx context.Context, run any, err error) (attestation
 	if _, pipeline := run.(*objects.PipelineRunObjectV1); pipeline {
 		d.Role, d.Kind = dependencies.Pipeline, resource.Pipeline
 	}
-	verdict := policy.Evaluate(ctx, r.verifier, r.keys, about.Namespace, d.PolicyResource())
-	r.emitter.Emit(ctx, observe.NotVerified{Run: about, Err: err})
-	return attestation.NewReport([]attestation.Record{{Dependency: d, Verdict: verdict}}, condition, r.clock.Now()), true
+	r.Emitter.Emit(ctx, observe.NotVerified{Run: about, Err: err})
+	record := r.Verifier.Record(ctx, about.Namespace, d)
+	return attestation.NewReport([]attestation.Record{record}, condition, r.Verifier.Clock.Now()), true
 }
 
 // describe returns a reference to a run, and Tekton's condition of it.
@@ -204,13 +167,13 @@ func describe(run any) (about *corev1.ObjectReference, condition *apis.Condition
 // emit emits the facts of a report.
 func (r *reporter) emit(ctx context.Context, about *corev1.ObjectReference, report attestation.Report) {
 	for _, record := range report.Records {
-		r.emitter.Emit(ctx, observe.Verified{
+		r.Emitter.Emit(ctx, observe.Verified{
 			Run: about, Kind: record.Kind, Name: record.Name, Result: string(record.Result), Reason: string(record.Reason),
 			Policy: record.Policy, Message: record.Message, Passed: record.Result == policy.Passed,
 		})
 	}
 	if report.Agreement == attestation.Differs {
-		r.emitter.Emit(ctx, observe.VerificationDiffers{Run: about, Differing: report.Differences})
+		r.Emitter.Emit(ctx, observe.VerificationDiffers{Run: about, Differing: report.Differences})
 	}
 }
 
@@ -220,20 +183,3 @@ func reference(run metav1.Object, kind schema.GroupVersionKind) *corev1.ObjectRe
 		Namespace: run.GetNamespace(), Name: run.GetName(), UID: run.GetUID(), ResourceVersion: run.GetResourceVersion(),
 	}
 }
-
-// ownKeys returns the key ring of this installation.
-type ownKeys func() *keys.Ring
-
-var _ policy.OwnKeys = ownKeys(nil)
-
-// Signer implements policy.OwnKeys.
-func (k ownKeys) Signer(signature, checksum []byte) (string, bool) {
-	ring := k()
-	if key := cmp.Or(ring.Find(signature, checksum), ring.FindRevoked(signature, checksum)); key != nil {
-		return key.ID, true
-	}
-	return "", false
-}
-
-// Revoked implements policy.OwnKeys.
-func (k ownKeys) Revoked(keyID string) bool { return k().Revoked(keyID) }

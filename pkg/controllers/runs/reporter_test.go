@@ -18,6 +18,8 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/observe"
 	"github.com/trusted-resources/chains-extension/pkg/policy"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/pkg/tekton"
+	"github.com/trusted-resources/chains-extension/pkg/verification"
 )
 
 func TestReporter_ReportsNothingBeforeItIsStarted(t *testing.T) {
@@ -29,8 +31,8 @@ func TestReporter_ReportsNothingBeforeItIsStarted(t *testing.T) {
 // Without the rights to read policies, an attestation is one of a stock Chains.
 func TestReporter_ReportsNothingWithoutRights(t *testing.T) {
 	r := &Reporter{}
-	r.reporter.Store(&reporter{
-		config: func() *config.Config { return &config.Config{Provenance: true} }, ready: func() bool { return false },
+	r.Start(Inputs{
+		Config: func() *config.Config { return &config.Config{Provenance: true} }, Ready: func() bool { return false },
 	})
 	if report, wanted := r.Report(t.Context(), objects.NewTaskRunObjectV1(&v1.TaskRun{})); wanted {
 		t.Errorf("got %+v, want no report", report)
@@ -48,9 +50,12 @@ func TestReporter_ClaimsNothingAfterPanic(t *testing.T) {
 	} {
 		var emitted withContext
 		r := &Reporter{}
-		r.reporter.Store(&reporter{ // its collector has nothing to read objects with
-			config: func() *config.Config { return &config.Config{Provenance: true} }, ready: func() bool { return true },
-			keys: func() *keys.Ring { return &keys.Ring{} }, emitter: &emitted, clock: clock.RealClock{},
+		r.Start(Inputs{ // its collector has nothing to read objects with
+			Config: func() *config.Config { return &config.Config{Provenance: true} }, Ready: func() bool { return true },
+			Verifier: &verification.Verifier{
+				Keys: ownKeys(func() *keys.Ring { return &keys.Ring{} }), Dialect: func() tekton.Dialect { return tekton.Newest }, Clock: clock.RealClock{},
+			},
+			Emitter: &emitted,
 		})
 		report, wanted := r.Report(withHandover(t.Context(), &chainsconfig.Config{}, newSigner(t)), run)
 		if !wanted || len(report.Records) != 1 || report.Result() != policy.Skipped {

@@ -126,6 +126,32 @@ func (c *runCreations) IsFirstChild(parent, child metav1.Object) bool {
 	return began.children[child.GetName()] == child.GetUID() && older(began.version, c.of(child.GetUID()).version)
 }
 
+// childCreations are runCreations for the gate. After a restart, or after a watch was
+// interrupted, nobody has seen the beginning of some runs. To refuse all of these would
+// end each PipelineRun that is in progress. So what the API server itself has recorded
+// counts for TaskRuns: that this UID is the only one that was seen under its name, and
+// that the TaskRun was not created before its PipelineRun. What another TaskRun of this
+// name may have done before is not lost: its Pod was held, too.
+type childCreations struct{ *runCreations }
+
+var _ dependencies.RunCreations = childCreations{}
+
+// IsFirstChild implements dependencies.RunCreations.
+func (c childCreations) IsFirstChild(parent, child metav1.Object) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	began, childBegan := c.of(parent.GetUID()), c.of(child.GetUID())
+	switch {
+	case began.children[child.GetName()] != child.GetUID():
+		return false
+	case began.version != "" && childBegan.version != "":
+		return older(began.version, childBegan.version)
+	default:
+		created, parentCreated := child.GetCreationTimestamp(), parent.GetCreationTimestamp()
+		return !created.IsZero() && !created.Before(&parentCreated)
+	}
+}
+
 // older reports whether a resourceVersion is known to be older than another. An
 // empty one is not known.
 func older(a, b string) bool {

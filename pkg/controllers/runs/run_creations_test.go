@@ -121,3 +121,54 @@ func TestIsFirstChild_IsFalseAfterTheParentWasForgotten(t *testing.T) {
 		t.Error("a TaskRun of a forgotten PipelineRun counts")
 	}
 }
+
+// After a restart, the gate believes what the API server recorded about TaskRuns. The
+// attestation does not.
+func TestChildCreations_KnowWhatOutlivesARestart(t *testing.T) {
+	const fresh, old = "100", "1"
+	began := func(object metav1.Object, seconds int64) { object.SetCreationTimestamp(metav1.Unix(seconds, 0)) }
+	parent := &v1.PipelineRun{ObjectMeta: metav1.ObjectMeta{Name: "pr", UID: "pr", ResourceVersion: "50"}}
+	began(parent, 10)
+	child := func(uid types.UID, version string, started bool, seconds int64) *v1.TaskRun {
+		tr := taskRun(version, func(run *v1.TaskRun) {
+			run.Name, run.UID = "pr-build", uid
+			run.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(parent, v1.SchemeGroupVersion.WithKind("PipelineRun"))}
+			if started {
+				run.Status.StartTime = &metav1.Time{}
+			}
+		})
+		began(tr, seconds)
+		return tr
+	}
+	startedParent := parent.DeepCopy()
+	startedParent.Status.StartTime = &metav1.Time{}
+	for name, tc := range map[string]struct {
+		seen        []any
+		asked       *v1.TaskRun
+		gate, other bool
+	}{
+		"both seen":                         {[]any{parent, child("a", fresh, false, 11)}, child("a", "300", true, 11), true, true},
+		"restarted":                         {[]any{startedParent, child("a", fresh, true, 11)}, child("a", fresh, true, 11), true, false},
+		"restarted, in the same second":     {[]any{startedParent, child("a", fresh, true, 10)}, child("a", fresh, true, 10), true, false},
+		"restarted, older than its parent":  {[]any{startedParent, child("a", fresh, true, 9)}, child("a", fresh, true, 9), false, false},
+		"restarted, another one before":     {[]any{startedParent, child("a", fresh, true, 11), child("b", "200", true, 12)}, child("b", "200", true, 12), false, false},
+		"both seen, older than its parent":  {[]any{parent, child("a", old, false, 11)}, child("a", old, false, 11), false, false},
+		"both seen, another one before":     {[]any{parent, child("a", fresh, false, 11), child("b", "200", false, 12)}, child("b", "200", false, 12), false, false},
+		"never seen":                        {[]any{parent}, child("a", fresh, false, 11), false, false},
+		"without the time of its creation":  {[]any{startedParent, child("a", fresh, true, 11)}, taskRun(fresh), false, false},
+		"watch was interrupted at creation": {[]any{parent, child("a", fresh, true, 11)}, child("a", fresh, true, 11), true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newRunCreations()
+			for _, item := range tc.seen {
+				c.observe(item)
+			}
+			if got := (childCreations{c}).IsFirstChild(parent, tc.asked); got != tc.gate {
+				t.Errorf("the gate: got %v, want %v", got, tc.gate)
+			}
+			if got := c.IsFirstChild(parent, tc.asked); got != tc.other {
+				t.Errorf("the attestation: got %v, want %v", got, tc.other)
+			}
+		})
+	}
+}

@@ -57,7 +57,9 @@ type State struct {
 	config  *config.Store
 	keys    *keys.Loader
 	release atomic.Pointer[tekton.Release]
-	live    *livePolicies
+	// unsafe is why requesters cannot be relied upon.
+	unsafe atomic.Pointer[error]
+	live   *livePolicies
 	// policyKeys reads the keys of the authorities of policies.
 	policyKeys *policy.Keys
 
@@ -70,6 +72,7 @@ type State struct {
 func New(ctx context.Context, sources Sources) *State {
 	s := &State{sources: sources}
 	s.release.Store(&tekton.Release{})
+	s.unsafe.Store(&decision.ErrRequesterUnknown)
 	s.keys = keys.NewLoader(sources.SecretsDir, func() { s.Changed(AllNamespaces) })
 	s.config = config.NewStore(
 		func(c *config.Config) { s.configLoaded(ctx, c) },
@@ -100,6 +103,8 @@ func (s *State) Snapshot(namespace string) *snapshot.Snapshot {
 		Release:     *s.release.Load(),
 		Namespace:   s.namespace(namespace),
 		Authorities: cachedAuthorities{s, namespace},
+
+		RequesterUnsafe: *s.unsafe.Load(),
 	}
 }
 
@@ -115,6 +120,13 @@ func (s *State) Decide(ctx context.Context, r *resource.Summary) decision.Decisi
 		return d
 	}
 	return decision.Decide(ctx, snap.WithAuthorities(liveAuthorities{s.live, r}), r)
+}
+
+// SetRequesterUnsafe sets why the requesters in resources cannot be relied upon; nil if
+// they can.
+func (s *State) SetRequesterUnsafe(err error) {
+	s.unsafe.Store(&err)
+	s.Changed(AllNamespaces)
 }
 
 // Dialect returns the dialect of the installed release of Tekton.

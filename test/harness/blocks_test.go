@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package realnode
+package harness
 
 import (
 	"slices"
@@ -13,11 +13,11 @@ func TestShellBlocks_AreThoseOfThePage(t *testing.T) {
 		"## Second\n" +
 		"```yaml\nkind: Task\n```\n" +
 		"1. Step:\n\n   ```sh\n   two \\\n     --flag\n   ```\n"
-	want := []block{
-		{section: "Page", line: 3, script: "one\n# no heading\n"},
-		{section: "Second", line: 13, script: "two \\\n  --flag\n"},
+	want := []Block{
+		{Section: "Page", Line: 3, Script: "one\n# no heading\n"},
+		{Section: "Second", Line: 13, Script: "two \\\n  --flag\n"},
 	}
-	if got := shellBlocks(page); !slices.Equal(got, want) {
+	if got := ShellBlocks(page); !slices.Equal(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }

@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package realnode
+package harness
 
 import "strings"
 
-// block is a block of shell commands in a page.
-type block struct {
-	section string // the heading above the block
-	line    int    // of the first command
-	script  string
+// Block is a block of shell commands in a page.
+type Block struct {
+	Section string // the heading above the block
+	Line    int    // of the first command
+	Script  string
 }
 
 const fence = "```"
 
-// shellBlocks returns the blocks of a page in Markdown that start with ```sh. Blocks in
+// ShellBlocks returns the blocks of a page in Markdown that start with ```sh. Blocks in
 // lists are indented, and lose the indentation of their fence.
-func shellBlocks(page string) []block {
-	var blocks []block
+func ShellBlocks(page string) []Block {
+	var blocks []Block
 	var section, indent string
 	open, shell := false, false
 	for i, line := range strings.Split(page, "\n") {
@@ -27,13 +27,13 @@ func shellBlocks(page string) []block {
 		case open:
 			if shell {
 				last := &blocks[len(blocks)-1]
-				last.script += strings.TrimPrefix(line, indent) + "\n"
+				last.Script += strings.TrimPrefix(line, indent) + "\n"
 			}
 		case strings.HasPrefix(text, fence):
 			open, shell = true, text == fence+"sh"
 			if shell {
 				indent, _, _ = strings.Cut(line, fence)
-				blocks = append(blocks, block{section: section, line: i + 2})
+				blocks = append(blocks, Block{Section: section, Line: i + 2})
 			}
 		case strings.HasPrefix(line, "#"):
 			section = strings.TrimSpace(strings.TrimLeft(line, "#"))

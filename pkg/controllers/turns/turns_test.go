@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package resources
+package turns
 
 import (
 	"errors"
@@ -32,11 +32,11 @@ func nothing() error { return nil }
 // A key of a quiet namespace waits behind at most the share of each busy one.
 func TestTurns_BusyNamespaceDoesNotDelayQuietOne(t *testing.T) {
 	queue := &workQueue{}
-	turns := newTurns(queue.add, 2)
+	turns := New(queue.add, 2)
 	for i := range 100 {
-		turns.add(named("busy", strconv.Itoa(i)), changed)
+		turns.Add(named("busy", strconv.Itoa(i)), Changed)
 	}
-	turns.add(named("quiet", "t"), changed)
+	turns.Add(named("quiet", "t"), Changed)
 	want := []types.NamespacedName{named("busy", "0"), named("busy", "1"), named("quiet", "t")}
 	if !slices.Equal(queue.keys, want) {
 		t.Fatalf("the work queue has %v, want %v", queue.keys, want)
@@ -49,20 +49,20 @@ func TestTurns_BusyNamespaceDoesNotDelayQuietOne(t *testing.T) {
 
 func TestTurns_ChangedKeysAreBeforeCheckedOnes(t *testing.T) {
 	queue := &workQueue{}
-	turns := newTurns(queue.add, 1)
+	turns := New(queue.add, 1)
 	for _, name := range []string{"a", "b", "c"} {
-		turns.add(named("ns", name), checked)
+		turns.Add(named("ns", name), Checked)
 	}
-	turns.add(named("ns", "c"), changed)
-	turns.add(named("ns", "d"), changed)
-	turns.add(named("ns", "d"), checked) // keeps its place
+	turns.Add(named("ns", "c"), Changed)
+	turns.Add(named("ns", "d"), Changed)
+	turns.Add(named("ns", "d"), Checked) // keeps its place
 	if got := workedOff(turns, queue); !slices.Equal(got, []string{"a", "c", "d", "b"}) {
 		t.Errorf("got the order %v", got)
 	}
 }
 
 // workedOff runs all keys and returns their names in this order.
-func workedOff(turns *turns, queue *workQueue) (names []string) {
+func workedOff(turns *Turns, queue *workQueue) (names []string) {
 	for len(queue.keys) > 0 {
 		key := queue.take()
 		names = append(names, key.Name)
@@ -73,13 +73,13 @@ func workedOff(turns *turns, queue *workQueue) (names []string) {
 
 func TestTurns_ChangeDuringWorkIsNotLost(t *testing.T) {
 	queue := &workQueue{}
-	turns := newTurns(queue.add, 1)
+	turns := New(queue.add, 1)
 	key := named("ns", "t")
-	turns.add(key, changed)
-	turns.add(key, changed) // is in the work queue already
+	turns.Add(key, Changed)
+	turns.Add(key, Changed) // is in the work queue already
 	_ = turns.run(queue.take(), func() error {
-		turns.add(key, changed)
-		turns.add(key, checked)
+		turns.Add(key, Changed)
+		turns.Add(key, Checked)
 		return nil
 	})
 	if got := workedOff(turns, queue); len(got) != 1 {
@@ -90,9 +90,9 @@ func TestTurns_ChangeDuringWorkIsNotLost(t *testing.T) {
 // A panic in the work, an error or a retry takes no place for ever.
 func TestTurns_PlacesAreGivenBack(t *testing.T) {
 	queue := &workQueue{}
-	turns := newTurns(queue.add, 1)
-	turns.add(named("ns", "a"), changed)
-	turns.add(named("ns", "b"), changed)
+	turns := New(queue.add, 1)
+	turns.Add(named("ns", "a"), Changed)
+	turns.Add(named("ns", "b"), Changed)
 	func() {
 		defer func() { _ = recover() }()
 		_ = turns.run(queue.take(), func() error { panic("x") })
@@ -114,12 +114,12 @@ func TestTurns_LoseNothing(t *testing.T) {
 	const share = 3
 	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // needs to be repeatable
 	queue := &workQueue{}
-	turns := newTurns(queue.add, share)
+	turns := New(queue.add, share)
 	due := map[types.NamespacedName]bool{}
 	add := func() {
 		key := named(strconv.Itoa(random.IntN(3)), strconv.Itoa(random.IntN(20)))
 		due[key] = true
-		turns.add(key, lane(random.IntN(2)))
+		turns.Add(key, []Lane{Changed, Checked}[random.IntN(2)])
 	}
 	work := func() {
 		key := queue.take()
