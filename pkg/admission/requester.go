@@ -50,10 +50,11 @@ func (w Write) Approves() bool {
 func (w Write) NeedsRight() bool { return !w.SameContent || w.Approves() }
 
 // Decide returns what happens to the annotations, and what they become. maySign is
-// whether the writer has the right to sign. It has no influence unless NeedsRight.
+// whether the writer has the right to sign. It has no influence unless NeedsRight. Nobody
+// is the requester in a write without a user.
 func (w Write) Decide(maySign bool) (Effect, Requester) {
 	switch {
-	case w.NeedsRight() && maySign:
+	case w.NeedsRight() && maySign && w.Writer != "":
 		return Stamp, Requester{RequestedBy: w.Writer}
 	case !w.SameContent:
 		return Remove, Requester{NotAuthorized: w.Writer}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
@@ -49,21 +48,6 @@ const (
 )
 
 var gateRates = []int{3, 20}
-
-// fastTekton takes away the limit of Tekton's own requests, which is 20 per second by
-// default: with it, Tekton starts about 3 TaskRuns per second, and takes 0.4 s to record
-// a Pod.
-var fastTekton = map[string]string{"KUBE_API_QPS": "1000", "KUBE_API_BURST": "2000"}
-
-// hurryTekton sets fastTekton for the processes of the cluster that starts next.
-func hurryTekton() error {
-	for name, value := range fastTekton {
-		if err := os.Setenv(name, value); err != nil {
-			return err
-		}
-	}
-	return nil
-}
 
 // measureGate measures in one namespace. All TaskRuns are of one signed Task, through
 // Tekton's cluster resolver.

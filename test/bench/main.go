@@ -27,6 +27,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
 func main() {
@@ -72,7 +74,7 @@ func measureWithoutCluster(ctx context.Context, o options, results *report, stde
 // cluster's directory after an error, for the logs in it.
 func measureOnCluster(ctx context.Context, o options, results *report, stderr io.Writer) error {
 	if o.gate {
-		if err := hurryTekton(); err != nil {
+		if err := harness.HurryTekton(); err != nil {
 			return err
 		}
 	}

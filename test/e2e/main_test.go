@@ -43,6 +43,9 @@ func run(m *testing.M) int {
 			return nil, err
 		}
 		stop = servers
+		if err := harness.HurryTekton(); err != nil {
+			return nil, err
+		}
 		return harness.Run(ctx, binaries, dir, os.Stderr)
 	}
 	return harness.InCluster(start, func(c *harness.Cluster) int {

@@ -50,7 +50,7 @@ func (g *guide) steps() []step {
 		{section: "1. The controller", name: "give a token for Fulcio", after: (*guide).hasFulcioToken},
 		{section: "2. A key", name: "make a key", after: (*guide).readKey},
 		{section: "3. Signing", name: "sign", before: (*guide).createTeam, after: (*guide).isSigned},
-		{section: "3. Signing", name: "look at the signature", after: (*guide).showsSignature},
+		{section: "3. Signing", name: "look at the signature", before: (*guide).hasEventOfSignature, after: (*guide).showsSignature},
 		{section: enforcement, name: "create a policy that warns"},
 		{section: enforcement, name: "run the Task", after: (*guide).runIsVerified},
 		{section: enforcement, name: "enforce", after: (*guide).changedTaskIsRefused},
@@ -234,12 +234,18 @@ func (g *guide) makeThirdKey() {
 }
 
 // reportsRevokedKey waits for the Event about the Task, whose signature is of the key.
-func (g *guide) reportsRevokedKey(string) {
+func (g *guide) reportsRevokedKey(string) { g.waitEvent(ours.ReasonKeyRevoked) }
+
+// hasEventOfSignature waits for the Event, which comes after the signature.
+func (g *guide) hasEventOfSignature() { g.waitEvent(ours.ReasonSigned) }
+
+// waitEvent waits for an Event about the Task.
+func (g *guide) waitEvent(reason string) {
 	g.t.Helper()
 	g.eventually(afterKubelet, func() error {
-		events, err := cluster.Kube.CoreV1().Events(team).List(g.t.Context(), metav1.ListOptions{FieldSelector: "reason=KeyRevoked,involvedObject.name=" + build})
+		events, err := cluster.Kube.CoreV1().Events(team).List(g.t.Context(), metav1.ListOptions{FieldSelector: "reason=" + reason + ",involvedObject.name=" + build})
 		if err == nil && len(events.Items) == 0 {
-			err = fmt.Errorf("no Event KeyRevoked for Task %s/%s", team, build)
+			err = fmt.Errorf("no Event %s for Task %s/%s", reason, team, build)
 		}
 		return err
 	})
