@@ -73,7 +73,7 @@ var mayImport = map[string][]string{
 		"verification",
 	},
 	"controllers/gating": {"apis/v1alpha1", "attestation", "config", "controllers/informers", "controllers/turns", "gate", "observe", "verification"},
-	"cli":                {"keys", "oci/imagesignature", "oci/registry", "resource", "store/oci", "tekton", "version"},
+	"cli":                {"apis/v1alpha1", "client", "keyring", "keys", "oci/imagesignature", "oci/registry", "resource", "store/oci", "tekton", "version"},
 	"webhook":            {"admission", "apis/v1alpha1", "config", "observe", "resource"},
 
 	// Wiring.
