@@ -16,6 +16,7 @@ import (
 	"knative.dev/pkg/logging"
 	"knative.dev/pkg/system"
 
+	"github.com/trusted-resources/chains-extension/pkg/client"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/rings"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/rotation"
 	"github.com/trusted-resources/chains-extension/pkg/keys"
@@ -34,11 +35,11 @@ func (a *app) keyRings(ctx context.Context, kube kubernetes.Interface) (*rings.K
 }
 
 func keyRingClient(ctx context.Context) rings.Client {
-	client, err := rings.NewClient(injection.GetConfig(ctx), system.Namespace())
+	keyRings, err := client.NewKeyRings(injection.GetConfig(ctx), system.Namespace())
 	if err != nil {
 		logging.FromContext(ctx).Fatalw("Cannot make a client for KeyRings", zap.Error(err))
 	}
-	return client
+	return keyRings
 }
 
 func (a *app) rotationController(ctx context.Context, s *shared) *controller.Impl {

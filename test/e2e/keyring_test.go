@@ -22,7 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
-	"github.com/trusted-resources/chains-extension/pkg/controllers/rings"
+	"github.com/trusted-resources/chains-extension/pkg/client"
 	"github.com/trusted-resources/chains-extension/pkg/keyring"
 	"github.com/trusted-resources/chains-extension/test/fixtures"
 	"github.com/trusted-resources/chains-extension/test/harness"
@@ -34,11 +34,11 @@ type ringKey struct {
 	public crypto.PublicKey
 }
 
-func (e *env) keyRings() rings.Clients {
+func (e *env) keyRings() *client.KeyRings {
 	e.t.Helper()
-	client, err := rings.NewClient(cluster.Admin, harness.SystemNamespace)
+	keyRings, err := client.NewKeyRings(cluster.Admin, harness.SystemNamespace)
 	e.check(err)
-	return client
+	return keyRings
 }
 
 // newRingKey makes a key, and its Secret in the namespace of the controller.

@@ -42,6 +42,13 @@ var (
 	errSeveral = errors.New("several KeyRings select the namespace, so none of them signs there; change their namespaceSelector")
 )
 
+// Client reads and writes the KeyRings of the controller's namespace.
+type Client interface {
+	Get(ctx context.Context, name string, o metav1.GetOptions) (*v1alpha1.KeyRing, error)
+	List(ctx context.Context, o metav1.ListOptions) (*v1alpha1.KeyRingList, error)
+	UpdateStatus(ctx context.Context, ring *v1alpha1.KeyRing, o metav1.UpdateOptions) (*v1alpha1.KeyRing, error)
+}
+
 // Rings are the KeyRings with their keys. They are safe for concurrent use.
 type Rings struct {
 	client Client

@@ -3,12 +3,14 @@
 package rotation
 
 import (
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/decision"
+	"github.com/trusted-resources/chains-extension/pkg/keyring"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
@@ -45,6 +47,14 @@ func (c *Controller) count(ring string, status *v1alpha1.KeyRingStatus, rotating
 	if !rotating {
 		counts.known = nil
 	}
+}
+
+// isReplacing reports that signatures of other keys than the active one are being replaced,
+// as after a revocation.
+func isReplacing(ring *v1alpha1.KeyRing, status *v1alpha1.KeyRingStatus) bool {
+	return slices.ContainsFunc(status.Keys, func(key v1alpha1.RingKeyStatus) bool {
+		return key.Name != status.Active && key.Signed > 0 && keyring.MayReplace(ring, &key)
+	})
 }
 
 func (c *counter) count(status *v1alpha1.KeyRingStatus, resources Resources) map[string]int64 {

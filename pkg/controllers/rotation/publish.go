@@ -59,19 +59,7 @@ func published(data map[string]string, ring *v1alpha1.KeyRing, status *v1alpha1.
 		}
 	}
 	entries = slices.DeleteFunc(entries, func(e v1alpha1.PublishedKey) bool { return e.Ring == ring.Name })
-	for _, key := range status.Keys {
-		if key.KeyID == "" {
-			continue
-		}
-		entry := v1alpha1.PublishedKey{
-			Ring: ring.Name, Name: key.Name, KeyID: key.KeyID, State: key.State, PublicKey: key.PublicKey,
-			ActiveSince: key.ActiveSince, ActiveUntil: key.ActiveUntil, UntrustedSince: key.UntrustedSince,
-		}
-		if spec := keyring.SpecOf(ring, key.Name); spec != nil {
-			entry.Revoked = spec.Revoked
-		}
-		entries = append(entries, entry)
-	}
+	entries = append(entries, keyring.Published(ring, status)...)
 	slices.SortStableFunc(entries, func(a, b v1alpha1.PublishedKey) int { return strings.Compare(a.Ring, b.Ring) })
 	index, err := json.MarshalIndent(entries, "", "  ")
 	if err != nil {
