@@ -14,6 +14,7 @@ import (
 
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/sigstore/sigstore/pkg/signature/kms"
+	"github.com/tektoncd/chains/pkg/chains/signing"
 	chainsconfig "github.com/tektoncd/chains/pkg/config"
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
@@ -125,6 +126,18 @@ func TestKMSOfClouds_FakesNoticeUnpinnedCalls(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The client of Azure keeps the context that it was made with, and uses it for later calls.
+func TestLoad_ReadsAKeyOfAzure(t *testing.T) {
+	ref, p := startFakeAzure(t, ecdsaKey(t, elliptic.P256(), "ES256", crypto.SHA256))
+	ring := keys.Load(t.Context(), t.TempDir(), keys.Settings{
+		SignerTypes: []string{signing.TypeKMS}, KMS: chainsconfig.KMSSigner{KMSRef: ref},
+	})
+	key, err := ring.Active(signing.TypeKMS)
+	check(t, err)
+	checkTektonAccepts(t, key)
+	p.expectPinned(t)
 }
 
 // checkTektonAccepts signs a Task and lets Tekton's verifier judge: the signature with the
