@@ -68,7 +68,7 @@ func vaultToken(ctx context.Context, client *api.Client, auth chainsconfig.KMSAu
 		}
 		answer, err := client.Logical().WriteWithContext(ctx, "auth/"+auth.OIDC.Path+"/login", map[string]any{"role": auth.OIDC.Role, "jwt": jwt})
 		if err != nil {
-			return "", fmt.Errorf("login with role %q at auth/%s: %w", auth.OIDC.Role, auth.OIDC.Path, err)
+			return "", fmt.Errorf("login with role %q at auth/%s: %w", auth.OIDC.Role, auth.OIDC.Path, vaultError(err))
 		}
 		return answer.TokenID()
 	}
