@@ -116,10 +116,14 @@ func (p *pinnedKey) SignMessage(message io.Reader, opts ...signature.SignOption)
 	}
 	return use(contextOf(opts), p.kms, p.ref, func(ctx context.Context, c *kmsConnection) ([]byte, error) {
 		opts := append(slices.Clip(opts), options.WithContext(ctx))
-		if c.vault != nil {
-			opts = append(opts, options.WithKeyVersion(p.version))
+		if c.vault == nil {
+			return c.signer.SignMessage(bytes.NewReader(content), opts...)
 		}
-		return c.signer.SignMessage(bytes.NewReader(content), opts...)
+		signed, err := c.signer.SignMessage(bytes.NewReader(content), append(opts, options.WithKeyVersion(p.version))...)
+		if err != nil {
+			return nil, explain(ctx, c.vault, p.ref, p.version, err)
+		}
+		return signed, nil
 	})
 }
 

@@ -143,6 +143,17 @@ func (k *transitKey) missing(version string) error {
 	return fmt.Errorf("no such version in Vault: the latest is %s", k.LatestVersion)
 }
 
+// explain returns why Vault did not sign: about a version that is not there any more, its
+// own answer says little.
+func explain(ctx context.Context, client *api.Client, ref, version string, answer error) error {
+	if key, err := readTransitKey(ctx, client, ref); err == nil {
+		if _, err := key.publicKey(version); err != nil {
+			return err
+		}
+	}
+	return answer
+}
+
 // number returns 0 for what is not a number.
 func number(version string) int {
 	n, _ := strconv.Atoi(version) // Vault's numbers, and those that ValidateKMS accepts

@@ -156,7 +156,7 @@ func TestKMSOfVault_KeepsTheKeyWhileVaultFails(t *testing.T) {
 			func(f *fakeVault) { close(f.hangs); f.hangs = nil }, "no answer in time",
 		},
 		"min_decryption_version raised": {
-			func(f *fakeVault) { f.min = 3 }, func(f *fakeVault) { f.min = 1 }, "not available",
+			func(f *fakeVault) { f.min = 3 }, func(f *fakeVault) { f.min = 1 }, "older than min_decryption_version, which is 3",
 		},
 		"another version signs": {
 			func(f *fakeVault) { f.signs = 3 }, func(f *fakeVault) { f.signs = 0 }, "does not verify",
