@@ -142,7 +142,12 @@ func (v *Vault) Unseal(ctx context.Context) error {
 }
 
 // Pause makes the server accept connections and not respond until Resume.
-func (v *Vault) Pause() error { return v.process.Process.Signal(syscall.SIGSTOP) }
+func (v *Vault) Pause() error {
+	if err := v.process.Process.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	return waitStopped(v.process.Process.Pid)
+}
 
 // Resume makes the server respond again.
 func (v *Vault) Resume() error { return v.process.Process.Signal(syscall.SIGCONT) }
