@@ -34,6 +34,7 @@ type fakeVault struct {
 	min      int       // min_decryption_version
 	signs    int       // version that signs whatever a client asks for, 0 for none
 	tokens   []string
+	used     string // the last token that a client had
 	logins   int
 	sealed   bool
 	hangs    chan struct{} // until it is closed; nil for not
@@ -69,7 +70,8 @@ func (f *fakeVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	known := slices.Contains(f.tokens, r.Header.Get("X-Vault-Token"))
+	f.used = r.Header.Get("X-Vault-Token")
+	known := slices.Contains(f.tokens, f.used)
 	switch path := strings.TrimPrefix(r.URL.Path, "/v1/"); {
 	case f.sealed:
 		refuseVault(w, http.StatusServiceUnavailable, "Vault is sealed")

@@ -230,14 +230,31 @@ func TestKMSOfVault_GivesUpWhenANewTokenIsRefusedToo(t *testing.T) {
 	checkNames(t, err, vaultRef, "status 403 from Vault: permission denied")
 }
 
-func TestKMSOfVault_ReadsTheTokenFileAgain(t *testing.T) {
-	f := startFakeVault(t, p256Versions(t, 1)...)
-	settings := withToken(t, f)
-	key, err := keys.NewKMS(settings).Key(t.Context(), vaultRef, "1")
+// A changed setting or token file counts at once, also if the old token is still good.
+func TestKMSOfVault_FollowsSettingsAndTokenFile(t *testing.T) {
+	versions := p256Versions(t, 1)
+	f, moved := startFakeVault(t, versions...), startFakeVault(t, versions...)
+	settings := withToken(t, f)()
+	key, err := keys.NewKMS(func() chainsconfig.KMSAuth { return settings }).Key(t.Context(), vaultRef, "1")
 	check(t, err)
-	f.set(func(f *fakeVault) { f.tokens = []string{tokenPrefix + "new"} })
-	check(t, os.WriteFile(settings().TokenPath, []byte(tokenPrefix+"new"), 0o600))
+	renewed := tokenPrefix + "renewed"
+	f.set(func(f *fakeVault) { f.tokens = append(f.tokens, renewed) })
+	check(t, os.WriteFile(settings.TokenPath, []byte(renewed), 0o600))
 	checkTektonAccepts(t, key)
+	f.set(func(f *fakeVault) {
+		if f.used != renewed {
+			t.Error("the key uses the old token")
+		}
+	})
+
+	moved.set(func(f *fakeVault) { f.tokens = []string{renewed} })
+	settings.Address = moved.address
+	checkTektonAccepts(t, key)
+	moved.set(func(f *fakeVault) {
+		if len(f.asked) == 0 {
+			t.Error("the key does not use the new address")
+		}
+	})
 }
 
 func checkNoSecret(t *testing.T, err error) {
