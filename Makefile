@@ -77,7 +77,7 @@ real-binaries: ## Install and build what the tests on real nodes need
 .PHONY: test-kms
 test-kms: binaries vault ## Run the tests that need a KMS: HashiCorp Vault, built from its Go module
 	cd test/harness/vault && go mod tidy -diff
-	go test -timeout 20m -count 1 -tags kms -run KMS ./pkg/policy ./test/harness ./test/e2e
+	go test -timeout 20m -count 1 -tags kms -run 'KMS|OnVault' ./pkg/keys ./pkg/policy ./test/harness ./test/e2e
 
 .PHONY: vault
 vault: ## Build the KMS for test-kms
@@ -127,6 +127,7 @@ fuzz: ## Fuzz all readers of untrusted input, FUZZ_TIME each
 	go test -run '^$$' -fuzz FuzzSignature -fuzztime $(FUZZ_TIME) ./pkg/resource
 	go test -run '^$$' -fuzz FuzzContent -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/resource
 	go test -run '^$$' -fuzz FuzzKeyFiles -fuzztime $(FUZZ_TIME) ./pkg/keys
+	go test -run '^$$' -fuzz FuzzValidateKMS -fuzztime $(FUZZ_TIME) ./pkg/keys
 	go test -run '^$$' -fuzz FuzzPattern -fuzztime $(FUZZ_TIME) ./pkg/policy
 	go test -run '^$$' -fuzz FuzzVerdict -fuzztime $(FUZZ_TIME) ./pkg/policy
 	go test -run '^$$' -fuzz FuzzRequestContent -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/dependencies

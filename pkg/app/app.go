@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	_ "github.com/sigstore/cosign/v2/pkg/providers/all" // identity providers for Chains' keyless signing
+	chainsconfig "github.com/tektoncd/chains/pkg/config"
 	pipelineclient "github.com/tektoncd/pipeline/pkg/client/injection/client"
 	taskruninformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1/taskrun"
 	"go.uber.org/zap"
@@ -170,8 +171,9 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 	if !ok {
 		logging.FromContext(ctx).Fatalf("ConfigMaps are watched with a %T, expected a watcher with defaults", cmw)
 	}
-	ringKeys, keyRings := a.keyRings(ctx, kube)
-	s := state.New(ctx, state.Sources{
+	var s *state.State
+	ringKeys, keyRings := a.keyRings(ctx, kube, func() chainsconfig.KMSAuth { return s.Config().Chains.Signers.KMS.Auth })
+	s = state.New(ctx, state.Sources{
 		Rings:        keyRings,
 		SecretsDir:   a.options.SecretsDir,
 		Scope:        a.options.Namespaces,

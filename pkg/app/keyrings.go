@@ -4,8 +4,8 @@ package app
 
 import (
 	"context"
-	"errors"
 
+	chainsconfig "github.com/tektoncd/chains/pkg/config"
 	pipelineclient "github.com/tektoncd/pipeline/pkg/client/injection/client"
 	"go.uber.org/zap"
 	"k8s.io/client-go/kubernetes"
@@ -22,14 +22,13 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/keys"
 )
 
-// keyRings returns what follows the KeyRings, or ends the process.
-func (a *app) keyRings(ctx context.Context, kube kubernetes.Interface) (*rings.Keys, *rings.Rings) {
+// keyRings returns what follows the KeyRings, or ends the process. kmsAuth returns the
+// settings in force for a KMS.
+func (a *app) keyRings(ctx context.Context, kube kubernetes.Interface, kmsAuth func() chainsconfig.KMSAuth) (*rings.Keys, *rings.Rings) {
 	loaded := rings.NewKeys(rings.Sources{
 		Namespace: system.Namespace(),
 		Secret:    secrets{kube.CoreV1()}.Secret,
-		KMS: func(context.Context, string, string) (*keys.Key, error) {
-			return nil, errors.New("keys of a KMS cannot be in a KeyRing yet")
-		},
+		KMS:       keys.NewKMS(kmsAuth).Key,
 	}, clock.RealClock{})
 	return loaded, rings.New(keyRingClient(ctx), loaded, clock.RealClock{})
 }
