@@ -13,6 +13,7 @@ import (
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/keyring"
+	"github.com/trusted-resources/chains-extension/pkg/keys"
 )
 
 func newKeyGenerate(access *keyAccess) *cobra.Command {
@@ -77,6 +78,11 @@ type generation struct {
 }
 
 func (g *generation) run(ctx context.Context) error {
+	if g.kms.Ref != "" {
+		if err := keys.ValidateKMS(g.kms.Ref, g.kms.Version); err != nil {
+			return fmt.Errorf("--kms: %w", err)
+		}
+	}
 	ring, err := g.get(ctx, g.ring)
 	isNew := errors.Is(err, errNoKeyRing) && !g.ifDue
 	switch {

@@ -234,6 +234,7 @@ func TestKeyRing_IsValidated(t *testing.T) {
 		"two halves":         {"default", nil, v1alpha1.RingKey{Name: "k", X509: good.X509, KMS: &v1alpha1.KMSKey{Ref: "hashivault://k", Version: "1"}}, "x509 or kms"},
 		"not a name":         {"default", nil, v1alpha1.RingKey{Name: "K 1", X509: good.X509}, "name"},
 		"no version":         {"default", nil, v1alpha1.RingKey{Name: "k", KMS: &v1alpha1.KMSKey{Ref: "hashivault://k", Version: "latest"}}, "version"},
+		"Vault, any version": {"default", nil, v1alpha1.RingKey{Name: "k", KMS: &v1alpha1.KMSKey{Ref: "hashivault://k"}}, "needs a version"},
 		"unknown reason":     {"default", nil, v1alpha1.RingKey{Name: "k", PublicKey: "p", Revoked: &v1alpha1.Revocation{Reason: "Because"}}, "reason"},
 		"default selects":    {"default", selector, good, "has no namespaceSelector"},
 		"other selects not":  {"prod", nil, good, "needs one"},

@@ -108,6 +108,8 @@ type X509Key struct {
 }
 
 // KMSKey is a version of a key in a key management service.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.version) || !(self.ref.startsWith('hashivault://') || self.ref.startsWith('openbao://'))",message="a key of HashiCorp Vault needs a version"
 type KMSKey struct {
 	// Ref is the reference to the key, such as hashivault://tekton.
 	// +kubebuilder:validation:MinLength=1
