@@ -184,8 +184,6 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 		Emitter:      emitter,
 	})
 	s.WatchConfig(ctx, configMaps, system.Namespace())
-	keyRings.Read(ctx) // nothing is signed before
-	go keyRings.Run(ctx)
 	observer := rightsObserver{kube.CoreV1(), emitter, observe.WithoutRights}
 	observer.watchRequester(ctx, kube, s)
 	gate := rights.NewGate(kube.AuthorizationV1().SelfSubjectAccessReviews(), rights.Needed(a.options.SignRuns, system.Namespace()), observer)
@@ -197,7 +195,11 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 		s.WatchPolicies(watched, watched.Policies().Informer()),
 		s.WatchNamespaces(watched, watched.Namespaces().Informer()),
 		s.WatchRelease(ctx, kube, a.releaseNamespaces()...),
-		gate.Open(ctx, watched.Start),
+		gate.Open(ctx, func(ctx context.Context) error {
+			keyRings.Read(ctx) // nothing is signed before
+			go keyRings.Run(ctx)
+			return watched.Start(ctx)
+		}),
 	)
 	if err != nil {
 		logging.FromContext(ctx).Fatalw("Cannot watch the cluster", zap.Error(err))

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -37,8 +38,9 @@ func TestKeysGuide_WorksBlockByBlock(t *testing.T) {
 		return err
 	})
 	e.cleanup(func() error {
-		_, err := cluster.RunKubectl(cleanupContext(), "", "delete", "--ignore-not-found", "namespace/"+ns, "-f", filepath.Join(harness.Root(), "config", "injection"))
-		return err
+		_, err := cluster.RunKubectl(cleanupContext(), "", "delete", "--ignore-not-found", "namespace", ns)
+		_, deleted := cluster.RunKubectl(cleanupContext(), "", "delete", "--ignore-not-found", "-f", filepath.Join(harness.Root(), "config", "injection"))
+		return errors.Join(err, deleted)
 	})
 	for _, made := range []string{"key-default-2027", "key-default-2028"} {
 		e.removeSecret(made)

@@ -62,6 +62,7 @@ type Rings struct {
 	refused atomic.Bool
 
 	reading sync.Mutex // one read after the other, so that the view never becomes older
+	logged  time.Time  // when a failure was logged last; guarded by reading
 
 	mu       sync.Mutex // guards the fields below
 	changed  []func()
@@ -132,8 +133,8 @@ func (r *Rings) readAndCompare(ctx context.Context) (changed, written bool) {
 	before := r.view.Load()
 	next, err := r.read(ctx)
 	if err != nil {
-		logging.FromContext(ctx).Errorw("Cannot read the KeyRings", zap.Duration("signingEndsAfter", Fence), zap.Error(err))
 		next = before
+		r.logFailure(ctx, err)
 	}
 	r.view.Store(next)
 	fresh := r.fresh(next)
@@ -159,6 +160,15 @@ func (r *Rings) read(ctx context.Context) (*view, error) {
 	}
 	r.keys.keep(list.Items)
 	return next, nil
+}
+
+// logFailure logs a failed read, and not again for some time.
+func (r *Rings) logFailure(ctx context.Context, err error) {
+	if r.clock.Since(r.logged) < Fence {
+		return
+	}
+	r.logged = r.clock.Now()
+	logging.FromContext(ctx).Errorw("Cannot read the KeyRings", zap.Duration("signingEndsAfter", Fence), zap.Error(err))
 }
 
 func sameKeys(a, b *view) bool {
