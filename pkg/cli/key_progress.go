@@ -26,11 +26,10 @@ func rotationSteps(ring *v1alpha1.KeyRing, to string, untilActive bool) ([]step,
 	if !r.isObserved() || r.to == nil {
 		return []step{notRead}, nil
 	}
-	steps := []step{r.loaded(), r.trusted(), r.seen(), r.active()}
 	if untilActive {
-		return steps, nil
+		return []step{r.loaded(), r.trusted(), r.seen(), r.active()}, nil
 	}
-	return append(steps, r.signed(), r.drained(), r.untrusted(), r.end()), nil
+	return []step{r.loaded(), r.trusted(), r.seen(), r.active(), r.signed(), r.drained(), r.untrusted(), r.end()}, nil
 }
 
 // notRead is the only step of a KeyRing whose status is older than its spec.

@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/keyring"
@@ -121,7 +120,7 @@ func (r *retiring) ownSecret(ctx context.Context) (*metav1.ObjectMeta, error) {
 	case found.Annotations[v1alpha1.KeyAnnotation] != keyOf(r.ring, r.name):
 		return nil, nil
 	}
-	return ptr.To(found.ObjectMeta), nil
+	return &found.ObjectMeta, nil
 }
 
 // needed returns who else needs a Secret. It is empty if nobody does.

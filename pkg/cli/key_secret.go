@@ -68,7 +68,7 @@ func newKeySecret(ring, key string) (*corev1.Secret, error) {
 			Labels:      map[string]string{"app.kubernetes.io/part-of": "tekton-chains"},
 			Annotations: map[string]string{v1alpha1.KeyAnnotation: keyOf(ring, key)},
 		},
-		Immutable: ptr.To(true),
+		Immutable: new(true),
 		Data:      map[string][]byte{privateFile: pair.PrivateBytes, passwordFile: password, publicFile: pair.PublicBytes},
 	}, nil
 }

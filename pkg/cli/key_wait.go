@@ -81,7 +81,7 @@ func (t *keyTool) watch(ctx context.Context, ring *v1alpha1.KeyRing, timeout tim
 		found, err := t.reader.Get(ctx, ring.Name, metav1.GetOptions{})
 		switch {
 		case ctx.Err() != nil:
-			return false, nil
+			return false, ctx.Err()
 		case apierrors.IsNotFound(err) || apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err):
 			return false, t.explain(err, "get", "keyrings")
 		case err != nil: // the wait goes on

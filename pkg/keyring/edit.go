@@ -162,8 +162,9 @@ func IsInUse(ring *v1alpha1.KeyRing, name string) bool {
 }
 
 // Successor returns the key that is to sign if a key is revoked: the target, or if that is
-// revoked the newest other key that can sign, also if it is a standby. It is empty if no
-// key is known to be able to sign.
+// revoked the newest other key that can sign, also if it is a standby. If no key is known
+// to be able to, it is the newest that the controller has not looked at yet. It is empty
+// if there is none.
 func Successor(ring *v1alpha1.KeyRing, revoked string) string {
 	var lost string // the ID of the revoked key
 	if status := StatusOf(&ring.Status, revoked); status != nil {
@@ -177,9 +178,14 @@ func Successor(ring *v1alpha1.KeyRing, revoked string) string {
 	if target := Target(ring); signs(target) {
 		return target
 	}
-	for _, key := range slices.Backward(ring.Spec.Keys) {
-		if signs(key.Name) {
-			return key.Name
+	isNew := func(name string) bool {
+		return name != revoked && unfit(ring, *SpecOf(ring, name)) == "" && StatusOf(&ring.Status, name) == nil
+	}
+	for _, may := range []func(string) bool{signs, isNew} {
+		for _, key := range slices.Backward(ring.Spec.Keys) {
+			if may(key.Name) {
+				return key.Name
+			}
 		}
 	}
 	return ""

@@ -42,6 +42,7 @@ func ringWith(keys ...string) *v1alpha1.KeyRing {
 			status.ActiveUntil = at(time.Date(2026, 1, 1+i, 0, 0, 0, 0, time.UTC))
 		case v1alpha1.KeyRevoked:
 			key.Revoked = &v1alpha1.Revocation{Reason: v1alpha1.RevokedSuperseded}
+		case v1alpha1.KeyPending:
 		}
 		if key.Name != "" {
 			ring.Spec.Keys = append(ring.Spec.Keys, key)
@@ -160,6 +161,8 @@ func TestRevoke_LetsAnotherKeySign(t *testing.T) {
 		{[]string{"2025 retired", "2026 active", "2027 pending standby"}, "2025", "2026", ""},
 		{[]string{"2025 retired removed", "2026 active"}, "2025", "2026", ""},
 		{[]string{"2026 active"}, "2026", "", ""},
+		{[]string{"2026 active", "2027 standby"}, "2026", "2027", ""}, // made just now
+		{[]string{"2025 retiring", "2026 active", "2027 standby"}, "2026", "2025", ""},
 		{[]string{"2026 active", "2027 pending standby public"}, "2026", "", ""},
 		{[]string{"2026 active"}, "2030", "2026", "its keys are 2026"},
 	} {

@@ -179,11 +179,11 @@ func TestKeyGenerate_RunsInACronJob(t *testing.T) {
 	e.changeKeyRing(v1alpha1.DefaultKeyRing, func(s *v1alpha1.KeyRingSpec) { s.Keys = s.Keys[:2] }) // no key waits
 	states := map[string]v1alpha1.KeyState{"retired": v1alpha1.KeyRetired, "active": v1alpha1.KeyActive, name: v1alpha1.KeyPending}
 	due := metav1.Condition{Type: v1alpha1.KeyRingRotationDue, Status: metav1.ConditionTrue, Reason: "RotateAfter"}
-	e.setKeyStates(v1alpha1.DefaultKeyRing, states, due)
+	e.setKeyStates(states, due)
 	run("has the new key", "standby")
 	e.expectGenerated(v1alpha1.DefaultKeyRing, name, true)
 	run("waits for tkn-trust key rotate --to " + name) // not yet seen by the controller
-	e.setKeyStates(v1alpha1.DefaultKeyRing, states, due)
+	e.setKeyStates(states, due)
 	run("waits for tkn-trust key rotate --to " + name)
 
 	e.expectRights(job, map[authorizationv1.ResourceAttributes]bool{

@@ -17,10 +17,11 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// setKeyStates sets the status of a KeyRing as the controller does, which does not run.
-func (e *env) setKeyStates(ring string, states map[string]v1alpha1.KeyState, conditions ...metav1.Condition) {
+// setKeyStates sets the status of the KeyRing default as the controller does, which does
+// not run.
+func (e *env) setKeyStates(states map[string]v1alpha1.KeyState, conditions ...metav1.Condition) {
 	e.t.Helper()
-	found, err := e.keyRings().Get(e.t.Context(), ring, metav1.GetOptions{})
+	found, err := e.keyRings().Get(e.t.Context(), v1alpha1.DefaultKeyRing, metav1.GetOptions{})
 	e.check(err)
 	found.Status = v1alpha1.KeyRingStatus{ObservedGeneration: found.Generation, Target: keyring.Target(found)}
 	for _, key := range found.Spec.Keys {
@@ -47,7 +48,7 @@ func (e *env) ringInStates() {
 	e.createKeyRing(v1alpha1.DefaultKeyRing, v1alpha1.KeyRingSpec{Keys: []v1alpha1.RingKey{
 		key("retired", false), key("active", false), key("pending", true), {Name: "public", PublicKey: "PEM"},
 	}})
-	e.setKeyStates(v1alpha1.DefaultKeyRing, map[string]v1alpha1.KeyState{
+	e.setKeyStates(map[string]v1alpha1.KeyState{
 		"retired": v1alpha1.KeyRetired, "active": v1alpha1.KeyActive, "pending": v1alpha1.KeyPending, "public": v1alpha1.KeyPending,
 	}, metav1.Condition{Type: v1alpha1.KeyRingReady, Status: metav1.ConditionTrue, Reason: "KeyActive"})
 }
@@ -114,7 +115,7 @@ func TestKeyCommands_RefuseWhatIsUnsafe(t *testing.T) {
 func TestKeyRevoke_RefusesTheLastKey(t *testing.T) {
 	e := newEnv(t)
 	e.createKeyRing(v1alpha1.DefaultKeyRing, v1alpha1.KeyRingSpec{Keys: []v1alpha1.RingKey{{Name: "only", X509: &v1alpha1.X509Key{Secret: "none"}}}})
-	e.setKeyStates(v1alpha1.DefaultKeyRing, map[string]v1alpha1.KeyState{"only": v1alpha1.KeyActive})
+	e.setKeyStates(map[string]v1alpha1.KeyState{"only": v1alpha1.KeyActive})
 	revoke := []string{"revoke", "only", "--reason", "KeyCompromise"}
 	e.says(e.key(cli.Failed, revoke...), "no other key that can sign")
 	e.says(e.key(cli.OK, append(revoke, "--yes")...), "nothing is signed until", "is revoked (KeyCompromise)")
