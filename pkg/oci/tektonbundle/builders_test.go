@@ -95,5 +95,5 @@ func layerOf(name string) ocispec.Descriptor {
 
 // manifestOf returns a manifest with these layers.
 func manifestOf(layers ...ocispec.Descriptor) []byte {
-	return must(json.Marshal(ocispec.Manifest{Layers: layers}))
+	return must(json.Marshal(ocispec.Manifest{Config: ocispec.DescriptorEmptyJSON, Layers: layers}))
 }

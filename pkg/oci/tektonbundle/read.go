@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/tektoncd/pipeline/pkg/client/clientset/versioned/scheme"
@@ -59,6 +60,10 @@ func IsManifest(mediaType string) bool {
 func Entries(manifest []byte) ([]Entry, error) {
 	var m ocispec.Manifest
 	if err := json.Unmarshal(manifest, &m); err != nil {
+		return nil, fmt.Errorf("%w: parsing the manifest: %w", ErrMalformed, err)
+	}
+	var asTekton v1.Manifest // Tekton's resolver refuses some digests that ocispec accepts
+	if err := json.Unmarshal(manifest, &asTekton); err != nil {
 		return nil, fmt.Errorf("%w: parsing the manifest: %w", ErrMalformed, err)
 	}
 	if len(m.Layers) == 0 || len(m.Layers) > oci.MaximumBundleObjects {
