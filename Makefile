@@ -114,6 +114,8 @@ verify: ## Check that go.mod, formatting and licence headers need no change
 	cd release && go mod tidy -diff
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
 	if [ -n "$$unformatted" ]; then echo "not formatted, run gofmt -w on: $$unformatted"; exit 1; fi
+	@$(MAKE) -s generate
+	@if ! git diff --exit-code -- config/101-keyrings.yaml pkg/apis; then echo "generated files were old, and are written now: commit them"; exit 1; fi
 	@if grep -qE '^(replace|exclude)' go.mod; then echo "go.mod has replace or exclude lines: go install of cmd/tkn-trust refuses them"; exit 1; fi
 	@unlicensed=$$(git grep -L 'SPDX-License-Identifier: Apache-2.0' -- '*.go'); \
 	if [ -n "$$unlicensed" ]; then echo "without an SPDX licence header: $$unlicensed"; exit 1; fi

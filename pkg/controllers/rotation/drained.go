@@ -33,19 +33,11 @@ func (c *Controller) drained(ctx context.Context, ring *v1alpha1.KeyRing, old *v
 		return nil // it never signed
 	}
 	since := old.ActiveUntil.Time
-	if left := settled - now.Sub(since); left > 0 {
-		return blocked{fmt.Sprintf("key %q may make signatures for another %s", old.Name, left.Round(time.Second))}
+	if end := since.Add(settled); now.Before(end) {
+		return blocked{fmt.Sprintf("key %q may make signatures until %s", old.Name, end.Format(time.RFC3339))}
 	}
 	if old.Signed > 0 {
 		return blocked{fmt.Sprintf("%d resources have a signature of key %q", old.Signed, old.Name)}
-	}
-	open, err := c.openRuns(ctx, since)
-	if err != nil {
-		return err
-	}
-	if old.OpenRuns = int64(len(open)); len(open) > 0 {
-		return blocked{fmt.Sprintf("%d runs began before %s and are not done and attested: %s", len(open), since.Format(time.RFC3339),
-			strings.Join(open[:min(len(open), maxListed)], ", "))}
 	}
 	quiet := defaultQuietPeriod
 	if ring.Spec.Rotation.QuietPeriod != nil {
@@ -55,8 +47,17 @@ func (c *Controller) drained(ctx context.Context, ring *v1alpha1.KeyRing, old *v
 	if old.LastVerified != nil && old.LastVerified.After(used) {
 		used = old.LastVerified.Time
 	}
-	if left := quiet - now.Sub(used); left > 0 {
-		return blocked{fmt.Sprintf("key %q last verified a run at %s; the quiet period ends in %s", old.Name, used.Format(time.RFC3339), left.Round(time.Second))}
+	if end := used.Add(quiet); now.Before(end) {
+		return blocked{fmt.Sprintf("the quiet period ends at %s, if key %q verifies no run until then", end.Format(time.RFC3339), old.Name)}
+	}
+	// These read all runs and resources from the API server, so they come last.
+	open, err := c.openRuns(ctx, since)
+	if err != nil {
+		return err
+	}
+	if old.OpenRuns = int64(len(open)); len(open) > 0 {
+		return blocked{fmt.Sprintf("%d runs began before %s and are not done and attested: %s", len(open), since.Format(time.RFC3339),
+			strings.Join(open[:min(len(open), maxListed)], ", "))}
 	}
 	return c.unsigned(ctx, old)
 }
