@@ -22,10 +22,11 @@ func startFakeAWS(t *testing.T, key fakeKey) (ref string, p *pin) {
 	p = &pin{name: fakeARN}
 	server := httptest.NewServer(fakeAWS{key, p})
 	t.Cleanup(server.Close)
-	for name, value := range map[string]string{
-		"AWS_ENDPOINT_URL_KMS": server.URL, "AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": t.Name(), "AWS_SECRET_ACCESS_KEY": t.Name(),
-		"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "AWS_MAX_ATTEMPTS": "1",
+	for _, setting := range []string{
+		"AWS_ENDPOINT_URL_KMS=" + server.URL, "AWS_REGION=eu-central-1", "AWS_ACCESS_KEY_ID=any", "AWS_SECRET_ACCESS_KEY=any",
+		"AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null", "AWS_MAX_ATTEMPTS=1",
 	} {
+		name, value, _ := strings.Cut(setting, "=")
 		t.Setenv(name, value)
 	}
 	return "awskms:///" + fakeARN, p

@@ -135,7 +135,7 @@ func TestKeyGenerate_ContinuesAfterAFailure(t *testing.T) {
 	e.removeSamples()
 	blind, err := cluster.WriteKubeconfigOf(t.Context(), harness.SystemNamespace, "generate-key")
 	e.check(err)
-	e.says(e.keyAs(t.Context(), blind, cli.Failed, "generate", "--name", "late"), "this account may not read it", "delete secret key-default-late")
+	e.says(e.keyAs(blind, cli.Failed, "generate", "--name", "late"), "this account may not read it", "delete secret key-default-late")
 	e.says(e.key(cli.OK, "generate", "--name", "late"), "has the key of an earlier call", "standby")
 	e.expectGenerated(v1alpha1.DefaultKeyRing, "late", true)
 	if got := e.getSecret("key-default-late"); got.UID != made.UID {
@@ -172,7 +172,7 @@ func TestKeyGenerate_RunsInACronJob(t *testing.T) {
 	run := func(says ...string) {
 		t.Helper()
 		args := pod.Containers[0].Args
-		e.says(e.keyAs(t.Context(), kubeconfig, cli.OK, args[1:]...), says...)
+		e.says(e.keyAs(kubeconfig, cli.OK, args[1:]...), says...)
 	}
 	run("no rotation of KeyRing default is due")
 

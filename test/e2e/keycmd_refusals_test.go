@@ -134,17 +134,17 @@ func TestKeyCommands_PrintTheStatus(t *testing.T) {
 	e.ringInStates()
 	e.says(e.key(cli.OK, "status"), "KeyRing default", "NAME     STATE    SIGNED  POLICIES  OPEN-RUNS  LAST-USED  BLOCKED-BY", "retired  retired")
 	var list v1alpha1.KeyRingList
-	stdout, _ := e.runKey(t.Context(), cluster.Kubeconfig(), cli.OK, "status", "-o", "json")
+	stdout, _ := e.runKey(cluster.Kubeconfig(), cli.OK, "status", "-o", "json")
 	if err := json.Unmarshal([]byte(stdout), &list); err != nil || len(list.Items) != 1 || list.Items[0].Kind != "KeyRing" || list.Items[0].Status.Active != "active" {
 		t.Errorf("%v: got %s", err, stdout)
 	}
 	var ring v1alpha1.KeyRing
-	stdout, stderr := e.runKey(t.Context(), cluster.Kubeconfig(), cli.OK, "rotate", "--to", "pending", "-o", "json")
+	stdout, stderr := e.runKey(cluster.Kubeconfig(), cli.OK, "rotate", "--to", "pending", "-o", "json")
 	e.says(stderr, `Key "pending" is the target`)
 	if err := json.Unmarshal([]byte(stdout), &ring); err != nil || keyring.Target(&ring) != "pending" {
 		t.Errorf("%v: got %s", err, stdout)
 	}
-	stdout, _ = e.runKey(t.Context(), cluster.Kubeconfig(), cli.OK, "export")
+	stdout, _ = e.runKey(cluster.Kubeconfig(), cli.OK, "export")
 	e.says(stdout, "public half of active", "public half of pending")
 	if containsAll(stdout, []string{"public half of retired"}) {
 		t.Errorf("the retired key is among the trusted ones: %s", stdout)
@@ -165,11 +165,11 @@ func TestKeyCommands_SayWhatIsMissing(t *testing.T) {
 	e.ringInStates()
 	reader, err := cluster.WriteKubeconfigOf(t.Context(), harness.SystemNamespace, harness.ServiceAccount)
 	e.check(err)
-	e.says(e.keyAs(t.Context(), reader, cli.OK, "status"), "active")
-	e.says(e.keyAs(t.Context(), reader, cli.Failed, "rotate", "--to", "pending"), `needs the verb "update" for keyrings in namespace tekton-chains`)
+	e.says(e.keyAs(reader, cli.OK, "status"), "active")
+	e.says(e.keyAs(reader, cli.Failed, "rotate", "--to", "pending"), `needs the verb "update" for keyrings in namespace tekton-chains`)
 	nobody, err := cluster.WriteKubeconfigOf(t.Context(), harness.SystemNamespace, "default")
 	e.check(err)
-	e.says(e.keyAs(t.Context(), nobody, cli.Failed, "status"), `needs the verb "list" for keyrings`)
+	e.says(e.keyAs(nobody, cli.Failed, "status"), `needs the verb "list" for keyrings`)
 
 	crd := filepath.Join(harness.Root(), "config", "101-keyrings.yaml")
 	e.check(e.keyRings().Delete(t.Context(), v1alpha1.DefaultKeyRing, metav1.DeleteOptions{}))

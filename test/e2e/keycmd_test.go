@@ -27,20 +27,26 @@ import (
 // stderr.
 func (e *env) key(wantCode int, args ...string) string {
 	e.t.Helper()
-	return e.keyAs(e.t.Context(), cluster.Kubeconfig(), wantCode, args...)
+	return e.keyAs(cluster.Kubeconfig(), wantCode, args...)
 }
 
-func (e *env) keyAs(ctx context.Context, kubeconfig string, wantCode int, args ...string) string {
+func (e *env) keyAs(kubeconfig string, wantCode int, args ...string) string {
 	e.t.Helper()
-	stdout, stderr := e.runKey(ctx, kubeconfig, wantCode, args...)
+	stdout, stderr := e.runKey(kubeconfig, wantCode, args...)
 	return stdout + stderr
 }
 
-func (e *env) runKey(ctx context.Context, kubeconfig string, wantCode int, args ...string) (stdout, stderr string) {
+func (e *env) runKey(kubeconfig string, wantCode int, args ...string) (stdout, stderr string) {
+	e.t.Helper()
+	return e.callKey(kubeconfig, wantCode, func(c *cli.Command, args []string) int { return c.Run(e.t.Context(), args) }, args...)
+}
+
+// callKey is runKey with a function that runs the command.
+func (e *env) callKey(kubeconfig string, wantCode int, run func(*cli.Command, []string) int, args ...string) (stdout, stderr string) {
 	e.t.Helper()
 	var out, errs bytes.Buffer
 	args = append([]string{"key", "--kubeconfig", kubeconfig}, args...)
-	if got := cli.New(&out, &errs).Run(ctx, args); got != wantCode {
+	if got := run(cli.New(&out, &errs), args); got != wantCode {
 		e.t.Fatalf("%s: exit code %d, want %d:\n%s%s", strings.Join(args, " "), got, wantCode, &out, &errs)
 	}
 	return out.String(), errs.String()
@@ -100,7 +106,7 @@ func (e *env) removeKeyRing(name string) {
 // exported returns the public half of a key of a KeyRing as an auditor gets it.
 func (e *env) exported(name string) crypto.PublicKey {
 	e.t.Helper()
-	stdout, _ := e.runKey(e.t.Context(), cluster.Kubeconfig(), cli.OK, "export", "--format", "json")
+	stdout, _ := e.runKey(cluster.Kubeconfig(), cli.OK, "export", "--format", "json")
 	var entries []v1alpha1.PublishedKey
 	e.check(json.Unmarshal([]byte(stdout), &entries))
 	for _, entry := range entries {
@@ -149,7 +155,7 @@ func TestKeyCommands_LeadThroughTheLifeOfAKey(t *testing.T) {
 	rotate := []string{"rotate", "--to", "2027", "--wait=active", "--timeout", "1m"}
 	interrupted, interrupt := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer interrupt()
-	e.keyAs(interrupted, cluster.Kubeconfig(), cli.Failed, rotate...)
+	e.callKey(cluster.Kubeconfig(), cli.Failed, func(c *cli.Command, args []string) int { return c.Run(interrupted, args) }, rotate...)
 	e.says(e.key(cli.OK, rotate...), "✓ Loaded", "✓ Trusted", "✓ Seen", "✓ Active")
 	e.says(e.key(cli.OK, rotate...), "already", "✓ Active")
 	e.public = next.public
