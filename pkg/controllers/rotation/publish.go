@@ -66,17 +66,30 @@ func published(data map[string]string, ring *v1alpha1.KeyRing, status *v1alpha1.
 		return nil, err
 	}
 	next := map[string]string{v1alpha1.TrustedKeysIndex: string(index)}
-	var trusted strings.Builder
-	seen := map[string]bool{}
 	for _, entry := range entries {
 		next[fileOf(entry.KeyID)] = entry.PublicKey
-		if keyring.Trusted(entry.State) && !seen[entry.KeyID] {
-			seen[entry.KeyID] = true
-			trusted.WriteString(entry.PublicKey)
+	}
+	next[v1alpha1.TrustedKeysBundle] = trusted(entries)
+	return next, nil
+}
+
+// trusted returns the keys that policies should trust, each once. A key that one ring has
+// revoked is none of them.
+func trusted(entries []v1alpha1.PublishedKey) string {
+	done := map[string]bool{} // by ID of the key
+	for _, entry := range entries {
+		if entry.State == v1alpha1.KeyRevoked {
+			done[entry.KeyID] = true
 		}
 	}
-	next[v1alpha1.TrustedKeysBundle] = trusted.String()
-	return next, nil
+	var bundle strings.Builder
+	for _, entry := range entries {
+		if keyring.Trusted(entry.State) && !done[entry.KeyID] {
+			done[entry.KeyID] = true
+			bundle.WriteString(entry.PublicKey)
+		}
+	}
+	return bundle.String()
 }
 
 // fileOf returns the name of the file with a key: the digest of its ID, because ":" is not
