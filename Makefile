@@ -130,6 +130,7 @@ fuzz: ## Fuzz all readers of untrusted input, FUZZ_TIME each
 	go test -run '^$$' -fuzz FuzzContent -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/resource
 	go test -run '^$$' -fuzz FuzzKeyFiles -fuzztime $(FUZZ_TIME) ./pkg/keys
 	go test -run '^$$' -fuzz FuzzValidateKMS -fuzztime $(FUZZ_TIME) ./pkg/keys
+	go test -run '^$$' -fuzz FuzzNext -fuzztime $(FUZZ_TIME) ./pkg/keyring
 	go test -run '^$$' -fuzz FuzzPattern -fuzztime $(FUZZ_TIME) ./pkg/policy
 	go test -run '^$$' -fuzz FuzzVerdict -fuzztime $(FUZZ_TIME) ./pkg/policy
 	go test -run '^$$' -fuzz FuzzRequestContent -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/dependencies
