@@ -183,6 +183,7 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 		Secrets:      secrets{kube.CoreV1()},
 		Emitter:      emitter,
 	})
+	keyRings.OnChange(func() { s.Changed(state.AllNamespaces) })
 	s.WatchConfig(ctx, configMaps, system.Namespace())
 	observer := rightsObserver{kube.CoreV1(), emitter, observe.WithoutRights}
 	observer.watchRequester(ctx, kube, s)

@@ -60,8 +60,6 @@ type Rings interface {
 	For(namespace map[string]string) (ring *keys.Ring, ok bool)
 	// All returns the keys of each KeyRing.
 	All() []*keys.Ring
-	// OnChange registers a function that is called when one of them has changed.
-	OnChange(changed func())
 }
 
 // State makes snapshots. Each part is replaced as a whole when it changes.
@@ -95,7 +93,6 @@ func New(ctx context.Context, sources Sources) *State {
 	)
 	s.policyKeys = policy.NewKeys(s.PolicySources())
 	s.live = newLivePolicies(sources.LivePolicies, s.policyKeys, clock.RealClock{})
-	sources.Rings.OnChange(func() { s.Changed(AllNamespaces) })
 	return s
 }
 
