@@ -122,29 +122,29 @@ verify: ## Check that go.mod, formatting and licence headers need no change
 
 .PHONY: fuzz
 fuzz: ## Fuzz all readers of untrusted input, FUZZ_TIME each
-	go test -run '^$$' -fuzz FuzzParse -fuzztime $(FUZZ_TIME) ./pkg/config
-	go test -run '^$$' -fuzz FuzzAllowKMS -fuzztime $(FUZZ_TIME) ./pkg/config
-	go test -run '^$$' -fuzz FuzzDecide -fuzztime $(FUZZ_TIME) ./pkg/admission
-	go test -run '^$$' -fuzz FuzzAdmit -fuzztime $(FUZZ_TIME) ./pkg/webhook
-	go test -run '^$$' -fuzz FuzzSignature -fuzztime $(FUZZ_TIME) ./pkg/resource
-	go test -run '^$$' -fuzz FuzzContent -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/resource
-	go test -run '^$$' -fuzz FuzzKeyFiles -fuzztime $(FUZZ_TIME) ./pkg/keys
-	go test -run '^$$' -fuzz FuzzValidateKMS -fuzztime $(FUZZ_TIME) ./pkg/keys
-	go test -run '^$$' -fuzz FuzzNext -fuzztime $(FUZZ_TIME) ./pkg/keyring
-	go test -run '^$$' -fuzz FuzzPattern -fuzztime $(FUZZ_TIME) ./pkg/policy
-	go test -run '^$$' -fuzz FuzzVerdict -fuzztime $(FUZZ_TIME) ./pkg/policy
-	go test -run '^$$' -fuzz FuzzRequestContent -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/dependencies
-	go test -run '^$$' -fuzz FuzzStepAction -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/dependencies
-	go test -run '^$$' -fuzz FuzzLocal -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/dependencies
-	go test -run '^$$' -fuzz FuzzSizes -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/dependencies
-	go test -run '^$$' -fuzz FuzzStepActionSizes -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/dependencies
-	go test -run '^$$' -fuzz FuzzClusterURI -fuzztime $(FUZZ_TIME) ./pkg/dependencies
-	go test -run '^$$' -fuzz FuzzEntries -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/oci/tektonbundle
-	go test -run '^$$' -fuzz FuzzEntryResource -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/oci/tektonbundle
-	go test -run '^$$' -fuzz FuzzSigstoreBundle -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/oci/imagesignature
-	go test -run '^$$' -fuzz FuzzRetryAfter -fuzztime $(FUZZ_TIME) ./pkg/oci/registry
-	go test -run '^$$' -fuzz FuzzLocation -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/store/oci
-	go test -run '^$$' -fuzz FuzzAnnotate -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/attestation
+	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime $(FUZZ_TIME) ./pkg/config
+	go test -run '^$$' -fuzz '^FuzzAllowKMS$$' -fuzztime $(FUZZ_TIME) ./pkg/config
+	go test -run '^$$' -fuzz '^FuzzDecide$$' -fuzztime $(FUZZ_TIME) ./pkg/admission
+	go test -run '^$$' -fuzz '^FuzzAdmit$$' -fuzztime $(FUZZ_TIME) ./pkg/webhook
+	go test -run '^$$' -fuzz '^FuzzSignature$$' -fuzztime $(FUZZ_TIME) ./pkg/resource
+	go test -run '^$$' -fuzz '^FuzzContent$$' -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/resource
+	go test -run '^$$' -fuzz '^FuzzKeyFiles$$' -fuzztime $(FUZZ_TIME) ./pkg/keys
+	go test -run '^$$' -fuzz '^FuzzPattern$$' -fuzztime $(FUZZ_TIME) ./pkg/policy
+	go test -run '^$$' -fuzz '^FuzzVerdict$$' -fuzztime $(FUZZ_TIME) ./pkg/policy
+	go test -run '^$$' -fuzz '^FuzzRequestContent$$' -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/dependencies
+	go test -run '^$$' -fuzz '^FuzzStepAction$$' -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/dependencies
+	go test -run '^$$' -fuzz '^FuzzLocal$$' -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/dependencies
+	go test -run '^$$' -fuzz '^FuzzSizes$$' -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/dependencies
+	go test -run '^$$' -fuzz '^FuzzStepActionSizes$$' -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/dependencies
+	go test -run '^$$' -fuzz '^FuzzClusterURI$$' -fuzztime $(FUZZ_TIME) ./pkg/dependencies
+	go test -run '^$$' -fuzz '^FuzzEntries$$' -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/oci/tektonbundle
+	go test -run '^$$' -fuzz '^FuzzEntryResource$$' -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/oci/tektonbundle
+	go test -run '^$$' -fuzz '^FuzzSigstoreBundle$$' -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/oci/imagesignature
+	go test -run '^$$' -fuzz '^FuzzRetryAfter$$' -fuzztime $(FUZZ_TIME) ./pkg/oci/registry
+	go test -run '^$$' -fuzz '^FuzzLocation$$' -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/store/oci
+	go test -run '^$$' -fuzz '^FuzzAnnotate$$' -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/attestation
+	go test -run '^$$' -fuzz '^FuzzValidateKMS$$' -fuzztime $(FUZZ_TIME) ./pkg/keys
+	go test -run '^$$' -fuzz '^FuzzNext$$' -fuzztime $(FUZZ_TIME) ./pkg/keyring
 
 .PHONY: bench
 bench: ## Measure latency, throughput, memory, verification and storage; ARGS="--memory" selects a part, ARGS="--gate" measures the gate, ARGS="--soak" runs hostile tenants for 30 minutes
