@@ -49,9 +49,9 @@ func (w Write) Approves() bool {
 // NeedsRight reports whether Decide depends on the right of the writer to sign.
 func (w Write) NeedsRight() bool { return !w.SameContent || w.Approves() }
 
-// Decide returns what happens to the annotations, and what they become. maySign is
-// whether the writer has the right to sign. It has no influence unless NeedsRight. Nobody
-// is the requester in a write without a user.
+// Decide returns what happens to the annotations, and what they become. maySign says
+// whether the writer has the right to sign. Decide uses maySign only if NeedsRight
+// reports true. If a request names no user, Decide records no requester.
 func (w Write) Decide(maySign bool) (Effect, Requester) {
 	switch {
 	case w.NeedsRight() && maySign && w.Writer != "":
