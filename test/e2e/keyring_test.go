@@ -3,15 +3,12 @@
 package e2e
 
 import (
-	"context"
 	"crypto"
 	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -130,84 +127,6 @@ func isBlocked(step keyring.Step, texts ...string) func(*v1alpha1.KeyRingStatus)
 			return fmt.Errorf("the ring is not at step %s because of %q", step, texts)
 		}
 		return nil
-	}
-}
-
-// A key becomes active when every policy that trusts the old key trusts the new one, and
-// the old key is retired when nothing needs it. No run is refused meanwhile.
-func TestKeyRing_RotatesWithoutARefusedRun(t *testing.T) {
-	e := newEnv(t)
-	e.configure(with(signAll, withProvenance))
-	first, second := e.newRingKey("first"), e.newRingKey("second")
-	e.createKeyRing(v1alpha1.DefaultKeyRing, v1alpha1.KeyRingSpec{
-		Keys:     []v1alpha1.RingKey{first.spec()},
-		Rotation: v1alpha1.RotationSpec{QuietPeriod: &metav1.Duration{}},
-	})
-	e.controller = e.addReplica("controller")
-	ns := e.namespace()
-	e.createTask(newTask(ns, "rotated"))
-	e.waitKeyRing(v1alpha1.DefaultKeyRing, soon, isActive("first"))
-	e.public = first.public
-	e.waitSigned(ns, "rotated")
-	policy := e.enforcePolicy(ns, first.authority(e))
-	stop := e.keepRunning(ns, "rotated")
-
-	e.changeKeyRing(v1alpha1.DefaultKeyRing, func(s *v1alpha1.KeyRingSpec) { s.Keys = append(s.Keys, second.spec()) })
-	e.waitKeyRing(v1alpha1.DefaultKeyRing, soon, isBlocked(keyring.Activating, ns+"/"+policy.Name))
-	e.waitSigned(ns, "rotated") // still with the first key
-
-	policy.Spec.Authorities = append(policy.Spec.Authorities, second.authority(e))
-	_, err := cluster.Tekton.TektonV1alpha1().VerificationPolicies(ns).Update(t.Context(), policy, metav1.UpdateOptions{})
-	e.check(err)
-	e.waitKeyRing(v1alpha1.DefaultKeyRing, soon, isActive("second"))
-	e.public = second.public
-	e.waitSigned(ns, "rotated")
-	e.waitKeyRing(v1alpha1.DefaultKeyRing, soon, hasState("first", v1alpha1.KeyRetiring))
-	e.waitKeyRing(v1alpha1.DefaultKeyRing, harness.TimeLimit(4*time.Minute), hasState("first", v1alpha1.KeyRetired))
-	stop()
-}
-
-// keepRunning starts three runs of a Task every second. The returned function ends that,
-// and fails the test if one of them has failed.
-func (e *env) keepRunning(namespace, task string) (stop func()) {
-	const perSecond = 3
-	ctx, cancel := context.WithCancel(e.t.Context())
-	var runs atomic.Int64
-	failed := make(chan string, perSecond)
-	var workers sync.WaitGroup
-	for range perSecond {
-		workers.Go(func() {
-			ticker := time.NewTicker(time.Second)
-			defer ticker.Stop()
-			for ctx.Err() == nil {
-				run, err := cluster.RunTask(ctx, namespace, task, nil, soon)
-				switch {
-				case ctx.Err() != nil:
-					return
-				case err != nil:
-					failed <- err.Error()
-					return
-				case !run.IsSuccessful():
-					failed <- fmt.Sprintf("run %s: %v", run.Name, run.Status.Conditions)
-					return
-				}
-				runs.Add(1)
-				select {
-				case <-ticker.C:
-				case <-ctx.Done():
-				}
-			}
-		})
-	}
-	return func() {
-		e.t.Helper()
-		cancel()
-		workers.Wait()
-		close(failed)
-		for text := range failed {
-			e.t.Error(text)
-		}
-		e.t.Logf("%d runs", runs.Load())
 	}
 }
 

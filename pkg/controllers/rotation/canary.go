@@ -26,7 +26,9 @@ import (
 
 const (
 	canaryInterval = 200 * time.Millisecond
-	canaryTimeout  = 30 * time.Second
+	// canaryTimeout is longer than Tekton's controller may need to come to a new run while
+	// many others begin: each attempt starts again at the end of that queue.
+	canaryTimeout = 2 * time.Minute
 	// cleanupTimeout bounds the deletion of what a canary created.
 	cleanupTimeout = 10 * time.Second
 	// leftOver is the age from which nobody works with a canary any more, also if the
