@@ -93,7 +93,7 @@ func withMutant(t *testing.T, m harness.Mutant) {
 func (d danger) run(t *testing.T, mutant bool) error {
 	t.Helper()
 	e := newEnv(t)
-	api, err := cluster.StartAPIProxy(t.Context())
+	api, err := cluster.StartAPIProxy()
 	e.check(err)
 	e.cleanup(api.Stop)
 	account, err := cluster.WriteKubeconfigOf(t.Context(), harness.SystemNamespace, harness.ServiceAccount)
@@ -178,4 +178,3 @@ func attestationsAreLate(l *runLoad, api *harness.APIProxy, first, second ringKe
 	l.waitKeyRing(v1alpha1.DefaultKeyRing, harness.TimeLimit(5*time.Minute), isRotated)
 	l.distrust(first)
 }
-

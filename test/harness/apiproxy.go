@@ -4,10 +4,12 @@ package harness
 
 import (
 	"context"
+	"encoding/pem"
 	"errors"
 	"io"
 	"log"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"path/filepath"
@@ -18,12 +20,11 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// APIProxy is an HTTP proxy in front of the API server. It can hold back the responses to
+// APIProxy is an HTTPS proxy in front of the API server. It can hold back the responses to
 // some of the requests, also those of watches that began before. The credentials of the
 // clients go through.
 type APIProxy struct {
-	*server
-	proxy *httputil.ReverseProxy
+	server *httptest.Server // with TLS: clients send no credentials without TLS
 
 	mu     sync.Mutex
 	frozen func(*http.Request) bool // nil if no response is held back
@@ -31,7 +32,7 @@ type APIProxy struct {
 }
 
 // StartAPIProxy starts a proxy in front of the API server of the cluster.
-func (c *Cluster) StartAPIProxy(ctx context.Context) (*APIProxy, error) {
+func (c *Cluster) StartAPIProxy() (*APIProxy, error) {
 	upstream, err := url.Parse(c.Admin.Host)
 	if err != nil {
 		return nil, err
@@ -42,7 +43,7 @@ func (c *Cluster) StartAPIProxy(ctx context.Context) (*APIProxy, error) {
 		return nil, err
 	}
 	p := &APIProxy{}
-	p.proxy = &httputil.ReverseProxy{
+	p.server = httptest.NewTLSServer(&httputil.ReverseProxy{
 		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(upstream) },
 		Transport:     transport,
 		FlushInterval: -1, // events of watches go through at once
@@ -51,9 +52,15 @@ func (c *Cluster) StartAPIProxy(ctx context.Context) (*APIProxy, error) {
 			response.Body = &heldBody{response.Body, p, response.Request}
 			return nil
 		},
-	}
-	p.server, err = serve(ctx, p.proxy)
-	return p, err
+	})
+	return p, nil
+}
+
+// Stop ends the proxy, and all connections.
+func (p *APIProxy) Stop() error {
+	p.server.CloseClientConnections()
+	p.server.Close()
+	return nil
 }
 
 // WatchesOf matches watches of a resource, such as "verificationpolicies".
@@ -125,7 +132,8 @@ func (p *APIProxy) redirect(original, file string) error {
 		return err
 	}
 	for _, cluster := range config.Clusters {
-		cluster.Server, cluster.CertificateAuthority, cluster.CertificateAuthorityData = "http://"+p.address, "", nil
+		cluster.Server, cluster.CertificateAuthority = p.server.URL, ""
+		cluster.CertificateAuthorityData = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.server.Certificate().Raw})
 	}
 	return clientcmd.WriteToFile(*config, file)
 }
