@@ -94,8 +94,12 @@ func TestSignEarlier_RefusesWhatTheKeyWouldNotSign(t *testing.T) {
 			must(Sign(r.t.Context(), r.store.Registry, reference, r.key, r.store.SignOptions))
 			return reference, r.both
 		},
-		"another state":    func(r *rotated) (string, *keys.Ring) { return r.putBy(newTask("build", "evil"), r.key).Reference, r.both },
-		"another resource": func(r *rotated) (string, *keys.Ring) { return r.putBy(newTask("other", "make"), r.key).Reference, r.both },
+		"another state": func(r *rotated) (string, *keys.Ring) {
+			return r.putBy(newTask("build", "evil"), r.key).Reference, r.both
+		},
+		"another resource": func(r *rotated) (string, *keys.Ring) {
+			return r.putBy(newTask("other", "make"), r.key).Reference, r.both
+		},
 		"nothing": func(r *rotated) (string, *keys.Ring) {
 			return "sha256:" + strings.Repeat("0", 64), r.both
 		},
