@@ -19,6 +19,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/client"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/rings"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/rotation"
+	"github.com/trusted-resources/chains-extension/pkg/controllers/storing"
 	"github.com/trusted-resources/chains-extension/pkg/keys"
 )
 
@@ -53,5 +54,6 @@ func (a *app) rotationController(ctx context.Context, s *shared) *controller.Imp
 			return s.keyRings.NameFor(ns.Labels)
 		},
 		Legacy: s.state.LegacyKeys, Dialect: s.state.Dialect, Emitter: s.emitter, Clock: clock.RealClock{}, Ready: s.gate.IsOpen,
+		Bundles: storing.NewBundles(s.state, s.store.load, s.emitter),
 	})
 }

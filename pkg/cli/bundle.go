@@ -35,7 +35,7 @@ the authority's certificate.`,
 	}
 	var access registryAccess
 	command.PersistentFlags().BoolVar(&access.insecure, "insecure", false, "accept any certificate of the registry, and registries without TLS")
-	command.AddCommand(newSign(&access), newVerify(&access), newGet(&access))
+	command.AddCommand(newSign(&access), newVerify(&access), newGet(&access), newPins(&access))
 	return command
 }
 

@@ -126,6 +126,24 @@ func (f Stored) report() report {
 	return made
 }
 
+// EarlierBundle means that an earlier bundle of a resource got a signature of the active
+// key, too; or that it got none, because the key must not vouch for it.
+type EarlierBundle struct {
+	Resource *resource.Summary
+	// Reference is the repository and digest of the bundle.
+	Reference, KeyID string
+	// Err is why there is no signature; nil if there is one.
+	Err error
+}
+
+func (f EarlierBundle) report() report {
+	about := append(names(f.Resource), "reference", f.Reference, "keyId", f.KeyID)
+	if f.Err != nil {
+		return report{log: logLine{zapcore.WarnLevel, "Earlier bundle not signed", append(about, zap.Error(f.Err))}}
+	}
+	return report{log: logLine{zapcore.InfoLevel, "Earlier bundle signed", about}}
+}
+
 // ConfigLoaded means that a configuration is in force.
 type ConfigLoaded struct{ SignerTypes, Namespaces any }
 

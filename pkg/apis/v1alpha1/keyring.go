@@ -160,6 +160,10 @@ type RotationSpec struct {
 	// +optional
 	// +kubebuilder:validation:MaxItems=1000
 	AcceptUnready []PolicyReference `json:"acceptUnready,omitempty"`
+	// IgnoreBundles lets a key be retired although bundles in the registry may have a
+	// signature of the key.
+	// +optional
+	IgnoreBundles bool `json:"ignoreBundles,omitempty"`
 	// RotateAfter is the age of the active key at which the condition RotationDue
 	// becomes true. Nothing else happens.
 	// +optional

@@ -68,6 +68,8 @@ type Inputs struct {
 	// Policies read the keys of VerificationPolicies.
 	Policies  *policy.Keys
 	Resources Resources
+	// Bundles are those of the resources in the registry.
+	Bundles Bundles
 	// Legacy returns the keys that sign without a KeyRing.
 	Legacy  func() *keys.Ring
 	Dialect func() tekton.Dialect
@@ -87,6 +89,7 @@ type Controller struct {
 	canary canary
 	// There is one worker, so these need no lock.
 	counters map[string]*counter // by name of the ring
+	moved    map[string]*moved   // by name of the ring
 	probes   map[string]string   // signatures, by ID of the key
 }
 
@@ -97,7 +100,7 @@ var (
 
 // NewController returns the controller.
 func NewController(ctx context.Context, in Inputs) *controller.Impl {
-	c := &Controller{Inputs: in, canary: canary{in.Tekton, in.Dialect}, counters: map[string]*counter{}, probes: map[string]string{}}
+	c := &Controller{Inputs: in, canary: canary{in.Tekton, in.Dialect}, counters: map[string]*counter{}, moved: map[string]*moved{}, probes: map[string]string{}}
 	impl := controller.NewContext(ctx, c, controller.ControllerOptions{
 		WorkQueueName: v1alpha1.Group + ".rotation",
 		Logger:        logging.FromContext(ctx).Named("rotation"),

@@ -26,7 +26,7 @@ const pageSize = 500
 // defaultQuietPeriod is that of a ring that names none.
 const defaultQuietPeriod = 7 * 24 * time.Hour
 
-// drained returns what still needs a key: signatures, runs, or the quiet period.
+// drained returns what still needs a key: signatures, bundles, runs, or the quiet period.
 func (c *Controller) drained(ctx context.Context, ring *v1alpha1.KeyRing, old *v1alpha1.RingKeyStatus) error {
 	now := c.Clock.Now()
 	if old.ActiveUntil == nil {
@@ -38,6 +38,9 @@ func (c *Controller) drained(ctx context.Context, ring *v1alpha1.KeyRing, old *v
 	}
 	if old.Signed > 0 {
 		return blocked{fmt.Sprintf("%d resources have a signature of key %q", old.Signed, old.Name)}
+	}
+	if err := c.bundlesMoved(ctx, ring, old); err != nil {
+		return err
 	}
 	quiet := defaultQuietPeriod
 	if ring.Spec.Rotation.QuietPeriod != nil {

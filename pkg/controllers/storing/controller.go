@@ -57,6 +57,9 @@ type Storer struct {
 	// uploads are the inputs of the last upload of each resource. The registry is
 	// asked once only for each of them.
 	uploads map[string]upload
+	// displaced are the digests of earlier bundles that have no signature of the active
+	// key yet.
+	displaced map[string]string
 }
 
 // upload has the inputs of an upload.
@@ -78,7 +81,7 @@ func NewController(
 	storer := &Storer{
 		Resources: resources.New(watched.Summaries(kind, s.Scope())),
 		kind:      kind, state: s, objects: objects, store: store, emitter: emitter,
-		uploads: map[string]upload{},
+		uploads: map[string]upload{}, displaced: map[string]string{},
 	}
 	return storer.NewController(ctx, &watched.Handlers, storer, resources.Queue{
 		Name: "store-" + kind.ConfigName(), FirstRetry: firstRetry,
@@ -86,10 +89,11 @@ func NewController(
 	})
 }
 
-// wanted reports whether resources of this kind are stored in a registry.
-func (s *Storer) wanted() bool {
-	cfg := s.state.Config()
-	return cfg.Signer(s.kind) != config.SignerNone && cfg.Stores(s.kind, config.StorageOCI) && cfg.Repository != ""
+func (s *Storer) wanted() bool { return stores(s.state.Config(), s.kind) }
+
+// stores reports whether resources of a kind are stored in a registry.
+func stores(cfg *config.Config, kind resource.Kind) bool {
+	return cfg.Signer(kind) != config.SignerNone && cfg.Stores(kind, config.StorageOCI) && cfg.Repository != ""
 }
 
 // Reconcile stores the resource with this key ("namespace/name") unless the
@@ -155,9 +159,12 @@ func (s *Storer) put(ctx context.Context, key string, store *oci.Store, r *resou
 	if err != nil {
 		return fmt.Errorf("%w: %w", resources.ErrStoring, err)
 	}
+	s.emitter.Emit(ctx, observe.Stored{Resource: r, Reference: put.Reference, Tag: put.Tag, KeyID: d.Key.ID, Uploaded: put.Uploaded})
+	if err := s.signDisplaced(ctx, key, store, r, d, put.Displaced); err != nil {
+		return err
+	}
 	inputs.keyID, inputs.dialect = d.Key.ID, d.Dialect
 	s.remember(key, inputs)
-	s.emitter.Emit(ctx, observe.Stored{Resource: r, Reference: put.Reference, Tag: put.Tag, KeyID: d.Key.ID, Uploaded: put.Uploaded})
 	return nil
 }
 
@@ -202,4 +209,5 @@ func (s *Storer) forget(key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.uploads, key)
+	delete(s.displaced, key)
 }

@@ -223,6 +223,7 @@ func (c *Client) newRepository(parsed name.Repository, plainHTTP bool) (*Reposit
 		r.PlainHTTP = plainHTTP
 		r.MaxMetadataBytes = maxMetadata
 		r.ReferrerListMaxPages = maxPages
+		r.TagListPageSize, r.TagListMaxPages = tagsPerPage, maxTagPages
 		r.SkipReferrersGC = true // another process may still read the previous index
 		return r, nil
 	}

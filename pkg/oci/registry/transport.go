@@ -27,6 +27,8 @@ const (
 	maxUnreadError = 8 << 10
 	// maxPages bounds the pages of a list.
 	maxPages = 100
+	// tagsPerPage are the tags in one response. maxTagPages bounds the responses.
+	tagsPerPage, maxTagPages = 100, 1000
 	// maxRetryAfter bounds the delay that a registry can ask for.
 	maxRetryAfter = 10 * time.Minute
 )

@@ -35,6 +35,9 @@ type PutResult struct {
 	// Uploaded is true if Put has written anything, and false if the bundle was
 	// already the newest one.
 	Uploaded bool
+	// Displaced is the digest of the bundle that lost the tag of the state to this one;
+	// empty if there was none.
+	Displaced string
 }
 
 // Put writes obj as a bundle and attaches a signature of the bundle by key. The
@@ -83,6 +86,7 @@ func (s *Store) Put(ctx context.Context, obj resource.Object, signature []byte, 
 		if err := s.upload(ctx, repository, bundle, key); err != nil {
 			return PutResult{}, err
 		}
+		result.Displaced = persisted.displaced()
 	}
 	newest := NewestTag(id)
 	if err := pushTag(ctx, repository, bundle, newest); err != nil {
@@ -200,12 +204,21 @@ func (p persistedManifests) signature(checksum []byte, key *keys.Key) []byte {
 	return entry.Signature
 }
 
+// displaced returns the digest of the bundle that is about to lose the tag of its state;
+// empty if there is no bundle, or none of this package.
+func (p persistedManifests) displaced() string {
+	if p.state == nil || soleEntry(p.state) == nil {
+		return ""
+	}
+	return p.state.Descriptor.Digest.String()
+}
+
 // tagDisplaced writes an additional tag for the bundle that is about to lose the
 // tag of its state. Registries delete manifests without a tag, and attestations
 // may refer to this bundle.
 func (p persistedManifests) tagDisplaced(ctx context.Context, repository *registry.Repository, checksum []byte) error {
-	if p.state == nil || soleEntry(p.state) == nil {
-		return nil // no bundle, or not one of this package
+	if p.displaced() == "" {
+		return nil
 	}
 	return repository.PushManifest(ctx, *p.state, displacedTag(checksum, p.state.Descriptor.Digest))
 }
