@@ -77,7 +77,7 @@ real-binaries: ## Install and build what the tests on real nodes need
 .PHONY: test-kms
 test-kms: binaries vault ## Run the tests that need a KMS: HashiCorp Vault, built from its Go module
 	cd test/harness/vault && go mod tidy -diff
-	go test -timeout 20m -count 1 -tags kms -run KMS ./pkg/policy ./test/harness ./test/e2e
+	go test -timeout 20m -count 1 -tags kms -run 'KMS|OnVault' ./pkg/keys ./pkg/policy ./test/harness ./test/e2e
 
 .PHONY: vault
 vault: ## Build the KMS for test-kms
@@ -101,6 +101,12 @@ lint: ## Run golangci-lint
 	cd test/localcluster && $(GOLANGCI_LINT) run --allow-parallel-runners --config ../../.golangci.yaml ./...
 	cd release && $(GOLANGCI_LINT) run --allow-parallel-runners --config ../.golangci.yaml ./...
 
+CONTROLLER_GEN := go run sigs.k8s.io/controller-tools/cmd/controller-gen@v0.23.0
+
+.PHONY: generate
+generate: ## Write the generated code and the CustomResourceDefinitions
+	$(CONTROLLER_GEN) object:headerFile=pkg/apis/header.txt crd paths=./pkg/apis/... output:crd:stdout > config/101-keyrings.yaml
+
 .PHONY: verify
 verify: ## Check that go.mod, formatting and licence headers need no change
 	go mod tidy -diff
@@ -108,6 +114,8 @@ verify: ## Check that go.mod, formatting and licence headers need no change
 	cd release && go mod tidy -diff
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
 	if [ -n "$$unformatted" ]; then echo "not formatted, run gofmt -w on: $$unformatted"; exit 1; fi
+	@$(MAKE) -s generate
+	@if ! git diff --exit-code -- config/101-keyrings.yaml pkg/apis; then echo "generated files were old, and are written now: commit them"; exit 1; fi
 	@if grep -qE '^(replace|exclude)' go.mod; then echo "go.mod has replace or exclude lines: go install of cmd/tkn-trust refuses them"; exit 1; fi
 	@unlicensed=$$(git grep -L 'SPDX-License-Identifier: Apache-2.0' -- '*.go'); \
 	if [ -n "$$unlicensed" ]; then echo "without an SPDX licence header: $$unlicensed"; exit 1; fi
@@ -135,6 +143,8 @@ fuzz: ## Fuzz all readers of untrusted input, FUZZ_TIME each
 	go test -run '^$$' -fuzz '^FuzzRetryAfter$$' -fuzztime $(FUZZ_TIME) ./pkg/oci/registry
 	go test -run '^$$' -fuzz '^FuzzLocation$$' -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/store/oci
 	go test -run '^$$' -fuzz '^FuzzAnnotate$$' -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/attestation
+	go test -run '^$$' -fuzz '^FuzzValidateKMS$$' -fuzztime $(FUZZ_TIME) ./pkg/keys
+	go test -run '^$$' -fuzz '^FuzzNext$$' -fuzztime $(FUZZ_TIME) ./pkg/keyring
 
 .PHONY: bench
 bench: ## Measure latency, throughput, memory, verification and storage; ARGS="--memory" selects a part, ARGS="--gate" measures the gate, ARGS="--soak" runs hostile tenants for 30 minutes

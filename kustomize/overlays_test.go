@@ -5,6 +5,7 @@
 package kustomize
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -49,6 +50,9 @@ func TestBase_ListsAllManifests(t *testing.T) {
 	}
 }
 
+// alone are the namespaces that stay as they are.
+var alone = []string{v1alpha1.GateProbeNamespace, v1alpha1.CanaryNamespace}
+
 func TestNamespaceOverlays_LeaveNothingInAnotherNamespace(t *testing.T) {
 	for _, namespace := range []string{"tekton-pipelines", "openshift-pipelines"} {
 		t.Run(namespace, func(t *testing.T) {
@@ -59,7 +63,7 @@ func TestNamespaceOverlays_LeaveNothingInAnotherNamespace(t *testing.T) {
 				}
 			}
 			for _, obj := range objects {
-				if obj.GetKind() == "Namespace" && obj.GetName() != v1alpha1.GateProbeNamespace {
+				if obj.GetKind() == "Namespace" && !slices.Contains(alone, obj.GetName()) {
 					t.Errorf("there is a Namespace %s; that of Tekton Pipelines belongs to Tekton Pipelines", obj.GetName())
 				}
 			}
@@ -151,26 +155,31 @@ func render(t *testing.T, dir string) []*unstructured.Unstructured {
 }
 
 // clusterScoped are the kinds of config/ without a namespace.
-var clusterScoped = []string{"ClusterRole", "ClusterRoleBinding", "Namespace", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
+var clusterScoped = []string{"ClusterRole", "CustomResourceDefinition", "ClusterRoleBinding", "Namespace", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
 
 // unaware reports whether an object of the base is the same in all namespaces.
 func unaware(obj *unstructured.Unstructured) bool {
-	return isProbe(obj) && obj.GetKind() != "RoleBinding" || slices.Contains([]string{"ClusterRole", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}, obj.GetKind())
+	return aloneIn(obj) != "" && obj.GetKind() != "RoleBinding" ||
+		slices.Contains([]string{"ClusterRole", "CustomResourceDefinition", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}, obj.GetKind())
 }
 
-// isProbe reports whether an object belongs to the namespace in which the controller
-// tries out the gate.
-func isProbe(obj *unstructured.Unstructured) bool {
-	return obj.GetName() == v1alpha1.GateProbeNamespace
+// aloneIn returns the namespace of an object that stays where it is; empty for others.
+func aloneIn(obj *unstructured.Unstructured) string {
+	for _, namespace := range alone {
+		if obj.GetName() == namespace {
+			return namespace
+		}
+	}
+	if obj.GetKind() == "ResourceQuota" {
+		return v1alpha1.CanaryNamespace
+	}
+	return ""
 }
 
 // leftovers returns where an object refers to another namespace than the given one.
 func leftovers(obj *unstructured.Unstructured, namespace string) []string {
 	var found []string
-	want := namespace
-	if isProbe(obj) {
-		want = v1alpha1.GateProbeNamespace
-	}
+	want := cmp.Or(aloneIn(obj), namespace)
 	if slices.Contains(clusterScoped, obj.GetKind()) {
 		want = ""
 	}

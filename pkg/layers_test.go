@@ -22,6 +22,7 @@ const module = "github.com/trusted-resources/chains-extension/"
 var mayImport = map[string][]string{
 	// Facts.
 	"apis/v1alpha1":             {},
+	"client":                    {"apis/v1alpha1"},
 	"resource":                  {"apis/v1alpha1", "tekton"},
 	"tekton":                    {},
 	"version":                   {},
@@ -42,6 +43,7 @@ var mayImport = map[string][]string{
 	"attestation":          {"dependencies", "policy", "resource"},
 	"verification":         {"attestation", "dependencies", "policy", "resource", "tekton"},
 	"gate":                 {"attestation", "config", "policy"},
+	"keyring":              {"apis/v1alpha1"},
 	"store/annotation":     {"resource"},
 	"store/oci":            {"keys", "oci/imagesignature", "oci/registry", "oci/tektonbundle", "resource", "tekton"},
 	"observe":              {"apis/v1alpha1", "decision", "resource", "tekton"},
@@ -52,6 +54,8 @@ var mayImport = map[string][]string{
 	"controllers/leases":    {},
 	"controllers/turns":     {},
 	"controllers/rights":    {"apis/v1alpha1", "resource"},
+	"controllers/rings":     {"apis/v1alpha1", "keyring", "keys"},
+	"controllers/rotation":  {"apis/v1alpha1", "controllers/rings", "decision", "keyring", "keys", "observe", "policy", "resource", "tekton"},
 	"controllers/state":     {"config", "decision", "keys", "observe", "policy", "resource", "snapshot", "tekton"},
 	"controllers/resources": {
 		"apis/v1alpha1", "controllers/informers", "controllers/turns", "decision", "keys", "observe", "oci/registry", "resource", "tekton",
@@ -69,14 +73,14 @@ var mayImport = map[string][]string{
 		"verification",
 	},
 	"controllers/gating": {"apis/v1alpha1", "attestation", "config", "controllers/informers", "controllers/turns", "gate", "observe", "verification"},
-	"cli":                {"keys", "oci/imagesignature", "oci/registry", "resource", "store/oci", "tekton", "version"},
+	"cli":                {"apis/v1alpha1", "client", "keyring", "keys", "oci/imagesignature", "oci/registry", "resource", "store/oci", "tekton", "version"},
 	"webhook":            {"admission", "apis/v1alpha1", "config", "observe", "resource"},
 
 	// Wiring.
 	"app": {
-		"apis/v1alpha1", "attestation", "config",
-		"controllers/gating", "controllers/inforce", "controllers/informers", "controllers/leases", "controllers/rights", "controllers/runs", "controllers/signing", "controllers/state", "controllers/storing",
-		"observe", "oci/imagesignature", "oci/registry", "policy", "resource", "store/annotation", "store/oci", "tekton",
+		"apis/v1alpha1", "attestation", "client", "config",
+		"controllers/gating", "controllers/inforce", "controllers/informers", "controllers/leases", "controllers/rights", "controllers/rings", "controllers/rotation", "controllers/runs", "controllers/signing", "controllers/state", "controllers/storing",
+		"keys", "observe", "oci/imagesignature", "oci/registry", "policy", "resource", "store/annotation", "store/oci", "tekton",
 		"verification", "version",
 	},
 }
@@ -84,8 +88,8 @@ var mayImport = map[string][]string{
 // withClients may import clients of Kubernetes and Tekton, and controller packages
 // of knative. All other packages take interfaces of one to three methods.
 var withClients = map[string]bool{
-	"app": true, "observe": true, "webhook": true,
-	"controllers/gating": true, "controllers/informers": true, "controllers/leases": true, "controllers/resources": true, "controllers/rights": true, "controllers/runs": true,
+	"app": true, "client": true, "observe": true, "webhook": true,
+	"controllers/gating": true, "controllers/informers": true, "controllers/leases": true, "controllers/resources": true, "controllers/rights": true, "controllers/rings": true, "controllers/rotation": true, "controllers/runs": true,
 	"controllers/signing": true, "controllers/state": true, "controllers/storing": true, "controllers/turns": true,
 	// Tekton's functions want a client; this one answers without a server.
 	"dependencies/offline": true,

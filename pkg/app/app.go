@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	_ "github.com/sigstore/cosign/v2/pkg/providers/all" // identity providers for Chains' keyless signing
+	chainsconfig "github.com/tektoncd/chains/pkg/config"
 	pipelineclient "github.com/tektoncd/pipeline/pkg/client/injection/client"
 	taskruninformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1/taskrun"
 	"go.uber.org/zap"
@@ -30,6 +31,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/controllers/gating"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/informers"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/rights"
+	"github.com/trusted-resources/chains-extension/pkg/controllers/rings"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/runs"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/signing"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/state"
@@ -87,6 +89,11 @@ type shared struct {
 	store   *storeOfConfig
 	objects objects
 	patcher patcher
+	// keyRings are the KeyRings, ringKeys loads their keys.
+	keyRings *rings.Rings
+	ringKeys *rings.Keys
+	// signatureWrites are those that the verification of runs need not count as changes.
+	signatureWrites *runs.SignatureWrites
 	// verifier verifies runs, for the gate and for attestations.
 	verifier *verification.Verifier
 	// decisions are those of the gate, for attestations.
@@ -101,7 +108,9 @@ func (a *app) controllers() []injection.ControllerConstructor {
 	for _, kind := range resource.Kinds {
 		constructors = append(constructors,
 			a.constructor(func(ctx context.Context, _ configmap.Watcher, s *shared) (*controller.Impl, error) {
-				return signing.NewController(ctx, kind, s.state, s.watched, s.emitter, s.patcher)
+				return signing.NewController(ctx, kind, signing.Inputs{
+					State: s.state, Watched: s.watched, Emitter: s.emitter, Patcher: s.patcher, Replaced: s.signatureWrites.Wrote,
+				})
 			}),
 			a.constructor(func(ctx context.Context, _ configmap.Watcher, s *shared) (*controller.Impl, error) {
 				return storing.NewController(ctx, kind, s.state, s.watched, s.emitter, s.objects, s.store.load)
@@ -115,6 +124,9 @@ func (a *app) controllers() []injection.ControllerConstructor {
 			Rights: rights.NewGate(kubeclient.Get(ctx).AuthorizationV1().SelfSubjectAccessReviews(), rights.NeededByGate(),
 				rightsObserver{kubeclient.Get(ctx).CoreV1(), s.emitter, observe.WithoutRightsOfGate}),
 		})
+	}))
+	constructors = append(constructors, a.constructor(func(ctx context.Context, _ configmap.Watcher, s *shared) (*controller.Impl, error) {
+		return a.rotationController(ctx, s), nil
 	}))
 	if a.options.SignRuns {
 		constructors = append(constructors, a.runControllers()...)
@@ -159,7 +171,10 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 	if !ok {
 		logging.FromContext(ctx).Fatalf("ConfigMaps are watched with a %T, expected a watcher with defaults", cmw)
 	}
-	s := state.New(ctx, state.Sources{
+	var s *state.State
+	ringKeys, keyRings := a.keyRings(ctx, kube, func() chainsconfig.KMSAuth { return s.Config().Chains.Signers.KMS.Auth })
+	s = state.New(ctx, state.Sources{
+		Rings:        keyRings,
 		SecretsDir:   a.options.SecretsDir,
 		Scope:        a.options.Namespaces,
 		Namespaces:   watched.Namespaces().Lister(),
@@ -168,10 +183,11 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 		Secrets:      secrets{kube.CoreV1()},
 		Emitter:      emitter,
 	})
+	keyRings.OnChange(func() { s.Changed(state.AllNamespaces) })
 	s.WatchConfig(ctx, configMaps, system.Namespace())
 	observer := rightsObserver{kube.CoreV1(), emitter, observe.WithoutRights}
 	observer.watchRequester(ctx, kube, s)
-	gate := rights.NewGate(kube.AuthorizationV1().SelfSubjectAccessReviews(), rights.Needed(a.options.SignRuns), observer)
+	gate := rights.NewGate(kube.AuthorizationV1().SelfSubjectAccessReviews(), rights.Needed(a.options.SignRuns, system.Namespace()), observer)
 	// Without the rights, the controller is ready to do the work of Chains.
 	a.handlers.Await(func() bool { return gate.LacksRights() || gate.IsOpen() && watched.Synced() })
 	// Knative starts this informer when all controllers are constructed.
@@ -180,20 +196,26 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 		s.WatchPolicies(watched, watched.Policies().Informer()),
 		s.WatchNamespaces(watched, watched.Namespaces().Informer()),
 		s.WatchRelease(ctx, kube, a.releaseNamespaces()...),
-		gate.Open(ctx, watched.Start),
+		gate.Open(ctx, func(ctx context.Context) error {
+			keyRings.Read(ctx) // nothing is signed before
+			go keyRings.Run(ctx)
+			return watched.Start(ctx)
+		}),
 	)
 	if err != nil {
 		logging.FromContext(ctx).Fatalw("Cannot watch the cluster", zap.Error(err))
 	}
 	watchGate(ctx, kube, watched.Namespaces().Lister(), emitter)
 	made := &shared{
+		keyRings: keyRings, ringKeys: ringKeys, signatureWrites: runs.NewSignatureWrites(),
 		state: s, watched: watched, gate: gate, emitter: emitter, store: newStoreOfConfig(kube, s.Config),
 		objects: objects{pipelineclient.Get(ctx)}, patcher: patcher{metadata.NewForConfigOrDie(injection.GetConfig(ctx))},
 		decisions: gating.NewDecisions(watched.Namespaces().Lister(), clock.RealClock{}),
 	}
 	made.verifier, err = runs.NewVerifier(ctx, runs.Sources{
-		Config: s.Config, Keys: s.Keys, Dialect: s.Dialect, Store: made.store.load,
-		Objects: made.objects, Policies: s.PolicySources(), Watched: watched, Handlers: &a.handlers,
+		Config: s.Config, Keys: s.Keys, Verified: keyRings.Verified, Dialect: s.Dialect, Store: made.store.load,
+		SignatureWrites: made.signatureWrites,
+		Objects:         made.objects, Policies: s.PolicySources(), Watched: watched, Handlers: &a.handlers,
 	})
 	if err != nil {
 		logging.FromContext(ctx).Fatalw("Cannot watch runs", zap.Error(err))

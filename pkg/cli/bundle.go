@@ -84,7 +84,7 @@ signs the bundle only if the same key signed each resource for that release.`,
 			if err != nil {
 				return err
 			}
-			reference, err := forRelease(cmd, access.client(), args[0], release, ring)
+			reference, err := forRelease(cmd.Context(), cmd, access.client(), args[0], release, ring)
 			if err != nil {
 				return err
 			}

@@ -20,7 +20,8 @@ const (
 	// OK means that the command succeeded and found nothing wrong.
 	OK = 0
 	// Findings means that something is not signed with a trusted key, belongs to
-	// another namespace, or is signed for another release of Tekton.
+	// another namespace, or is signed for another release of Tekton; that something
+	// blocks what the command waits for; or that a KeyRing cannot sign.
 	Findings = 1
 	// Failed means a usage error, or that the command could not do its work.
 	Failed = 2
@@ -36,13 +37,13 @@ type Command struct{ root *cobra.Command }
 func New(stdout, stderr io.Writer) *Command {
 	root := &cobra.Command{
 		Use:           "tkn-trust",
-		Short:         "Sign and verify Tekton resources",
+		Short:         "Sign and verify Tekton resources, and manage their keys",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(newBundle(), newVersion())
+	root.AddCommand(newBundle(), newKey(), newVersion())
 	return &Command{root}
 }
 
@@ -56,7 +57,7 @@ func (c *Command) Run(ctx context.Context, args []string) int {
 	switch {
 	case err == nil:
 		return OK
-	case errors.Is(err, errFindings), errors.Is(err, oci.ErrNamespace), errors.Is(err, oci.ErrDialect), errors.Is(err, oci.ErrNotTrusted):
+	case errors.Is(err, errFindings), errors.Is(err, oci.ErrNamespace), errors.Is(err, oci.ErrDialect), errors.Is(err, oci.ErrNotTrusted), errors.Is(err, errBlocked):
 		return Findings
 	default:
 		return Failed

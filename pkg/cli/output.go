@@ -35,6 +35,9 @@ func (o *output) add(command *cobra.Command, allowed ...string) {
 	}
 }
 
+// isText reports that the output is for people.
+func (o *output) isText() bool { return o.format != "json" && o.format != "yaml" }
+
 // write prints a value in the selected format. It calls table for the format
 // "table".
 func (o *output) write(w io.Writer, value any, table func(io.Writer) error) error {

@@ -3,6 +3,8 @@
 package cli
 
 import (
+	"context"
+
 	"github.com/spf13/cobra"
 
 	"github.com/trusted-resources/chains-extension/pkg/keys"
@@ -34,12 +36,12 @@ func releaseCheck(cmd *cobra.Command, release string) (func(*oci.Image) error, e
 // forRelease returns the reference of a bundle by digest if the keys signed each of
 // its resources for the release of the flag --tekton-release. Without the flag,
 // forRelease returns the reference as it is.
-func forRelease(cmd *cobra.Command, client *registry.Client, reference, release string, trusted *keys.Ring) (string, error) {
+func forRelease(ctx context.Context, cmd *cobra.Command, client *registry.Client, reference, release string, trusted *keys.Ring) (string, error) {
 	check, err := releaseCheck(cmd, release)
 	if err != nil || !cmd.Flags().Changed(releaseFlag) {
 		return reference, err
 	}
-	found, err := oci.Inspect(cmd.Context(), client, reference, trusted)
+	found, err := oci.Inspect(ctx, client, reference, trusted)
 	if err != nil {
 		return "", err
 	}

@@ -47,7 +47,8 @@ func decide(ctx context.Context, s *snapshot.Snapshot, r *resource.Summary) Deci
 	if err == nil && r.SignatureError == nil && key.Verify(r.Signature, checksum) {
 		return Decision{Action: Leave, Reason: SignedByActiveKey, Key: key, Dialect: dialect}
 	}
-	if revoked := inAnyDialect(s.Keys.FindRevoked, r); revoked != nil {
+	revoked := inAnyDialect(s.Keys.FindRevoked, r)
+	if revoked != nil && !s.Keys.MayReplace(revoked.ID) {
 		return Decision{Action: Wait, Reason: KeyRevoked, Err: fmt.Errorf("%w (key %s)", ErrKeyRevoked, revoked.ID)}
 	}
 	if err != nil {
@@ -59,7 +60,7 @@ func decide(ctx context.Context, s *snapshot.Snapshot, r *resource.Summary) Deci
 		d.Reason = Unsigned
 	case r.SignatureError != nil:
 		d.Reason = ContentChanged
-	case s.Keys.Find(r.Signature, checksum) != nil:
+	case revoked != nil, s.Keys.Find(r.Signature, checksum) != nil:
 		d.Reason = KeyRotated
 	case Signer(s.Keys, r) != nil:
 		d.Reason = TektonChanged

@@ -4,7 +4,6 @@ package keys
 
 import (
 	"bytes"
-	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/sha256"
@@ -19,10 +18,9 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/sigstore/cosign/v2/pkg/cosign"
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 	"github.com/sigstore/sigstore/pkg/signature"
-	chainsx509 "github.com/tektoncd/chains/pkg/chains/signing/x509"
-	chainsconfig "github.com/tektoncd/chains/pkg/config"
 )
 
 // Names of the files in the signing secret, as in Tekton Chains.
@@ -127,24 +125,31 @@ func (f files) digest() string {
 	return string(hash.Sum(nil))
 }
 
-// signer loads the private key with the x509 signer of Tekton Chains, and proves
-// that the key signs. It checks x509.pem first, because Chains panics on some
-// invalid files. As in Chains, x509.pem has precedence over cosign.key. Fulcio is
-// not used: Tekton's annotation has no room for a certificate. The error wraps
-// ErrNotSet if there is no private key.
-func (f files) signer(ctx context.Context, dir string) (signature.SignerVerifier, error) {
+// signer loads the private key as the x509 signer of Tekton Chains does, which takes
+// directories only and panics on some invalid files, and proves that the key signs. As
+// in Chains, x509.pem has precedence over cosign.key. Fulcio is not used: Tekton's
+// annotation has no room for a certificate. place is where the files are, for errors.
+// The error wraps ErrNotSet if there is no private key.
+func (f files) signer(place string) (signature.SignerVerifier, error) {
 	name := f.privateKeyName()
 	used, found := f[name]
 	if !found {
 		return nil, fmt.Errorf("%w: %s: found neither %s nor %s; put the private key there (cosign generate-key-pair makes one)",
-			ErrNotSet, dir, x509File, cosignFile)
+			ErrNotSet, place, x509File, cosignFile)
 	}
 	if used.err != nil {
 		return nil, used.err // names the file
 	}
-	signer, err := used.signer(ctx, name, dir)
+	load := f.cosignSigner
+	if name == x509File {
+		load = f.x509Signer
+	}
+	signer, err := load()
+	if err == nil {
+		err = probe(signer)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, name), err)
+		return nil, fmt.Errorf("%s: %w", filepath.Join(place, name), err)
 	}
 	return signer, nil
 }
@@ -157,28 +162,34 @@ func (f files) privateKeyName() string {
 	return cosignFile
 }
 
-func (f file) signer(ctx context.Context, name, dir string) (signature.SignerVerifier, error) {
-	if name == x509File {
-		if err := checkX509(f.content); err != nil {
-			return nil, err
-		}
+func (f files) cosignSigner() (signature.SignerVerifier, error) {
+	password, found := f[cosignPasswordFile]
+	switch {
+	case !found:
+		return nil, fmt.Errorf("found no %s beside it", cosignPasswordFile)
+	case password.err != nil:
+		return nil, password.err
 	}
-	signer, err := newX509Signer(ctx, dir)
-	if err != nil {
-		return nil, err
-	}
-	return signer, probe(signer)
+	return cosign.LoadPrivateKey(f[cosignFile].content, password.content, nil)
 }
 
-// newX509Signer turns a panic of Chains into an error. Chains reads the file
-// again, so the file can differ from the file that was checked.
-func newX509Signer(ctx context.Context, dir string) (signer *chainsx509.Signer, err error) {
-	defer func() {
-		if recover() != nil {
-			err = errors.New("not a private key that Tekton Chains can load")
-		}
-	}()
-	return chainsx509.NewSigner(ctx, dir, chainsconfig.Config{})
+func (f files) x509Signer() (signature.SignerVerifier, error) {
+	block, _ := pem.Decode(f[x509File].content)
+	if block == nil {
+		return nil, errors.New("not PEM; expected a PKCS #8 ECDSA private key in PEM")
+	}
+	if block.Type != string(cryptoutils.PrivateKeyPEMType) {
+		return nil, fmt.Errorf("found a PEM block %q, expected %q (PKCS #8)", block.Type, cryptoutils.PrivateKeyPEMType)
+	}
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, errors.New("the PEM block does not hold a PKCS #8 private key")
+	}
+	private, ok := key.(*ecdsa.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("found a key of type %T, expected ECDSA", key)
+	}
+	return signature.LoadECDSASignerVerifier(private, crypto.SHA256)
 }
 
 // probe proves that the signer verifies what it signs.
@@ -190,24 +201,6 @@ func probe(signer signature.SignerVerifier) error {
 	}
 	if err != nil {
 		return fmt.Errorf("signing a test message: %w", err)
-	}
-	return nil
-}
-
-func checkX509(content []byte) error {
-	block, _ := pem.Decode(content)
-	if block == nil {
-		return errors.New("not PEM; expected a PKCS #8 ECDSA private key in PEM")
-	}
-	if block.Type != string(cryptoutils.PrivateKeyPEMType) {
-		return fmt.Errorf("found a PEM block %q, expected %q (PKCS #8)", block.Type, cryptoutils.PrivateKeyPEMType)
-	}
-	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		return errors.New("the PEM block does not hold a PKCS #8 private key")
-	}
-	if _, ok := key.(*ecdsa.PrivateKey); !ok {
-		return fmt.Errorf("found a key of type %T, expected ECDSA", key)
 	}
 	return nil
 }

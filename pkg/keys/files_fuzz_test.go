@@ -3,14 +3,10 @@
 package keys
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"go.uber.org/zap"
-	"knative.dev/pkg/logging"
 
 	"github.com/trusted-resources/chains-extension/test/fixtures"
 )
@@ -34,7 +30,6 @@ func FuzzKeyFiles(f *testing.F) {
 		f.Add(seed)
 	}
 	dir := f.TempDir()
-	ctx := logging.WithLogger(context.Background(), zap.NewNop().Sugar())
 	f.Fuzz(func(t *testing.T, content []byte) {
 		for _, name := range []string{x509File, "retired.pub", "revoked-1.pub"} {
 			if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
@@ -46,7 +41,7 @@ func FuzzKeyFiles(f *testing.F) {
 			checkNamesFile(t, err, dir)
 			return
 		}
-		if _, err := contents.signer(ctx, dir); err != nil {
+		if _, err := contents.signer(dir); err != nil {
 			checkNamesFile(t, err, dir)
 		}
 		retired, err := contents.retiredKeys(dir)

@@ -37,6 +37,7 @@ type Key struct {
 	ID string
 
 	public   crypto.PublicKey
+	place    string // of a key in a KMS, for errors
 	verifier signature.Verifier
 	signer   signature.Signer // nil for a key that only verifies
 }
@@ -79,7 +80,7 @@ func newVerifyingKey(public crypto.PublicKey) (*Key, error) {
 
 // newSigningKey returns the key of a signer. To prove that Tekton can verify the
 // signer's signatures, the signer signs a test message.
-func newSigningKey(ctx context.Context, signer signature.SignerVerifier) (*Key, error) {
+func newSigningKey(ctx context.Context, signer signature.Signer) (*Key, error) {
 	public, err := signer.PublicKey(options.WithContext(ctx))
 	if err != nil {
 		return nil, fmt.Errorf("reading the public key: %w", err)
@@ -89,10 +90,27 @@ func newSigningKey(ctx context.Context, signer signature.SignerVerifier) (*Key, 
 		return nil, err
 	}
 	key.signer = signer
-	if _, err := key.Sign(ctx, []byte("probe")); err != nil {
+	_, err = key.Sign(ctx, []byte("probe"))
+	if errors.Is(err, ErrSelfVerification) {
+		return nil, fmt.Errorf("%w: Tekton verifies ECDSA signatures and RSA PKCS #1 v1.5 signatures over SHA-256, "+
+			"and the signer signs with this %s key in another way; use an ECDSA P-256 key", err, keyType(public))
+	}
+	if err != nil {
 		return nil, err
 	}
 	return key, nil
+}
+
+// keyType describes the type of a key, such as "ECDSA P-384".
+func keyType(public crypto.PublicKey) string {
+	switch key := public.(type) {
+	case *ecdsa.PublicKey:
+		return "ECDSA " + key.Params().Name
+	case *rsa.PublicKey:
+		return fmt.Sprintf("RSA-%d", key.N.BitLen())
+	default:
+		return fmt.Sprintf("%T", public)
+	}
 }
 
 // PublicKey returns the public key. It is never nil.
@@ -111,17 +129,25 @@ func (k *Key) Verify(sig, message []byte) bool {
 // key does not verify the signature.
 func (k *Key) Sign(ctx context.Context, message []byte) ([]byte, error) {
 	if k.signer == nil {
-		return nil, fmt.Errorf("%w: key %s only verifies", ErrSigner, k.ID)
+		return nil, fmt.Errorf("%w: %s only verifies", ErrSigner, k.name())
 	}
 	if err := ctx.Err(); err != nil { // signers with a local key ignore the context
-		return nil, fmt.Errorf("%w: key %s: %w", ErrSigner, k.ID, err)
+		return nil, fmt.Errorf("%w: %s: %w", ErrSigner, k.name(), err)
 	}
 	sig, err := k.signer.SignMessage(bytes.NewReader(message), options.WithContext(ctx))
 	if err != nil {
-		return nil, fmt.Errorf("%w: key %s: %w", ErrSigner, k.ID, err)
+		return nil, fmt.Errorf("%w: %s: %w", ErrSigner, k.name(), err)
 	}
 	if !k.Verify(sig, message) {
-		return nil, fmt.Errorf("%w: key %s: %w", ErrSigner, k.ID, ErrSelfVerification)
+		return nil, fmt.Errorf("%w: %s: %w", ErrSigner, k.name(), ErrSelfVerification)
 	}
 	return sig, nil
+}
+
+// name names the key in errors.
+func (k *Key) name() string {
+	if k.place != "" {
+		return fmt.Sprintf("key %s (%s)", k.ID, k.place)
+	}
+	return "key " + k.ID
 }

@@ -41,7 +41,7 @@ func (l *Loader) loadFiles(ctx context.Context, contents files, readErr error) (
 // loadPrivateFile replaces the signer of runs by that in the files, and the key of
 // resources if Tekton can verify its signatures.
 func (l *Loader) loadPrivateFile(ctx context.Context, contents files, inputs string) attempt {
-	signer, err := contents.signer(ctx, l.dir)
+	signer, err := contents.signer(l.dir)
 	if err != nil {
 		return attempt{inputs: inputs, err: err, signerErr: err}
 	}
@@ -107,7 +107,7 @@ func (l *Loader) kmsKey(ctx context.Context, settings chainsconfig.KMSSigner) (*
 // kmsClient connects to the KMS.
 func (l *Loader) kmsClient(ctx context.Context, settings chainsconfig.KMSSigner) (signature.SignerVerifier, error) {
 	client, err := Call(ctx, l.connects, settings.KMSRef, func(ctx context.Context) (signature.SignerVerifier, error) {
-		return kms.NewSigner(ctx, settings)
+		return kms.NewSigner(context.WithoutCancel(ctx), settings) // the client of Azure keeps the context for its calls
 	})
 	if err != nil {
 		return nil, kmsError(settings, err)

@@ -19,10 +19,12 @@ var ErrNoKey = errors.New("no usable key")
 // Ring is one consistent state of the keys. It is immutable. A key is in one of
 // active, retired and revoked.
 type Ring struct {
-	active   map[string]*Key // by signer type
-	retired  []*Key
-	revoked  []*Key
-	problems map[string]error // by signer type, also for signers whose last good key is active
+	active  map[string]*Key // by signer type
+	retired []*Key
+	revoked []*Key
+	// replaceable are the IDs of revoked keys whose signatures may be replaced.
+	replaceable []string
+	problems    map[string]error // by signer type, also for signers whose last good key is active
 
 	fileSigner signature.SignerVerifier // nil if there is none
 	fileErr    error                    // why there is no fileSigner, or no newer one

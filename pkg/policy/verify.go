@@ -137,3 +137,17 @@ func (c *signatureCheck) verify(ctx context.Context, a authority) error {
 	}
 	return err
 }
+
+// Outcomes returns what each policy says of the input, whatever its patterns.
+func (s *Set) Outcomes(ctx context.Context, in Input) ([]Outcome, error) {
+	signature, err := base64.StdEncoding.DecodeString(in.Signature)
+	if err != nil {
+		return nil, err
+	}
+	check := newSignatureCheck(signature, in.Checksum)
+	outcomes := make([]Outcome, 0, len(s.policies))
+	for _, p := range s.policies {
+		outcomes = append(outcomes, p.verify(ctx, in, p.currentKeys(ctx, s.keys), check))
+	}
+	return outcomes, ctx.Err()
+}

@@ -26,6 +26,8 @@ type Verifier struct {
 
 	Policies policy.InputVerifier
 	Keys     policy.OwnKeys
+	// Verified, if not nil, is told the ID of each key that verified a resource.
+	Verified func(keyID string)
 	// Dialect returns the dialect of the installed release of Tekton.
 	Dialect func() tekton.Dialect
 	Clock   clock.PassiveClock
@@ -70,5 +72,18 @@ func (v *Verifier) evaluate(ctx context.Context, namespace string, collected []d
 
 // Record returns the record of one dependency of a run in a namespace.
 func (v *Verifier) Record(ctx context.Context, namespace string, d dependencies.Dependency) attestation.Record {
-	return attestation.Record{Dependency: d, Verdict: policy.Evaluate(ctx, v.Policies, v.Keys, namespace, d.PolicyResource())}
+	verdict := policy.Evaluate(ctx, v.Policies, v.Keys, namespace, d.PolicyResource())
+	v.noteKeys(verdict)
+	return attestation.Record{Dependency: d, Verdict: verdict}
+}
+
+func (v *Verifier) noteKeys(verdict policy.Verdict) {
+	if v.Verified == nil {
+		return
+	}
+	for _, outcome := range verdict.Policies {
+		if outcome.Result == policy.Passed {
+			v.Verified(outcome.KeyID)
+		}
+	}
 }

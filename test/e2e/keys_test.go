@@ -160,15 +160,16 @@ func (e *env) publicKeyPEM() string {
 	return string(pem)
 }
 
-func (e *env) enforcePolicy(namespace string, authorities ...v1alpha1.Authority) {
+func (e *env) enforcePolicy(namespace string, authorities ...v1alpha1.Authority) *v1alpha1.VerificationPolicy {
 	e.t.Helper()
-	_, err := cluster.Tekton.TektonV1alpha1().VerificationPolicies(namespace).Create(e.t.Context(), &v1alpha1.VerificationPolicy{
+	policy, err := cluster.Tekton.TektonV1alpha1().VerificationPolicies(namespace).Create(e.t.Context(), &v1alpha1.VerificationPolicy{
 		ObjectMeta: metav1.ObjectMeta{GenerateName: "policy-"},
 		Spec: v1alpha1.VerificationPolicySpec{
 			Resources: []v1alpha1.ResourcePattern{{Pattern: ".*"}}, Authorities: authorities, Mode: v1alpha1.ModeEnforce,
 		},
 	}, metav1.CreateOptions{})
 	e.check(err)
+	return policy
 }
 
 // foreignTask returns a Task "theirs" that another key has signed, and an env with that key.

@@ -16,9 +16,11 @@ import (
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
 	"github.com/tektoncd/pipeline/pkg/trustedresources"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"knative.dev/pkg/apis"
 
 	trv1alpha1 "github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
+	"github.com/trusted-resources/chains-extension/pkg/keyring"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/test/fixtures"
 	"github.com/trusted-resources/chains-extension/test/harness"
@@ -172,4 +174,47 @@ func TestKMS_AttestationPassesWithKMSAuthority(t *testing.T) {
 	e.waitSigned(ns, "built")
 	m.createTaskRun(ns, "passed", &v1.TaskRef{Name: "built"})
 	m.expectVerifications(e.waitAttestation(ns, "passed", false, soon), "Task built PASSED")
+}
+
+// A rotation at the KMS does not move the key of a KeyRing: the next version signs when the
+// KeyRing names it, and not before policies trust it.
+func TestKMS_KeyRingPinsTheVersion(t *testing.T) {
+	e, ref := startWithKMS(t, "pinned", nil)
+	version := func(n string) trv1alpha1.RingKey {
+		return trv1alpha1.RingKey{Name: "v" + n, KMS: &trv1alpha1.KMSKey{Ref: ref, Version: n}}
+	}
+	e.createKeyRing(trv1alpha1.DefaultKeyRing, trv1alpha1.KeyRingSpec{Keys: []trv1alpha1.RingKey{version("1")}})
+	e.waitKeyRing(trv1alpha1.DefaultKeyRing, soon, isActive("v1"))
+	ns := e.namespace()
+	first := ringKey{"v1", e.public}
+	policy := e.enforcePolicy(ns, first.authority(e))
+	e.createTask(newTask(ns, "before"))
+	e.waitSigned(ns, "before")
+
+	e.check(vault.RotateKey(t.Context(), "pinned"))
+	second := ringKey{"v2", e.publicKey(ref)}
+	e.createTask(newTask(ns, "after"))
+	e.waitSigned(ns, "after") // with version 1
+	e.waitKeyRing(trv1alpha1.DefaultKeyRing, soon, isActive("v1"))
+	e.runTasks(ns, "before", "after")
+
+	e.changeKeyRing(trv1alpha1.DefaultKeyRing, func(s *trv1alpha1.KeyRingSpec) { s.Keys = append(s.Keys, version("2")) })
+	e.waitKeyRing(trv1alpha1.DefaultKeyRing, soon, isBlocked(keyring.Activating, ns+"/"+policy.Name))
+	e.runTasks(ns, "before", "after")
+	policy.Spec.Authorities = append(policy.Spec.Authorities, second.authority(e))
+	_, err := cluster.Tekton.TektonV1alpha1().VerificationPolicies(ns).Update(t.Context(), policy, metav1.UpdateOptions{})
+	e.check(err)
+	e.waitKeyRing(trv1alpha1.DefaultKeyRing, soon, isActive("v2"))
+	e.public = second.public
+	e.waitSigned(ns, "before")
+	e.waitSigned(ns, "after")
+	e.runTasks(ns, "before", "after")
+}
+
+// runTasks runs Tasks, which Tekton must not refuse.
+func (e *env) runTasks(namespace string, tasks ...string) {
+	e.t.Helper()
+	for _, task := range tasks {
+		e.expectSuccess(e.runTask(namespace, task))
+	}
 }

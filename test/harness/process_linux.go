@@ -3,9 +3,12 @@
 package harness
 
 import (
+	"errors"
 	"os/exec"
 	"runtime"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // dieWithParent makes the kernel kill a process when the thread that started it ends.
@@ -21,4 +24,15 @@ func startOnLockedThread(cmd *exec.Cmd) error {
 		select {} // hold the thread
 	}()
 	return <-started
+}
+
+// waitStopped waits until all threads of a child process have stopped. On a busy machine,
+// they run on for some time after SIGSTOP was sent.
+func waitStopped(pid int) error {
+	for {
+		err := unix.Waitid(unix.P_PID, pid, nil, unix.WSTOPPED, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
 }

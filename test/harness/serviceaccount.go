@@ -29,11 +29,12 @@ func (c *Cluster) ServiceAccountConfig(ctx context.Context) (*rest.Config, error
 // writeServiceAccountKubeconfig writes a kubeconfig with a new token of the
 // controller's service account, and returns its path.
 func (c *Cluster) writeServiceAccountKubeconfig(ctx context.Context) (string, error) {
-	return c.writeKubeconfigOf(ctx, SystemNamespace, ServiceAccount)
+	return c.WriteKubeconfigOf(ctx, SystemNamespace, ServiceAccount)
 }
 
-// writeKubeconfigOf is writeServiceAccountKubeconfig for any service account.
-func (c *Cluster) writeKubeconfigOf(ctx context.Context, namespace, serviceAccount string) (string, error) {
+// WriteKubeconfigOf writes a kubeconfig with a new token of a service account, and returns
+// its path.
+func (c *Cluster) WriteKubeconfigOf(ctx context.Context, namespace, serviceAccount string) (string, error) {
 	kubeconfig := filepath.Join(c.Dir, namespace+"-"+serviceAccount+".kubeconfig")
 	_, err := c.localcluster(ctx, "kubeconfig", "--service-account", namespace+"/"+serviceAccount, "--output", kubeconfig)
 	return kubeconfig, err

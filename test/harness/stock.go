@@ -80,7 +80,7 @@ func (s *StockChains) findDeployment() error {
 // given by flags and variables: the identity, the volume with the signing secret, and
 // ports that no other process uses.
 func (c *Cluster) AddStock(ctx context.Context, s *StockChains, name, secretsDir string) (*Controller, error) {
-	kubeconfig, err := c.writeKubeconfigOf(ctx, s.Namespace, s.Deployment.Spec.Template.Spec.ServiceAccountName)
+	kubeconfig, err := c.WriteKubeconfigOf(ctx, s.Namespace, s.Deployment.Spec.Template.Spec.ServiceAccountName)
 	if err != nil {
 		return nil, err
 	}

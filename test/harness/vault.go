@@ -109,6 +109,29 @@ func (v *Vault) RotateKey(ctx context.Context, name string) error {
 	return err
 }
 
+// ConfigureKey changes settings of a key, such as min_decryption_version.
+func (v *Vault) ConfigureKey(ctx context.Context, name string, settings map[string]any) error {
+	_, err := v.client.Logical().WriteWithContext(ctx, transitPath+"/keys/"+name+"/config", settings)
+	return err
+}
+
+// CreateToken returns a token with the rights of a policy in Vault's language.
+func (v *Vault) CreateToken(ctx context.Context, policyName, policy string) (token string, err error) {
+	if err := v.client.Sys().PutPolicyWithContext(ctx, policyName, policy); err != nil {
+		return "", err
+	}
+	created, err := v.client.Auth().Token().CreateWithContext(ctx, &api.TokenCreateRequest{Policies: []string{policyName}})
+	if err != nil {
+		return "", err
+	}
+	return created.TokenID()
+}
+
+// RevokeToken ends a token.
+func (v *Vault) RevokeToken(ctx context.Context, token string) error {
+	return v.client.Auth().Token().RevokeTreeWithContext(ctx, token)
+}
+
 // Seal makes the server reject all requests until Unseal.
 func (v *Vault) Seal(ctx context.Context) error { return v.client.Sys().SealWithContext(ctx) }
 
@@ -119,7 +142,12 @@ func (v *Vault) Unseal(ctx context.Context) error {
 }
 
 // Pause makes the server accept connections and not respond until Resume.
-func (v *Vault) Pause() error { return v.process.Process.Signal(syscall.SIGSTOP) }
+func (v *Vault) Pause() error {
+	if err := v.process.Process.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	return waitStopped(v.process.Process.Pid)
+}
 
 // Resume makes the server respond again.
 func (v *Vault) Resume() error { return v.process.Process.Signal(syscall.SIGCONT) }

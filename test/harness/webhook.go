@@ -50,7 +50,7 @@ func (c *Cluster) InstallWebhook(ctx context.Context, environment ...string) (*W
 	if _, err := c.RunKubectl(ctx, manifests, "apply", "--server-side", "--force-conflicts", "-f", "-"); err != nil {
 		return nil, err
 	}
-	kubeconfig, err := c.writeKubeconfigOf(ctx, SystemNamespace, WebhookAccount)
+	kubeconfig, err := c.WriteKubeconfigOf(ctx, SystemNamespace, WebhookAccount)
 	if err != nil {
 		return nil, err
 	}

@@ -88,3 +88,21 @@ const (
 	// verified. The message says why.
 	ReasonReleasedUnverified = "RunReleasedUnverified"
 )
+
+// Reasons of the Events on KeyRings, besides ReasonKeyRevoked.
+const (
+	// ReasonKeyPending: the controller knows a new key.
+	ReasonKeyPending = "KeyPending"
+	// ReasonKeyActive: the key signs from now on.
+	ReasonKeyActive = "KeyActive"
+	// ReasonKeyRetiring: the key signs no more, and is still trusted.
+	ReasonKeyRetiring = "KeyRetiring"
+	// ReasonKeyRetired: nothing needs the key any more.
+	ReasonKeyRetired = "KeyRetired"
+	// ReasonKeyUntrusted: no policy that the controller maintains trusts the key any more.
+	ReasonKeyUntrusted = "KeyUntrusted"
+	// ReasonRotationWaits: a key cannot become active yet; the message says why.
+	ReasonRotationWaits = "RotationWaits"
+	// ReasonPolicyBehindRing: policies trust an older key and not the active one.
+	ReasonPolicyBehindRing = "PolicyBehindRing"
+)

@@ -54,6 +54,17 @@ func NewWatched(ctx context.Context) (*Watched, error) {
 	return w, nil
 }
 
+// Visit calls visit with the summary of each resource in the caches.
+func (w *Watched) Visit(visit func(*resource.Summary)) {
+	for _, informer := range w.informerOf {
+		for _, item := range informer.GetStore().List() {
+			if summary, ok := item.(*resource.Summary); ok {
+				visit(summary)
+			}
+		}
+	}
+}
+
 // Policies returns the informer of VerificationPolicies.
 func (w *Watched) Policies() policyinformers.VerificationPolicyInformer {
 	return w.policies.Tekton().V1alpha1().VerificationPolicies()

@@ -72,7 +72,7 @@ func (r Requester) ask(ctx context.Context) error {
 	defer cancel()
 	for _, kind := range resource.Kinds {
 		about := kind.GroupVersionResource().GroupResource()
-		switch has, err := allowed(ctx, r.Reviews, about, v1alpha1.SignVerb); {
+		switch has, err := allowed(ctx, r.Reviews, Right{Resource: about}, v1alpha1.SignVerb); {
 		case err != nil:
 			return fmt.Errorf("cannot ask whether the service account of the controller has the verb %s: %w", v1alpha1.SignVerb, err)
 		case has:

@@ -14,37 +14,44 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
-// Right is the right to do something with all objects of one type in the cluster.
+// Right is the right to do something with all objects of one type.
 type Right struct {
 	Resource schema.GroupResource
 	Verbs    []string
+	// Namespace limits the right to the objects of a namespace. Empty means all.
+	Namespace string
 }
 
 // Needed returns the rights that the work on resources needs. config/operator has
-// the same list as a ClusterRole. signRuns adds those that only attestations need.
-func Needed(signRuns bool) []Right {
+// the same list as ClusterRole and Role. signRuns adds those that only attestations need.
+// own is the namespace of the controller.
+func Needed(signRuns bool, own string) []Right {
 	var needed []Right
 	for _, kind := range resource.Kinds {
-		needed = append(needed, Right{kind.GroupVersionResource().GroupResource(), []string{"get", "list", "watch", "patch"}})
+		needed = append(needed, Right{Resource: kind.GroupVersionResource().GroupResource(), Verbs: []string{"get", "list", "watch", "patch"}})
 	}
 	needed = append(needed,
-		Right{schema.GroupResource{Group: "tekton.dev", Resource: "verificationpolicies"}, []string{"list", "watch"}},
-		Right{schema.GroupResource{Resource: "namespaces"}, []string{"list", "watch"}})
+		Right{Resource: schema.GroupResource{Group: "tekton.dev", Resource: "verificationpolicies"}, Verbs: []string{"list", "watch"}},
+		Right{Resource: schema.GroupResource{Resource: "namespaces"}, Verbs: []string{"list", "watch"}},
+		// Without these, it is not known whether a KeyRing says that another key signs.
+		Right{schema.GroupResource{Group: v1alpha1.Group, Resource: "keyrings"}, []string{"get", "list"}, own},
+		Right{schema.GroupResource{Group: v1alpha1.Group, Resource: "keyrings/status"}, []string{"update"}, own})
 	if signRuns {
-		needed = append(needed, Right{schema.GroupResource{Group: "resolution.tekton.dev", Resource: "resolutionrequests"}, []string{"get"}})
+		needed = append(needed, Right{Resource: schema.GroupResource{Group: "resolution.tekton.dev", Resource: "resolutionrequests"}, Verbs: []string{"get"}})
 	}
 	return needed
 }
 
-// NeededByGate returns the rights that the gate needs besides those of Needed(true).
+// NeededByGate returns the rights that the gate needs besides those of Needed.
 func NeededByGate() []Right {
 	return []Right{
-		{schema.GroupResource{Resource: "pods"}, []string{"get", "list", "watch", "patch"}},
-		{schema.GroupResource{Group: "tekton.dev", Resource: "taskruns"}, []string{"patch"}},
-		{schema.GroupResource{Group: "resolution.tekton.dev", Resource: "resolutionrequests"}, []string{"get"}},
+		{Resource: schema.GroupResource{Resource: "pods"}, Verbs: []string{"get", "list", "watch", "patch"}},
+		{Resource: schema.GroupResource{Group: "tekton.dev", Resource: "taskruns"}, Verbs: []string{"patch"}},
+		{Resource: schema.GroupResource{Group: "resolution.tekton.dev", Resource: "resolutionrequests"}, Verbs: []string{"get"}},
 	}
 }
 
@@ -64,7 +71,7 @@ func missing(ctx context.Context, reviews Reviews, needed []Right) ([]string, er
 	for _, right := range needed {
 		var verbs []string
 		for _, verb := range right.Verbs {
-			allowed, err := allowed(ctx, reviews, right.Resource, verb)
+			allowed, err := allowed(ctx, reviews, right, verb)
 			if apierrors.IsForbidden(err) {
 				return []string{askMissing}, nil
 			}
@@ -82,10 +89,13 @@ func missing(ctx context.Context, reviews Reviews, needed []Right) ([]string, er
 	return lacking, nil
 }
 
-func allowed(ctx context.Context, reviews Reviews, r schema.GroupResource, verb string) (bool, error) {
+func allowed(ctx context.Context, reviews Reviews, r Right, verb string) (bool, error) {
+	name, subresource, _ := strings.Cut(r.Resource.Resource, "/")
 	answer, err := reviews.Create(ctx, &authorization.SelfSubjectAccessReview{
 		Spec: authorization.SelfSubjectAccessReviewSpec{
-			ResourceAttributes: &authorization.ResourceAttributes{Group: r.Group, Resource: r.Resource, Verb: verb},
+			ResourceAttributes: &authorization.ResourceAttributes{
+				Namespace: r.Namespace, Group: r.Resource.Group, Resource: name, Subresource: subresource, Verb: verb,
+			},
 		},
 	}, metav1.CreateOptions{})
 	if err != nil {

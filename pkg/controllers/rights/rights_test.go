@@ -84,7 +84,7 @@ func opens(context.Context) error { return nil }
 
 func TestGate_OpensAtOnceWithAllRights(t *testing.T) {
 	var o observed
-	gate := NewGate(&account{}, Needed(true), &o)
+	gate := NewGate(&account{}, Needed(true, "own"), &o)
 	if err := gate.Open(t.Context(), opens); err != nil || !gate.IsOpen() || gate.LacksRights() || len(o.missing) != 0 {
 		t.Errorf("got %v, open: %v, reported %q", err, gate.IsOpen(), o.missing)
 	}
@@ -94,7 +94,7 @@ func TestGate_ReportsOnceAndOpensLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var o observed
 		a := denied("list verificationpolicies", "watch verificationpolicies", "get resolutionrequests")
-		gate := NewGate(a, Needed(true), &o)
+		gate := NewGate(a, Needed(true, "own"), &o)
 		if err := gate.Open(t.Context(), opens); err != nil || gate.IsOpen() {
 			t.Fatalf("got %v, open: %v, want a closed gate", err, gate.IsOpen())
 		}
@@ -116,7 +116,7 @@ func TestGate_ReportsOnceAndOpensLater(t *testing.T) {
 func TestGate_StaysClosedWhileTheAnswerIsUnknown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var o observed
-		gate := NewGate(&account{err: errors.New("connection refused")}, Needed(true), &o)
+		gate := NewGate(&account{err: errors.New("connection refused")}, Needed(true, "own"), &o)
 		ctx, cancel := context.WithTimeout(t.Context(), 5*askRetry)
 		defer cancel()
 		if err := gate.Open(ctx, opens); err == nil || gate.IsOpen() || o.unknown == 0 || len(o.missing) != 0 {
@@ -127,7 +127,7 @@ func TestGate_StaysClosedWhileTheAnswerIsUnknown(t *testing.T) {
 
 func TestGate_StaysClosedIfTheWorkDidNotStart(t *testing.T) {
 	failed := errors.New("context ended")
-	gate := NewGate(&account{}, Needed(true), &observed{})
+	gate := NewGate(&account{}, Needed(true, "own"), &observed{})
 	if err := gate.Open(t.Context(), func(context.Context) error { return failed }); !errors.Is(err, failed) || gate.IsOpen() {
 		t.Errorf("got %v, open: %v", err, gate.IsOpen())
 	}
@@ -135,7 +135,7 @@ func TestGate_StaysClosedIfTheWorkDidNotStart(t *testing.T) {
 
 func TestMissing_NamesTheRightToAsk(t *testing.T) {
 	forbidden := apierrors.NewForbidden(schema.GroupResource{Resource: "selfsubjectaccessreviews"}, "", errors.New("no"))
-	got, err := missing(t.Context(), &account{err: forbidden}, Needed(true))
+	got, err := missing(t.Context(), &account{err: forbidden}, Needed(true, "own"))
 	if err != nil || !slices.Equal(got, []string{askMissing}) {
 		t.Errorf("got %q and %v", got, err)
 	}
@@ -144,14 +144,14 @@ func TestMissing_NamesTheRightToAsk(t *testing.T) {
 // The manifests grant what the controller needs.
 func TestNeeded_IsGrantedByTheManifests(t *testing.T) {
 	for name, files := range map[string][]string{
-		"operator": {"operator/base/rbac.yaml"},
-		"own":      {"201-rbac-resources.yaml", "201-rbac-runs.yaml"},
+		"operator": {"operator/base/rbac.yaml", "operator/base/keyrings.yaml"},
+		"own":      {"201-rbac-resources.yaml", "201-rbac-runs.yaml", "202-rbac-controller.yaml"},
 	} {
 		granted := grants(t, files)
-		for _, right := range slices.Concat(Needed(true), NeededByGate()) {
+		for _, right := range slices.Concat(Needed(true, "own"), NeededByGate()) {
 			for _, verb := range right.Verbs {
 				if !granted[verb+" "+right.Resource.String()] {
-					t.Errorf("%s: no ClusterRole grants %s %s", name, verb, right.Resource)
+					t.Errorf("%s: no role grants %s %s", name, verb, right.Resource)
 				}
 			}
 		}
@@ -162,7 +162,7 @@ func TestNeeded_IsGrantedByTheManifests(t *testing.T) {
 }
 
 func TestNeeded_HasNoRightsForAttestationsBesideAStockChains(t *testing.T) {
-	if slices.ContainsFunc(Needed(false), func(r Right) bool { return r.Resource.Resource == "resolutionrequests" }) {
+	if slices.ContainsFunc(Needed(false, "own"), func(r Right) bool { return r.Resource.Resource == "resolutionrequests" }) {
 		t.Error("without runs, no right to read requests is needed")
 	}
 }
@@ -176,11 +176,11 @@ func grants(t *testing.T, files []string) map[string]bool {
 			t.Fatal(err)
 		}
 		for document := range bytes.SplitSeq(content, []byte("\n---\n")) {
-			var role rbacv1.ClusterRole
+			var role rbacv1.ClusterRole // a Role has the same rules
 			if err := yaml.Unmarshal(document, &role); err != nil {
 				t.Fatal(err)
 			}
-			if role.Kind == "ClusterRole" {
+			if role.Kind == "ClusterRole" || role.Kind == "Role" {
 				addRights(granted, role.Rules)
 			}
 		}

@@ -38,14 +38,16 @@ type creation struct {
 // runCreations keeps how runs began. It knows only the runs that this process saw
 // when they were created.
 type runCreations struct {
+	writes *SignatureWrites
+
 	mu   sync.Mutex // guards the creations in seen
 	seen *ttlcache.Cache[types.UID, creation]
 }
 
 var _ dependencies.RunCreations = (*runCreations)(nil)
 
-func newRunCreations() *runCreations {
-	return &runCreations{seen: ttlcache.New(
+func newRunCreations(writes *SignatureWrites) *runCreations {
+	return &runCreations{writes: writes, seen: ttlcache.New(
 		ttlcache.WithTTL[types.UID, creation](creationLifetime),
 		ttlcache.WithDisableTouchOnHit[types.UID, creation](),
 		ttlcache.WithMaxCost(maxCreationBytes, func(item ttlcache.CostItem[types.UID, creation]) uint64 {
@@ -110,11 +112,13 @@ func (c *runCreations) of(run types.UID) creation {
 // CreatedAfter implements dependencies.RunCreations. It compares resourceVersions
 // of different kinds: the API server numbers the writes of all custom resources
 // in one sequence, because they are in one etcd (--etcd-servers-overrides moves
-// built-in resources only).
+// built-in resources only). A write of this process that replaced the signature does not
+// count: the content stayed as it was.
 func (c *runCreations) CreatedAfter(run, object metav1.Object) bool {
+	written := c.writes.contentVersion(object.GetUID(), object.GetResourceVersion())
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return older(object.GetResourceVersion(), c.of(run.GetUID()).version)
+	return older(written, c.of(run.GetUID()).version)
 }
 
 // IsFirstChild implements dependencies.RunCreations. A PipelineRun whose creation

@@ -40,7 +40,7 @@ func TestCreatedAfter_ComparesWithTheCreationThatWasSeen(t *testing.T) {
 		"tombstone":                      {[]any{struct{}{}}, "99", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := newRunCreations()
+			c := newRunCreations(NewSignatureWrites())
 			for _, item := range tc.seen {
 				c.observe(item)
 			}
@@ -53,7 +53,7 @@ func TestCreatedAfter_ComparesWithTheCreationThatWasSeen(t *testing.T) {
 }
 
 func TestCreatedAfter_KnowsPipelineRuns(t *testing.T) {
-	c := newRunCreations()
+	c := newRunCreations(NewSignatureWrites())
 	run := &v1.PipelineRun{ObjectMeta: metav1.ObjectMeta{UID: "uid", ResourceVersion: "100"}}
 	c.observe(run)
 	if !c.CreatedAfter(run, &v1.Task{ObjectMeta: metav1.ObjectMeta{ResourceVersion: "99"}}) {
@@ -89,7 +89,7 @@ func TestIsFirstChild_KnowsTheFirstTaskRunOfEachName(t *testing.T) {
 		"owned by the parent, no controller": {[]any{parent, taskRun("110", owned, func(run *v1.TaskRun) { run.OwnerReferences[0].Controller = nil })}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := newRunCreations()
+			c := newRunCreations(NewSignatureWrites())
 			for _, item := range tc.seen {
 				c.observe(item)
 			}
@@ -103,7 +103,7 @@ func TestIsFirstChild_KnowsTheFirstTaskRunOfEachName(t *testing.T) {
 // Whoever creates many runs must not make the controller forget a TaskRun, and take
 // a second one of its name for the first.
 func TestIsFirstChild_IsFalseAfterTheParentWasForgotten(t *testing.T) {
-	c := newRunCreations()
+	c := newRunCreations(NewSignatureWrites())
 	parent := &v1.PipelineRun{ObjectMeta: metav1.ObjectMeta{Name: "pr", UID: "parent", ResourceVersion: "100"}}
 	controls := true
 	child := taskRun("110", func(run *v1.TaskRun) {
@@ -159,7 +159,7 @@ func TestChildCreations_KnowWhatOutlivesARestart(t *testing.T) {
 		"watch was interrupted at creation": {[]any{parent, child("a", fresh, true, 11)}, child("a", fresh, true, 11), true, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := newRunCreations()
+			c := newRunCreations(NewSignatureWrites())
 			for _, item := range tc.seen {
 				c.observe(item)
 			}

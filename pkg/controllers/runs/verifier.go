@@ -28,6 +28,9 @@ import (
 type Sources struct {
 	Config func() *config.Config
 	Keys   func() *keys.Ring
+	// Verified, if not nil, is told the ID of each key that verified a resource behind a run.
+	Verified        func(keyID string)
+	SignatureWrites *SignatureWrites
 	// Dialect returns the dialect of the installed release of Tekton.
 	Dialect func() tekton.Dialect
 	// Store returns the place where bundles are stored, or nil if there is none.
@@ -42,7 +45,7 @@ type Sources struct {
 // NewVerifier returns the verifier of all runs, with the clients and informers of the
 // context. From now on it remembers how runs begin.
 func NewVerifier(ctx context.Context, in Sources) (*verification.Verifier, error) {
-	creations := newRunCreations()
+	creations := newRunCreations(in.SignatureWrites)
 	onRun := controller.HandleAll(creations.observe)
 	watched := in.Watched.Policies()
 	verifier := policy.New(policies{watched.Lister()}, in.Policies)
@@ -68,6 +71,7 @@ func NewVerifier(ctx context.Context, in Sources) (*verification.Verifier, error
 
 		Policies: verifier,
 		Keys:     ownKeys(in.Keys),
+		Verified: in.Verified,
 		Dialect:  in.Dialect,
 		Clock:    clock.RealClock{},
 	}, err

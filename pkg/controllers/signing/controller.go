@@ -37,6 +37,17 @@ const (
 	maxDisputeDelay   = 5 * time.Minute
 )
 
+// Inputs are what the controllers work with.
+type Inputs struct {
+	State   *state.State
+	Watched *informers.Watched
+	Emitter resources.Emitter
+	Patcher annotation.Patcher
+	// Replaced is called after a write that replaced the signature of a resource in one
+	// resourceVersion, and made another.
+	Replaced func(uid types.UID, from, to string)
+}
+
 // Signer is the controller of one kind. It implements controller.Reconciler.
 type Signer struct {
 	*resources.Resources
@@ -46,6 +57,8 @@ type Signer struct {
 	decide  func(context.Context, *resource.Summary) decision.Decision
 	patcher annotation.Patcher
 	emitter resources.Emitter
+	// replaced is Inputs.Replaced.
+	replaced func(uid types.UID, from, to string)
 	// disputes delays signing resources that another writer changes each time that
 	// they are signed. Without a delay the two would write for ever.
 	disputes *flowcontrol.Backoff
@@ -56,12 +69,11 @@ type Signer struct {
 var _ controller.Reconciler = (*Signer)(nil)
 
 // NewController returns the controller that signs the resources of one kind.
-func NewController(
-	ctx context.Context, kind resource.Kind, s *state.State, watched *informers.Watched, emitter resources.Emitter, patcher annotation.Patcher,
-) (*controller.Impl, error) {
+func NewController(ctx context.Context, kind resource.Kind, in Inputs) (*controller.Impl, error) {
+	s := in.State
 	signer := &Signer{
-		Resources: resources.New(watched.Summaries(kind, s.Scope())),
-		kind:      kind, state: s, decide: s.Decide, emitter: emitter, patcher: patcher,
+		Resources: resources.New(in.Watched.Summaries(kind, s.Scope())),
+		kind:      kind, state: s, decide: s.Decide, emitter: in.Emitter, patcher: in.Patcher, replaced: in.Replaced,
 		disputes: flowcontrol.NewBackOff(firstDisputeDelay, maxDisputeDelay),
 		writes:   newWrites(),
 		contents: newContents(clock.RealClock{}),
@@ -71,7 +83,7 @@ func NewController(
 		signer.contents.restart()
 		return enqueueAll(bucket, enqueue)
 	}
-	return signer.NewController(ctx, &watched.Handlers, signer, resources.Queue{
+	return signer.NewController(ctx, &in.Watched.Handlers, signer, resources.Queue{
 		Name: kind.ConfigName(), FirstRetry: firstRetry,
 		Wanted: signer.wanted, Changes: s.OnChange,
 	})
@@ -162,6 +174,9 @@ func (s *Signer) sign(ctx context.Context, key string, r *resource.Summary) erro
 		return err
 	}
 	sent.resourceVersion = patched.GetResourceVersion()
+	if d.Reason != decision.Unsigned {
+		s.replaced(r.UID, r.ResourceVersion, sent.resourceVersion)
+	}
 	s.writes.add(key, sent)
 	s.wrote(ctx, key, sent, sent.resourceVersion)
 	return nil

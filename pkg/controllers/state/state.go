@@ -49,6 +49,17 @@ type Sources struct {
 	// Secrets reads the keys of the authorities of policies.
 	Secrets policy.Secrets
 	Emitter Emitter
+	// Rings are the KeyRings of the cluster.
+	Rings Rings
+}
+
+// Rings are the KeyRings of the cluster.
+type Rings interface {
+	// For returns the keys of a namespace with these labels. ok is false if no KeyRing
+	// serves the namespace.
+	For(namespace map[string]string) (ring *keys.Ring, ok bool)
+	// All returns the keys of each KeyRing.
+	All() []*keys.Ring
 }
 
 // State makes snapshots. Each part is replaced as a whole when it changes.
@@ -97,11 +108,12 @@ func (s *State) PolicySources() policy.Sources {
 
 // Snapshot returns the snapshot of a namespace at this moment.
 func (s *State) Snapshot(namespace string) *snapshot.Snapshot {
+	ns := s.namespace(namespace)
 	return &snapshot.Snapshot{
 		Config:      s.config.Load(),
-		Keys:        s.keys.Ring(),
+		Keys:        s.keysOf(ns),
 		Release:     *s.release.Load(),
-		Namespace:   s.namespace(namespace),
+		Namespace:   ns,
 		Authorities: cachedAuthorities{s, namespace},
 
 		RequesterUnsafe: *s.unsafe.Load(),
@@ -135,13 +147,32 @@ func (s *State) Dialect() tekton.Dialect { return s.release.Load().Dialect() }
 // Config returns the configuration in force.
 func (s *State) Config() *config.Config { return s.config.Load() }
 
-// Keys returns the key ring in force.
-func (s *State) Keys() *keys.Ring { return s.keys.Ring() }
+// Keys returns all keys of this installation: those of the KeyRings, and those of the
+// signing secret and the settings. None of them signs.
+func (s *State) Keys() *keys.Ring {
+	return keys.Merge(append(s.sources.Rings.All(), s.keys.Ring())...)
+}
 
-// ActiveKey returns the key that signs resources of a kind. The error wraps
-// keys.ErrNoKey.
-func (s *State) ActiveKey(kind resource.Kind) (*keys.Key, error) {
-	return s.keys.Ring().Active(s.config.Load().Signer(kind))
+// LegacyKeys returns the keys of the signing secret and of the settings, which sign where
+// there is no KeyRing.
+func (s *State) LegacyKeys() *keys.Ring { return s.keys.Ring() }
+
+// PolicyKeys returns what the keys of policies are read with, for decisions.
+func (s *State) PolicyKeys() *policy.Keys { return s.policyKeys }
+
+// keysOf returns the keys for the resources of a namespace.
+func (s *State) keysOf(ns snapshot.Namespace) *keys.Ring {
+	ring, found := s.sources.Rings.For(ns.Labels)
+	if !found {
+		return s.keys.Ring()
+	}
+	return ring.Knowing(s.keys.Ring())
+}
+
+// ActiveKey returns the key that signs resources of a kind in a namespace. The error
+// wraps keys.ErrNoKey.
+func (s *State) ActiveKey(kind resource.Kind, namespace string) (*keys.Key, error) {
+	return s.keysOf(s.namespace(namespace)).Active(s.config.Load().Signer(kind))
 }
 
 // Scope returns the namespaces that the controllers are limited to. Empty means
@@ -150,7 +181,7 @@ func (s *State) Scope() []string { return s.sources.Scope }
 
 // InvalidateKey makes the key ring load the active key of a kind again: after a
 // rotation in a KMS its signatures do not verify with the public key that was
-// read.
+// read. A KeyRing names the version of a key, so its keys stay as they are.
 func (s *State) InvalidateKey(kind resource.Kind) { s.keys.Invalidate(s.config.Load().Signer(kind)) }
 
 // RunSigner returns a signer of a type for a run, as keys.Loader describes it.

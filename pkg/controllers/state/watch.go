@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	chainsconfig "github.com/tektoncd/chains/pkg/config"
 	corev1 "k8s.io/api/core/v1"
@@ -46,14 +47,13 @@ func (s *State) WatchPolicies(handlers Handlers, policies cache.SharedIndexInfor
 	}))
 }
 
-// WatchNamespaces calls the listeners when a namespace is added, selected or
-// deselected.
+// WatchNamespaces calls the listeners when a namespace is added, or its labels change.
 func (s *State) WatchNamespaces(handlers Handlers, namespaces cache.SharedIndexInformer) error {
 	return handlers.Add(namespaces, cache.ResourceEventHandlerFuncs{
 		AddFunc: func(item any) { s.Changed(item.(*corev1.Namespace).Name) },
 		UpdateFunc: func(before, after any) {
 			was, is := before.(*corev1.Namespace), after.(*corev1.Namespace)
-			if cfg := s.config.Load(); cfg.Selects(was.Labels) != cfg.Selects(is.Labels) {
+			if !maps.Equal(was.Labels, is.Labels) { // they select a namespace for signing, and for a KeyRing
 				s.Changed(is.Name)
 			}
 		},

@@ -126,7 +126,7 @@ var errNotSignedYet = errors.New("not signed in the cluster yet")
 // put stores the resource unless the inputs are those of its last upload.
 func (s *Storer) put(ctx context.Context, key string, store *oci.Store, r *resource.Summary) error {
 	inputs := upload{store: store, uid: r.UID, resourceVersion: r.ResourceVersion, dialect: s.state.Dialect()}
-	if active, err := s.state.ActiveKey(s.kind); err == nil {
+	if active, err := s.state.ActiveKey(s.kind, r.Namespace); err == nil {
 		inputs.keyID = active.ID
 	}
 	if s.uploaded(key, inputs) {
