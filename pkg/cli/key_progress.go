@@ -5,8 +5,6 @@ package cli
 import (
 	"cmp"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -52,10 +50,15 @@ func (r rotation) message() string {
 	if rotated == nil || rotated.ObservedGeneration < r.ring.Generation {
 		return "the controller has not decided yet"
 	}
-	if rotated.Reason == string(keyring.Pause) {
+	if r.isPaused() {
 		return "spec.rotation.paused stops the rotation"
 	}
 	return cmp.Or(rotated.Message, rotated.Reason)
+}
+
+func (r rotation) isPaused() bool {
+	rotated := meta.FindStatusCondition(r.status.Conditions, v1alpha1.KeyRingRotated)
+	return rotated != nil && rotated.Reason == string(keyring.Pause)
 }
 
 func (r rotation) loaded() step {
@@ -89,37 +92,27 @@ func place(ring *v1alpha1.KeyRing, name string) string {
 	return ""
 }
 
-func (r rotation) trusted() step {
-	s := step{name: "Trusted", done: r.isActive(), text: r.message()}
-	switch {
-	case s.done && r.askedPolicies():
-		s.text = "every policy that trusted an older key trusts it"
-	case s.done:
-		s.text = "not known: the key that signed before is revoked"
-	}
-	accepted := slices.DeleteFunc(slices.Clone(r.to.UnreadyPolicies), func(p v1alpha1.PolicyReference) bool {
-		return !slices.Contains(r.ring.Spec.Rotation.AcceptUnready, p)
-	})
-	if len(accepted) > 0 {
-		s.text += fmt.Sprintf(" (%d accepted unready: %s)", len(accepted), listPolicies(accepted))
+func (r rotation) trusted() step { return r.gate("Trusted", v1alpha1.KeyRingTrusted) }
+
+func (r rotation) seen() step { return r.gate("Seen", v1alpha1.KeyRingSeen) }
+
+// gate returns the step for a condition without which a key does not become active, unless
+// the key that signed before is revoked.
+func (r rotation) gate(name, condition string) step {
+	s := step{name: name, done: r.isActive(), text: r.message()}
+	switch found := meta.FindStatusCondition(r.status.Conditions, condition); {
+	case found == nil || found.ObservedGeneration < r.ring.Generation:
+		if s.done {
+			s.text = "not known: the controller has not decided yet"
+		}
+	case found.Status == metav1.ConditionTrue:
+		s.done, s.text = true, found.Message
+	case found.Status == metav1.ConditionUnknown && s.done:
+		s.text = "not known: " + found.Message
+	case !r.isPaused():
+		s.text = found.Message
 	}
 	return s
-}
-
-func (r rotation) seen() step {
-	return step{name: "Seen", done: r.isActive(), text: "Tekton has verified a signature of it"}
-}
-
-// askedPolicies reports that the policies were looked at before the key became active. The
-// controller does not do that after a revocation of the key that signed.
-func (r rotation) askedPolicies() bool {
-	var last *v1alpha1.RingKeyStatus
-	for i, key := range r.status.Keys {
-		if key.Name != r.to.Name && key.ActiveUntil != nil && (last == nil || !key.ActiveUntil.Before(last.ActiveUntil)) {
-			last = &r.status.Keys[i]
-		}
-	}
-	return last == nil || last.State != v1alpha1.KeyRevoked
 }
 
 func (r rotation) active() step {
@@ -180,17 +173,4 @@ func namesIn(status *v1alpha1.KeyRingStatus, wanted func(v1alpha1.RingKeyStatus)
 		}
 	}
 	return names
-}
-
-// listPolicies names some policies.
-func listPolicies(policies []v1alpha1.PolicyReference) string {
-	const most = 5
-	names := make([]string, 0, most+1)
-	for _, p := range policies[:min(len(policies), most)] {
-		names = append(names, p.Namespace+"/"+p.Policy)
-	}
-	if more := len(policies) - most; more > 0 {
-		names = append(names, fmt.Sprintf("and %d more", more))
-	}
-	return strings.Join(names, ", ")
 }

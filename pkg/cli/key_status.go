@@ -27,7 +27,8 @@ func newKeyStatus(access *keyAccess) *cobra.Command {
 		Long: `Show the keys of one KeyRing or of all, and what they wait for.
 
   SIGNED     resources with a signature of the key
-  POLICIES   VerificationPolicies that trust the active key and not this one
+  POLICIES   VerificationPolicies that trust the key, and how many trust another key
+             that signs or signed, and not this one
   OPEN-RUNS  runs that can still need the key
   LAST-USED  how long ago the key verified a resource behind a run
 
@@ -106,7 +107,7 @@ func writeStatus(w io.Writer, rings []v1alpha1.KeyRing, now time.Time) error {
 		fmt.Fprintln(t, "NAME\tSTATE\tSIGNED\tPOLICIES\tOPEN-RUNS\tLAST-USED\tBLOCKED-BY")
 		for _, key := range ring.Status.Keys {
 			fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n", key.Name, key.State, key.Signed,
-				unready(key), orDash(key.OpenRuns), age(key.LastVerified, now), blockedBy(ring, key))
+				policies(key), orDash(key.OpenRuns), age(key.LastVerified, now), blockedBy(ring, key))
 		}
 		for _, key := range ring.Spec.Keys {
 			if keyring.StatusOf(&ring.Status, key.Name) == nil {
@@ -136,11 +137,16 @@ func summary(ring *v1alpha1.KeyRing) string {
 	return text
 }
 
-func unready(key v1alpha1.RingKeyStatus) string {
-	if key.State != v1alpha1.KeyPending || len(key.UnreadyPolicies) == 0 {
+// policies says how many policies trust a key. That is not known of a key that makes no
+// signature.
+func policies(key v1alpha1.RingKeyStatus) string {
+	switch {
+	case key.Policies == nil:
 		return "-"
+	case key.Unready > 0:
+		return fmt.Sprintf("%d, %d unready", *key.Policies, key.Unready)
 	}
-	return fmt.Sprintf("%d unready", len(key.UnreadyPolicies))
+	return strconv.FormatInt(*key.Policies, 10)
 }
 
 func orDash(count int64) string {

@@ -184,6 +184,21 @@ func MayReplace(ring *v1alpha1.KeyRing, key *v1alpha1.RingKeyStatus) bool {
 	return key.UntrustedSince != nil && spec != nil && spec.Revoked != nil && !spec.Revoked.Hold
 }
 
+// FollowsRevoked reports that the key which signed before a key is revoked. Nobody asks
+// which policies trust a revoked key, because that takes a signature of the key.
+func FollowsRevoked(status *v1alpha1.KeyRingStatus, name string) bool {
+	if status.Active != "" && status.Active != name {
+		return false // the active key signed before
+	}
+	var last *v1alpha1.RingKeyStatus
+	for i, key := range status.Keys {
+		if key.Name != name && key.ActiveUntil != nil && (last == nil || !key.ActiveUntil.Before(last.ActiveUntil)) {
+			last = &status.Keys[i]
+		}
+	}
+	return last != nil && last.State == v1alpha1.KeyRevoked
+}
+
 func end(key *v1alpha1.RingKeyStatus, now time.Time) {
 	if key != nil && key.ActiveSince != nil && key.ActiveUntil == nil {
 		key.ActiveUntil = at(now)

@@ -245,7 +245,16 @@ type RingKeyStatus struct {
 	// LastVerified is when the key last verified a resource behind a run.
 	// +optional
 	LastVerified *metav1.Time `json:"lastVerified,omitempty"`
-	// UnreadyPolicies are VerificationPolicies that trust the active key and not this one.
+	// Policies is the number of VerificationPolicies that trust the key. It is not set if
+	// that is not known: a policy is asked with a signature of the key. Policies whose own
+	// keys cannot be read do not count.
+	// +optional
+	Policies *int64 `json:"policies,omitempty"`
+	// Unready is the number of VerificationPolicies that trust another key of the ring, which
+	// signs or signed before, and not this one.
+	// +optional
+	Unready int64 `json:"unready,omitempty"`
+	// UnreadyPolicies are the first 100 of these policies.
 	// +optional
 	UnreadyPolicies []PolicyReference `json:"unreadyPolicies,omitempty"`
 }
@@ -257,8 +266,40 @@ const (
 	// KeyRingRotated: the target is active, and no older key is trusted. The reason names the
 	// step that a rotation is at, the message what blocks the step.
 	KeyRingRotated = "Rotated"
+	// KeyRingTrusted: every VerificationPolicy that trusts another key of the ring, which
+	// signs or signed before, trusts the target. Those in acceptUnready need not.
+	KeyRingTrusted = "Trusted"
+	// KeyRingSeen: before the target became active, Tekton's controller had seen all
+	// VerificationPolicies that were there when the target was found trusted.
+	KeyRingSeen = "Seen"
 	// KeyRingRotationDue: the active key is older than rotateAfter.
 	KeyRingRotationDue = "RotationDue"
+)
+
+// The reasons of the condition Trusted.
+const (
+	// PoliciesReady: the condition is true.
+	PoliciesReady = "PoliciesReady"
+	// PoliciesBehind: policies do not trust the target. The message names them.
+	PoliciesBehind = "PoliciesBehind"
+	// PoliciesNotKnown: the policies cannot be read, or a key cannot make the signature
+	// that a policy is asked with.
+	PoliciesNotKnown = "PoliciesNotKnown"
+	// OtherKeyRevoked: the key that signed before the target is revoked. The controller
+	// makes no signature with the key, so nobody asked which policies trust the key.
+	OtherKeyRevoked = "OtherKeyRevoked"
+	// NoTarget: no key is to sign.
+	NoTarget = "NoTarget"
+)
+
+// The reasons of the condition Seen.
+const (
+	// CanaryVerified: Tekton verified a resource with a signature of the target.
+	CanaryVerified = "CanaryVerified"
+	// CanaryNotVerified: Tekton did not. The message says why.
+	CanaryNotVerified = "CanaryNotVerified"
+	// NotReached: the target is not trusted yet.
+	NotReached = "NotReached"
 )
 
 // The ConfigMap in the controller's namespace with the public halves of all keys, which

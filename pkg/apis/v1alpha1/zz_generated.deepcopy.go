@@ -257,6 +257,11 @@ func (in *RingKeyStatus) DeepCopyInto(out *RingKeyStatus) {
 		in, out := &in.LastVerified, &out.LastVerified
 		*out = (*in).DeepCopy()
 	}
+	if in.Policies != nil {
+		in, out := &in.Policies, &out.Policies
+		*out = new(int64)
+		**out = **in
+	}
 	if in.UnreadyPolicies != nil {
 		in, out := &in.UnreadyPolicies, &out.UnreadyPolicies
 		*out = make([]PolicyReference, len(*in))

@@ -11,9 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tektoncd/chains/pkg/chains/signing"
 	"k8s.io/apimachinery/pkg/api/equality"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
@@ -32,6 +30,7 @@ const settled = rings.Fence + 90*time.Second
 func (c *Controller) reconcile(ctx context.Context, ring *v1alpha1.KeyRing) error {
 	loaded := c.Keys.Load(ctx, ring)
 	status := keyring.Observe(ring, loaded, c.Clock.Now())
+	keepSeen(ring, &status)
 	step, name := keyring.Next(ring, &status, loaded)
 	c.count(ring.Name, &status, step != keyring.Done || isReplacing(ring, &status))
 	published := c.publish(ctx, ring, &status)
@@ -41,8 +40,10 @@ func (c *Controller) reconcile(ctx context.Context, ring *v1alpha1.KeyRing) erro
 	} else {
 		status, blocking = c.take(ctx, ring, status, step, name)
 	}
-	if err := c.notice(ctx, ring, &status); err != nil {
-		return err
+	if step != keyring.Activating { // which has looked at the policies itself
+		if err := c.notice(ctx, ring, &status); err != nil {
+			return err
+		}
 	}
 	step, name = keyring.Next(ring, &status, loaded)
 	setConditions(ring, &status, step, name, cmp.Or(blocking, published), c.Clock.Now())
@@ -75,18 +76,20 @@ func (c *Controller) take(
 	return status, nil
 }
 
-// write stores the status if it has changed. The API server refuses it if the ring has
-// changed since it was read.
+// write stores the status if it has changed, also in ring. The API server refuses it if the
+// ring has changed since it was read.
 func (c *Controller) write(ctx context.Context, ring *v1alpha1.KeyRing, status v1alpha1.KeyRingStatus) error {
 	if equality.Semantic.DeepEqual(ring.Status, status) {
 		return nil
 	}
-	before := ring.Status
-	ring = ring.DeepCopy()
-	ring.Status = status
-	if _, err := c.Client.UpdateStatus(ctx, ring, metav1.UpdateOptions{FieldManager: v1alpha1.Group}); err != nil {
+	next := ring.DeepCopy()
+	next.Status = *status.DeepCopy()
+	stored, err := c.Client.UpdateStatus(ctx, next, metav1.UpdateOptions{FieldManager: v1alpha1.Group})
+	if err != nil {
 		return err
 	}
+	before := ring.Status
+	ring.Status, ring.ResourceVersion = next.Status, stored.ResourceVersion
 	c.report(ctx, ring, &before)
 	if before.Active != status.Active {
 		c.Rings.Read(ctx) // sign with it now
@@ -102,7 +105,9 @@ func (c *Controller) activate(ctx context.Context, ring *v1alpha1.KeyRing, statu
 	for _, name := range keyring.Candidates(ring, &status) {
 		next, err := c.ready(ctx, ring, &status, name)
 		if err == nil {
-			err = c.canary.seen(ctx, next)
+			err = c.see(ctx, ring, &status, name, next)
+		} else if name == status.Target {
+			setCondition(ring, &status, notSeen(&status))
 		}
 		if err == nil {
 			return keyring.Activate(status, name, c.Clock.Now()), nil
@@ -117,29 +122,22 @@ func (c *Controller) activate(ctx context.Context, ring *v1alpha1.KeyRing, statu
 	return status, first
 }
 
-// ready returns a key if every policy that trusts another key of the ring trusts it.
-func (c *Controller) ready(ctx context.Context, ring *v1alpha1.KeyRing, status *v1alpha1.KeyRingStatus, name string) (*keys.Key, error) {
-	next, err := c.Keys.Key(ctx, ring, name)
-	if err != nil || isEmergency(status) { // nothing is left to break
-		return next, err
+// see returns nil once Tekton's controller has seen the policies that are there now. While it
+// waits, the status says that the policies are ready.
+func (c *Controller) see(ctx context.Context, ring *v1alpha1.KeyRing, status *v1alpha1.KeyRingStatus, name string, next *keys.Key) error {
+	if name != status.Target {
+		return c.canary.seen(ctx, next)
 	}
-	policies, err := c.livePolicies(ctx)
-	if err != nil {
-		return nil, err
+	if isNews(&ring.Status, status) {
+		setConditions(ring, status, keyring.Activating, name, nil, c.Clock.Now())
+		if err := c.write(ctx, ring, *status); err != nil {
+			return err
+		}
 	}
-	found, err := c.unready(ctx, policies, c.Policies.Fresh(), c.others(ctx, ring, status, next), next)
-	if err != nil {
-		return nil, err
-	}
-	keyring.StatusOf(status, name).UnreadyPolicies = slices.Clone(found[:min(len(found), maxUnready)])
-	blocking := slices.DeleteFunc(found, func(p v1alpha1.PolicyReference) bool {
-		return slices.Contains(ring.Spec.Rotation.AcceptUnready, p)
-	})
-	if len(blocking) > 0 {
-		return nil, blocked{fmt.Sprintf("%d VerificationPolicies trust another key and not key %q: %s; add the key to them, or name them in spec.rotation.acceptUnready",
-			len(blocking), name, list(blocking))}
-	}
-	return next, nil
+	began := c.Clock.Now()
+	err := c.canary.seen(ctx, next)
+	setCondition(ring, status, seenAfter(name, c.Clock.Since(began), err))
+	return err
 }
 
 // isEmergency reports that the active key was revoked.
@@ -164,33 +162,6 @@ func (c *Controller) untrust(ctx context.Context, ring *v1alpha1.KeyRing, status
 	}
 	return keyring.Untrusted(status, name, c.Clock.Now()), nil
 }
-
-// others returns the keys whose signatures policies may accept today: those of the ring
-// that have signed. If none of them has, as after a restore of the ring, all keys of the
-// ring, and the keys that sign without a KeyRing.
-func (c *Controller) others(ctx context.Context, ring *v1alpha1.KeyRing, status *v1alpha1.KeyRingStatus, next *keys.Key) (others []*keys.Key) {
-	for _, key := range status.Keys {
-		signed := key.State == v1alpha1.KeyActive || key.State == v1alpha1.KeyRetiring
-		if !signed && (status.Active != "" || key.State == v1alpha1.KeyRevoked) {
-			continue
-		}
-		if found, err := c.Keys.Key(ctx, ring, key.Name); err == nil && found.ID != next.ID {
-			others = append(others, found)
-		}
-	}
-	if status.Active != "" {
-		return others
-	}
-	for _, signerType := range []string{signing.TypeX509, signing.TypeKMS} {
-		if key, err := c.Legacy().Active(signerType); err == nil && key.ID != next.ID {
-			others = append(others, key)
-		}
-	}
-	return others
-}
-
-// maxListed bounds the names in a message, maxUnready those in the status.
-const maxListed, maxUnready = 5, 100
 
 func list(policies []v1alpha1.PolicyReference) string {
 	listed := names(policies[:min(len(policies), maxListed)])
@@ -232,8 +203,7 @@ func setConditions(ring *v1alpha1.KeyRing, status *v1alpha1.KeyRingStatus, step 
 		due.Message = fmt.Sprintf("key %q signs since %s; rotateAfter is %s", active.Name, active.ActiveSince.Format(time.RFC3339), after.Duration)
 	}
 	for _, condition := range []metav1.Condition{ready, rotated, due} {
-		condition.ObservedGeneration = ring.Generation
-		meta.SetStatusCondition(&status.Conditions, condition)
+		setCondition(ring, status, condition)
 	}
 }
 

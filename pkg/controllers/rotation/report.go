@@ -11,7 +11,6 @@ import (
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/keyring"
-	"github.com/trusted-resources/chains-extension/pkg/keys"
 	"github.com/trusted-resources/chains-extension/pkg/observe"
 )
 
@@ -42,35 +41,4 @@ func (c *Controller) report(ctx context.Context, ring *v1alpha1.KeyRing, before 
 	if waits && is.Message != "" && (was == nil || was.Message != is.Message) {
 		c.Emitter.Emit(ctx, observe.RotationWaits{KeyRing: about, Step: is.Reason, Why: is.Message})
 	}
-}
-
-// notice sets the policies that trust an older key of a ring, and not the active one.
-// Somebody may have written them after the activation.
-func (c *Controller) notice(ctx context.Context, ring *v1alpha1.KeyRing, status *v1alpha1.KeyRingStatus) error {
-	if status.Active == "" || status.Active != status.Target {
-		return nil // the step looks at the policies itself
-	}
-	active, err := c.Keys.Key(ctx, ring, status.Active)
-	if err != nil {
-		return nil //nolint:nilerr // the status of the key says so
-	}
-	var older []*keys.Key
-	for _, key := range status.Keys {
-		if key.State != v1alpha1.KeyRetiring && key.State != v1alpha1.KeyRetired {
-			continue
-		}
-		if found, err := c.Keys.Key(ctx, ring, key.Name); err == nil {
-			older = append(older, found)
-		}
-	}
-	policies, err := c.cachedPolicies()
-	if err != nil {
-		return err
-	}
-	found, err := c.unready(ctx, policies, c.Policies, older, active)
-	if err != nil {
-		return err
-	}
-	keyring.StatusOf(status, status.Active).UnreadyPolicies = found[:min(len(found), maxUnready)]
-	return nil
 }

@@ -6,9 +6,6 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
-	"maps"
-	"slices"
-
 	tekton "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -26,31 +23,6 @@ func (p policiesOf) add(policy *tekton.VerificationPolicy) {
 	if policy.Namespace != v1alpha1.CanaryNamespace {
 		p[policy.Namespace] = append(p[policy.Namespace], policy)
 	}
-}
-
-// unready returns the policies that accept signatures of one of the other keys and not
-// those of the next key. A policy whose keys cannot be read is one of them. read reads the
-// keys of policies.
-func (c *Controller) unready(ctx context.Context, all policiesOf, read *policy.Keys, others []*keys.Key, next *keys.Key) ([]v1alpha1.PolicyReference, error) {
-	otherProbes, err := c.probesOf(ctx, others...)
-	if err != nil {
-		return nil, fmt.Errorf("another key of the ring: %w", err)
-	}
-	nextProbe, err := c.probesOf(ctx, next)
-	if err != nil {
-		return nil, fmt.Errorf("the next key: %w", err)
-	}
-	var found []v1alpha1.PolicyReference
-	for _, namespace := range slices.Sorted(maps.Keys(all)) {
-		blocking, err := unreadyIn(ctx, policy.NewSet(all[namespace], read), otherProbes, nextProbe[0])
-		if err != nil {
-			return nil, err
-		}
-		for _, name := range blocking {
-			found = append(found, v1alpha1.PolicyReference{Namespace: namespace, Policy: name})
-		}
-	}
-	return found, nil
 }
 
 // livePolicies returns the policies that the API server has now.
@@ -88,42 +60,43 @@ func (c *Controller) cachedPolicies() (policiesOf, error) {
 // probe is the message of probes. No resource has it as its checksum.
 var probe = []byte("probe of a key ring")
 
-// probesOf returns a signature of each key. Each key makes one: a call to a KMS costs
-// time and money.
-func (c *Controller) probesOf(ctx context.Context, signing ...*keys.Key) ([]policy.Input, error) {
-	inputs := make([]policy.Input, 0, len(signing))
-	for _, key := range signing {
-		signature, made := c.probes[key.ID]
-		if !made {
-			raw, err := key.Sign(ctx, probe)
-			if err != nil {
-				return nil, err
-			}
-			signature = base64.StdEncoding.EncodeToString(raw)
-			c.probes[key.ID] = signature
+// probeOf returns a signature of a key over the probe. Each key makes one: a call to a KMS
+// costs time and money.
+func (c *Controller) probeOf(ctx context.Context, key *keys.Key) (policy.Input, error) {
+	signature, made := c.probes[key.ID]
+	if !made {
+		raw, err := key.Sign(ctx, probe)
+		if err != nil {
+			return policy.Input{}, err
 		}
-		inputs = append(inputs, policy.Input{Checksum: probe, Signature: signature})
+		signature = base64.StdEncoding.EncodeToString(raw)
+		c.probes[key.ID] = signature
 	}
-	return inputs, nil
+	return policy.Input{Checksum: probe, Signature: signature}, nil
 }
 
-func unreadyIn(ctx context.Context, policies *policy.Set, others []policy.Input, next policy.Input) (names []string, err error) {
-	trustsNext, err := policies.Outcomes(ctx, next)
-	if err != nil {
-		return nil, err
-	}
-	blocking := map[string]bool{}
-	for _, probe := range others {
-		trustsOther, err := policies.Outcomes(ctx, probe)
-		if err != nil {
-			return nil, err
-		}
-		for i, outcome := range trustsOther {
-			mayTrust := outcome.Result == policy.Passed || outcome.Reason == policy.KeyUnavailable
-			if mayTrust && trustsNext[i].Result != policy.Passed {
-				blocking[outcome.Policy] = true
-			}
+// addProbes adds probes of keys that make one soon. The others are left out.
+func (c *Controller) addProbes(ctx context.Context, probes map[string]policy.Input, signers map[string]*keys.Key) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	for _, key := range signers {
+		if made, err := c.probeOf(ctx, key); err == nil {
+			probes[key.ID] = made
 		}
 	}
-	return slices.Sorted(maps.Keys(blocking)), nil
+}
+
+// signers returns the keys of a ring that can make signatures, by name, without the
+// revoked ones.
+func (c *Controller) signers(ctx context.Context, ring *v1alpha1.KeyRing, status *v1alpha1.KeyRingStatus) map[string]*keys.Key {
+	found := map[string]*keys.Key{}
+	for _, key := range status.Keys {
+		if key.State == v1alpha1.KeyRevoked {
+			continue
+		}
+		if signer, err := c.Keys.Key(ctx, ring, key.Name); err == nil && signer.ID == key.KeyID {
+			found[key.Name] = signer
+		}
+	}
+	return found
 }
