@@ -46,6 +46,14 @@ func says(ring *v1alpha1.KeyRing, step keyring.Step, message string) {
 	ring.Status.Conditions[0].Reason, ring.Status.Conditions[0].Message = string(step), message
 }
 
+func gate(ring *v1alpha1.KeyRing, condition string, status metav1.ConditionStatus, message string) {
+	ring.Status.Conditions = append(ring.Status.Conditions, metav1.Condition{Type: condition, Status: status, Message: message, ObservedGeneration: 2})
+}
+
+func trusts(status metav1.ConditionStatus, message string) func(*v1alpha1.KeyRing) {
+	return func(ring *v1alpha1.KeyRing) { gate(ring, v1alpha1.KeyRingTrusted, status, message) }
+}
+
 func TestRotationSteps_SayWhatTheStatusSays(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(*v1alpha1.KeyRing)
@@ -55,15 +63,32 @@ func TestRotationSteps_SayWhatTheStatusSays(t *testing.T) {
 		"no key": {func(r *v1alpha1.KeyRing) {
 			r.Status.Keys[1] = v1alpha1.RingKeyStatus{Name: "2027", Problem: "Vault is sealed"}
 		}, "Loaded: Vault is sealed"},
-		"policies": {func(r *v1alpha1.KeyRing) {
-			r.Status.Keys[1].UnreadyPolicies = []v1alpha1.PolicyReference{{Namespace: "a", Policy: "p"}, {Namespace: "b", Policy: "q"}}
-			says(r, keyring.Activating, "a/p does not trust the key")
-			r.Spec.Rotation.AcceptUnready = []v1alpha1.PolicyReference{{Namespace: "b", Policy: "q"}}
-		}, "Trusted: a/p does not trust the key (1 accepted unready: b/q)"},
-		"canary":      {func(r *v1alpha1.KeyRing) { says(r, keyring.Activating, "no canary") }, "Trusted: no canary"},
+		"policies":         {trusts(metav1.ConditionFalse, "a/p does not trust the key"), "Trusted: a/p does not trust the key"},
+		"policies unknown": {trusts(metav1.ConditionUnknown, "no policy can be read"), "Trusted: no policy can be read"},
+		"canary": {func(r *v1alpha1.KeyRing) {
+			trusts(metav1.ConditionTrue, "1 of 1 policies")(r)
+			gate(r, v1alpha1.KeyRingSeen, metav1.ConditionFalse, "no canary")
+		}, "Seen: no canary"},
+		"canary unknown": {func(r *v1alpha1.KeyRing) {
+			trusts(metav1.ConditionTrue, "1 of 1 policies")(r)
+			gate(r, v1alpha1.KeyRingSeen, metav1.ConditionUnknown, "there was no canary")
+		}, "Seen: there was no canary"},
+		"seen": {func(r *v1alpha1.KeyRing) {
+			trusts(metav1.ConditionTrue, "1 of 1 policies")(r)
+			gate(r, v1alpha1.KeyRingSeen, metav1.ConditionTrue, "a canary")
+			says(r, keyring.Activating, "the API server does not answer")
+		}, "Active: the API server does not answer"},
+		"old condition": {func(r *v1alpha1.KeyRing) {
+			trusts(metav1.ConditionTrue, "1 of 1 policies")(r)
+			r.Status.Conditions[1].ObservedGeneration = 1
+			says(r, keyring.Activating, "not yet")
+		}, "Trusted: not yet"},
 		"old message": {func(r *v1alpha1.KeyRing) { r.Status.Conditions[0].ObservedGeneration = 1 }, "Trusted: the controller has not decided yet"},
-		"paused":      {func(r *v1alpha1.KeyRing) { says(r, keyring.Pause, "") }, "Trusted: spec.rotation.paused stops the rotation"},
-		"signing":     {activated, "Signed: 0/10 resources"},
+		"paused": {func(r *v1alpha1.KeyRing) {
+			trusts(metav1.ConditionFalse, "a/p does not trust the key")(r)
+			says(r, keyring.Pause, "")
+		}, "Trusted: spec.rotation.paused stops the rotation"},
+		"signing": {activated, "Signed: 0/10 resources"},
 		"draining": {func(r *v1alpha1.KeyRing) {
 			activated(r)
 			r.Status.Keys[0].Signed, r.Status.Keys[1].Signed = 0, 10
@@ -109,6 +134,8 @@ func TestRotationSteps_ClaimNothingAfterARevocation(t *testing.T) {
 	steps, err := rotationSteps(rotating(func(r *v1alpha1.KeyRing) {
 		activated(r)
 		r.Status.Keys[0].State = v1alpha1.KeyRevoked
+		trusts(metav1.ConditionUnknown, "key 2026 is revoked")(r)
+		gate(r, v1alpha1.KeyRingSeen, metav1.ConditionTrue, "a canary")
 	}), "2027", true)
 	if err != nil || firstUndone(steps) != nil {
 		t.Fatalf("got %+v and %v", steps, err)
