@@ -36,6 +36,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/controllers/signing"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/state"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/storing"
+	"github.com/trusted-resources/chains-extension/pkg/keys"
 	"github.com/trusted-resources/chains-extension/pkg/observe"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/pkg/tekton"
@@ -92,6 +93,8 @@ type shared struct {
 	// keyRings are the KeyRings, ringKeys loads their keys.
 	keyRings *rings.Rings
 	ringKeys *rings.Keys
+	// kms has the keys of KeyRings that are in a KMS.
+	kms *keys.KMS
 	// signatureWrites are those that the verification of runs need not count as changes.
 	signatureWrites *runs.SignatureWrites
 	// verifier verifies runs, for the gate and for attestations.
@@ -172,7 +175,8 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 		logging.FromContext(ctx).Fatalf("ConfigMaps are watched with a %T, expected a watcher with defaults", cmw)
 	}
 	var s *state.State
-	ringKeys, keyRings := a.keyRings(ctx, kube, func() chainsconfig.KMSAuth { return s.Config().Chains.Signers.KMS.Auth })
+	kms := keys.NewKMS(func() chainsconfig.KMSAuth { return s.Config().Chains.Signers.KMS.Auth })
+	ringKeys, keyRings := a.keyRings(ctx, kube, kms)
 	s = state.New(ctx, state.Sources{
 		Rings:        keyRings,
 		SecretsDir:   a.options.SecretsDir,
@@ -207,7 +211,7 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 	}
 	watchGate(ctx, kube, watched.Namespaces().Lister(), emitter)
 	made := &shared{
-		keyRings: keyRings, ringKeys: ringKeys, signatureWrites: runs.NewSignatureWrites(),
+		keyRings: keyRings, ringKeys: ringKeys, kms: kms, signatureWrites: runs.NewSignatureWrites(),
 		state: s, watched: watched, gate: gate, emitter: emitter, store: newStoreOfConfig(kube, s.Config),
 		objects: objects{pipelineclient.Get(ctx)}, patcher: patcher{metadata.NewForConfigOrDie(injection.GetConfig(ctx))},
 		decisions: gating.NewDecisions(watched.Namespaces().Lister(), clock.RealClock{}),

@@ -5,7 +5,6 @@ package app
 import (
 	"context"
 
-	chainsconfig "github.com/tektoncd/chains/pkg/config"
 	pipelineclient "github.com/tektoncd/pipeline/pkg/client/injection/client"
 	"go.uber.org/zap"
 	"k8s.io/client-go/kubernetes"
@@ -22,13 +21,12 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/keys"
 )
 
-// keyRings returns what follows the KeyRings, or ends the process. kmsAuth returns the
-// settings in force for a KMS.
-func (a *app) keyRings(ctx context.Context, kube kubernetes.Interface, kmsAuth func() chainsconfig.KMSAuth) (*rings.Keys, *rings.Rings) {
+// keyRings returns what follows the KeyRings, or ends the process.
+func (a *app) keyRings(ctx context.Context, kube kubernetes.Interface, kms *keys.KMS) (*rings.Keys, *rings.Rings) {
 	loaded := rings.NewKeys(rings.Sources{
 		Namespace: system.Namespace(),
 		Secret:    secrets{kube.CoreV1()}.Secret,
-		KMS:       keys.NewKMS(kmsAuth).Key,
+		KMS:       kms.Key,
 	}, clock.RealClock{})
 	return loaded, rings.New(keyRingClient(ctx), loaded, clock.RealClock{})
 }
@@ -52,6 +50,11 @@ func (a *app) rotationController(ctx context.Context, s *shared) *controller.Imp
 			}
 			return s.keyRings.NameFor(ns.Labels)
 		},
-		Legacy: s.state.LegacyKeys, Dialect: s.state.Dialect, Emitter: s.emitter, Clock: clock.RealClock{}, Ready: s.gate.IsOpen,
+		RunSigners: func() []string {
+			artifacts := s.state.Config().Chains.Artifacts
+			return []string{artifacts.TaskRuns.Signer, artifacts.PipelineRuns.Signer, artifacts.OCI.Signer}
+		},
+		LatestVersion: s.kms.LatestVersion,
+		Legacy:        s.state.LegacyKeys, Dialect: s.state.Dialect, Emitter: s.emitter, Clock: clock.RealClock{}, Ready: s.gate.IsOpen,
 	})
 }

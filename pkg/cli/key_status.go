@@ -4,6 +4,7 @@ package cli
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -46,6 +47,9 @@ The exit code is 1 if a KeyRing has no key that signs.`,
 				name = args[0]
 			}
 			rings, err := tool.some(cmd.Context(), name)
+			if name == "" && errors.Is(err, errNoKeyRing) {
+				fmt.Fprintln(cmd.ErrOrStderr(), "Warning: without a KeyRing, the keys of resources also sign Chains' attestations: "+whyShared)
+			}
 			if err != nil {
 				return err
 			}
@@ -72,11 +76,13 @@ func printed(rings []v1alpha1.KeyRing, name string) any {
 	return list
 }
 
-// warnShared warns of an active key that signs Chains' attestations, too. What these say
-// comes from the authors of runs, and cosign accepts each statement of a key about an image.
+// whyShared says why resources and attestations should not share a key.
+const whyShared = "their content comes from the authors of runs, and cosign accepts every statement of a key about an image"
+
+// warnShared warns of a key that signs Chains' attestations, too.
 func warnShared(w io.Writer, ring *v1alpha1.KeyRing) {
-	if key := keyring.SpecOf(ring, ring.Status.Active); key != nil && key.X509 != nil && key.X509.Secret == signingSecret {
-		fmt.Fprintf(w, "Warning: the active key %q of KeyRing %s also signs Chains' attestations. Rotate to a key of its own: tkn-trust key generate\n", key.Name, ring.Name)
+	if separate := meta.FindStatusCondition(ring.Status.Conditions, v1alpha1.KeyRingAttestationKeySeparate); separate != nil && separate.Status == metav1.ConditionFalse {
+		fmt.Fprintf(w, "Warning: KeyRing %s: %s\n", ring.Name, separate.Message)
 	}
 }
 
@@ -117,8 +123,20 @@ func writeStatus(w io.Writer, rings []v1alpha1.KeyRing, now time.Time) error {
 		if err := t.Flush(); err != nil {
 			return err
 		}
+		sayVersions(w, ring)
 	}
 	return nil
+}
+
+// sayVersions names the command that adds a newer version of a key to the KeyRing.
+func sayVersions(w io.Writer, ring *v1alpha1.KeyRing) {
+	for i := range ring.Status.Keys {
+		key := &ring.Status.Keys[i]
+		if newer := keyring.NewerVersion(ring, key); newer != "" {
+			ref := keyring.SpecOf(ring, key.Name).KMS.Ref
+			fmt.Fprintf(w, "%s has version %s, which is newer than key %q. Add it: tkn-trust key generate --ring %s --kms %s --version %s\n", ref, newer, key.Name, ring.Name, ref, newer)
+		}
+	}
 }
 
 // summary says what a KeyRing does now.

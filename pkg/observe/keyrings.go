@@ -85,3 +85,19 @@ func (f PoliciesBehind) report() report {
 		log:   logLine{zapcore.WarnLevel, "Policies do not trust the active key", []any{"keyRing", f.KeyRing.Name, "key", f.Name, "policies", policies}},
 	}
 }
+
+// KeyVersionAvailable means that a KMS has a newer version of a key than those in the
+// KeyRing. Nothing happens before somebody adds the version.
+type KeyVersionAvailable struct {
+	KeyRing            *corev1.ObjectReference
+	Name, Ref, Version string
+}
+
+func (f KeyVersionAvailable) report() report {
+	return report{
+		about: f.KeyRing,
+		event: Normal(v1alpha1.ReasonKeyVersionAvailable, fmt.Sprintf("The KMS has version %s of %s, which is newer than key %q. The KeyRing goes on with its version; "+
+			"to add the new one: tkn-trust key generate --ring %s --kms %s --version %s", f.Version, f.Ref, f.Name, f.KeyRing.Name, f.Ref, f.Version)),
+		log: logLine{zapcore.InfoLevel, "The KMS has a newer version of a key", []any{"keyRing", f.KeyRing.Name, "key", f.Name, "ref", f.Ref, "version", f.Version}},
+	}
+}

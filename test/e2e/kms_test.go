@@ -7,8 +7,10 @@ package e2e
 import (
 	"context"
 	"crypto"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,6 +22,7 @@ import (
 	"knative.dev/pkg/apis"
 
 	trv1alpha1 "github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
+	"github.com/trusted-resources/chains-extension/pkg/cli"
 	"github.com/trusted-resources/chains-extension/pkg/keyring"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/test/fixtures"
@@ -197,18 +200,41 @@ func TestKMS_KeyRingPinsTheVersion(t *testing.T) {
 	e.waitSigned(ns, "after") // with version 1
 	e.waitKeyRing(trv1alpha1.DefaultKeyRing, soon, isActive("v1"))
 	e.runTasks(ns, "before", "after")
+	e.waitKeyRing(trv1alpha1.DefaultKeyRing, soon, hasLatest("v1", "1"))
+	if status := e.key(cli.OK, "status"); strings.Contains(status, "is newer than") {
+		t.Errorf("the status names a newer version before the controller knows one:\n%s", status)
+	}
+	e.check(e.controller.Kill(t.Context())) // a new leader asks Vault at once, and then every ten minutes
+	e.check(e.controller.Start(t.Context()))
+	e.waitKeyRing(trv1alpha1.DefaultKeyRing, afterFailover, hasLatest("v1", "2"))
+	ring, err := e.keyRings().Get(t.Context(), trv1alpha1.DefaultKeyRing, metav1.GetOptions{})
+	e.check(err)
+	adopts := "tkn-trust key generate --ring default --kms " + ref + " --version 2"
+	e.waitEvent(ring, trv1alpha1.ReasonKeyVersionAvailable, adopts)
+	e.says(e.key(cli.OK, "status"), adopts)
+	e.waitKeyRing(trv1alpha1.DefaultKeyRing, soon, isActive("v1")) // nothing is adopted
 
 	e.changeKeyRing(trv1alpha1.DefaultKeyRing, func(s *trv1alpha1.KeyRingSpec) { s.Keys = append(s.Keys, version("2")) })
 	e.waitKeyRing(trv1alpha1.DefaultKeyRing, soon, isBlocked(keyring.Activating, ns+"/"+policy.Name))
 	e.runTasks(ns, "before", "after")
 	policy.Spec.Authorities = append(policy.Spec.Authorities, second.authority(e))
-	_, err := cluster.Tekton.TektonV1alpha1().VerificationPolicies(ns).Update(t.Context(), policy, metav1.UpdateOptions{})
+	_, err = cluster.Tekton.TektonV1alpha1().VerificationPolicies(ns).Update(t.Context(), policy, metav1.UpdateOptions{})
 	e.check(err)
 	e.waitKeyRing(trv1alpha1.DefaultKeyRing, soon, isActive("v2"))
 	e.public = second.public
 	e.waitSigned(ns, "before")
 	e.waitSigned(ns, "after")
 	e.runTasks(ns, "before", "after")
+}
+
+// hasLatest checks the latest version that the KMS has of a key.
+func hasLatest(key, version string) func(*trv1alpha1.KeyRingStatus) error {
+	return func(status *trv1alpha1.KeyRingStatus) error {
+		if found := keyring.StatusOf(status, key); found == nil || found.LatestVersion != version {
+			return fmt.Errorf("key %q is %+v, want the latest version %s", key, found, version)
+		}
+		return nil
+	}
 }
 
 // runTasks runs Tasks, which Tekton must not refuse.

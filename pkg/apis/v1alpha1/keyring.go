@@ -245,6 +245,10 @@ type RingKeyStatus struct {
 	// LastVerified is when the key last verified a resource behind a run.
 	// +optional
 	LastVerified *metav1.Time `json:"lastVerified,omitempty"`
+	// LatestVersion is the latest version of the key in HashiCorp Vault or OpenBao. The
+	// version in the spec signs, whatever the latest is.
+	// +optional
+	LatestVersion string `json:"latestVersion,omitempty"`
 	// Policies is the number of VerificationPolicies that trust the key. It is not set if
 	// that is not known: a policy is asked with a signature of the key. Policies whose own
 	// keys cannot be read do not count.
@@ -272,6 +276,9 @@ const (
 	// KeyRingSeen: before the target became active, Tekton's controller had seen all
 	// VerificationPolicies that were there when the target was found trusted.
 	KeyRingSeen = "Seen"
+	// KeyRingAttestationKeySeparate: no key of the ring, apart from retired and revoked ones,
+	// signs the attestations of Tekton Chains, too.
+	KeyRingAttestationKeySeparate = "AttestationKeySeparate"
 	// KeyRingRotationDue: the active key is older than rotateAfter.
 	KeyRingRotationDue = "RotationDue"
 )
@@ -302,12 +309,23 @@ const (
 	NotReached = "NotReached"
 )
 
+// The reasons of the condition AttestationKeySeparate.
+const (
+	// KeysSeparate: the condition is true.
+	KeysSeparate = "KeysSeparate"
+	// KeyShared: a key of the ring signs attestations, too. The message names the key.
+	KeyShared = "KeyShared"
+	// KeysNotKnown: a key of the ring or of the attestations cannot be read.
+	KeysNotKnown = "KeysNotKnown"
+)
+
 // The ConfigMap in the controller's namespace with the public halves of all keys, which
 // every authenticated user may read. It has a file "<digest>.pub" for each key, where
 // "sha256:<digest>" is the ID of the key.
 const (
 	TrustedKeysConfigMap = "trusted-keys"
-	// TrustedKeysBundle has all keys that policies should trust, in PEM.
+	// TrustedKeysBundle has all keys that policies should trust, in PEM. Keys of deleted
+	// KeyRings are none of them.
 	TrustedKeysBundle = "trusted.pem"
 	// TrustedKeysIndex is a JSON array of PublishedKey. Keys stay there for ever.
 	TrustedKeysIndex = "keyring.json"

@@ -105,4 +105,6 @@ const (
 	ReasonRotationWaits = "RotationWaits"
 	// ReasonPolicyBehindRing: policies trust an older key and not the active one.
 	ReasonPolicyBehindRing = "PolicyBehindRing"
+	// ReasonKeyVersionAvailable: the KMS has a newer version of a key than the KeyRing.
+	ReasonKeyVersionAvailable = "KeyVersionAvailable"
 )

@@ -6,6 +6,7 @@
 package rotation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,10 +70,14 @@ type Inputs struct {
 	Policies  *policy.Keys
 	Resources Resources
 	// Legacy returns the keys that sign without a KeyRing.
-	Legacy  func() *keys.Ring
-	Dialect func() tekton.Dialect
-	Emitter Emitter
-	Clock   clock.PassiveClock
+	Legacy func() *keys.Ring
+	// RunSigners returns the types of the signers of runs, such as "x509".
+	RunSigners func() []string
+	// LatestVersion returns the latest version of a key in a KMS.
+	LatestVersion func(ctx context.Context, ref string) (string, error)
+	Dialect       func() tekton.Dialect
+	Emitter       Emitter
+	Clock         clock.PassiveClock
 	// Ready reports whether the resources were read.
 	Ready func() bool
 	// Changes calls its argument with each namespace whose policies or labels have changed.
@@ -88,6 +93,7 @@ type Controller struct {
 	// There is one worker, so these need no lock.
 	counters map[string]*counter // by name of the ring
 	probes   map[string]string   // signatures, by ID of the key
+	versions map[string]version  // by reference in a KMS
 }
 
 var (
@@ -97,7 +103,7 @@ var (
 
 // NewController returns the controller.
 func NewController(ctx context.Context, in Inputs) *controller.Impl {
-	c := &Controller{Inputs: in, canary: canary{in.Tekton, in.Dialect}, counters: map[string]*counter{}, probes: map[string]string{}}
+	c := &Controller{Inputs: in, canary: canary{in.Tekton, in.Dialect}, counters: map[string]*counter{}, probes: map[string]string{}, versions: map[string]version{}}
 	impl := controller.NewContext(ctx, c, controller.ControllerOptions{
 		WorkQueueName: v1alpha1.Group + ".rotation",
 		Logger:        logging.FromContext(ctx).Named("rotation"),
@@ -105,7 +111,8 @@ func NewController(ctx context.Context, in Inputs) *controller.Impl {
 		Concurrency:   1,
 	})
 	enqueue := func() {
-		for _, name := range in.Rings.Names() {
+		// Ring "default" also if it does not exist: the last ring may have been deleted.
+		for _, name := range append(in.Rings.Names(), v1alpha1.DefaultKeyRing) {
 			impl.EnqueueKey(types.NamespacedName{Namespace: in.Namespace, Name: name})
 		}
 	}
@@ -134,7 +141,7 @@ func (c *Controller) Reconcile(ctx context.Context, key string) error {
 	defer cancel()
 	ring, err := c.Client.Get(ctx, name.Name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		return controller.NewSkipKey(key)
+		return cmp.Or(c.publishWithout(ctx), controller.NewSkipKey(key))
 	}
 	if err != nil {
 		return err

@@ -34,48 +34,86 @@ func (c *Controller) publish(ctx context.Context, ring *v1alpha1.KeyRing, status
 	return errors.Join(err, c.inject(ctx, ring, status))
 }
 
-// writeConfigMap brings the entries of a ring in the ConfigMap up to date. Entries of other
-// rings stay, also those of rings that were deleted: signatures can be older than that.
+// writeConfigMap brings the entries of a ring in the ConfigMap up to date.
 func (c *Controller) writeConfigMap(ctx context.Context, ring *v1alpha1.KeyRing, status *v1alpha1.KeyRingStatus) error {
-	client := c.Kube.CoreV1().ConfigMaps(c.Namespace)
-	found, err := client.Get(ctx, v1alpha1.TrustedKeysConfigMap, metav1.GetOptions{})
+	present, err := c.Client.List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return err
 	}
+	observed := ring.DeepCopy()
+	observed.Status = *status.DeepCopy()
+	return c.updateConfigMap(ctx, present.Items, observed)
+}
+
+// publishWithout removes the keys of deleted rings from the keys that policies should trust.
+// An error of the list is no proof that a ring is deleted.
+func (c *Controller) publishWithout(ctx context.Context) error {
+	present, err := c.Client.List(ctx, metav1.ListOptions{})
+	if apierrors.IsNotFound(err) { // the CustomResourceDefinition is not installed
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	err = c.updateConfigMap(ctx, present.Items, nil)
+	if apierrors.IsNotFound(err) { // there was no ring before either
+		return nil
+	}
+	return err
+}
+
+// updateConfigMap writes the entries of a ring. The ring is nil if none has changed.
+func (c *Controller) updateConfigMap(ctx context.Context, present []v1alpha1.KeyRing, ring *v1alpha1.KeyRing) error {
+	client := c.Kube.CoreV1().ConfigMaps(c.Namespace)
+	found, err := client.Get(ctx, v1alpha1.TrustedKeysConfigMap, metav1.GetOptions{})
+	if err != nil || ring == nil && found.Data[v1alpha1.TrustedKeysIndex] == "" {
+		return err
+	}
 	next := found.DeepCopy()
-	if next.Data, err = published(found.Data, ring, status); err != nil || maps.Equal(found.Data, next.Data) {
+	if next.Data, err = published(found.Data, present, ring); err != nil || maps.Equal(found.Data, next.Data) {
 		return err
 	}
 	_, err = client.Update(ctx, next, metav1.UpdateOptions{FieldManager: v1alpha1.Group})
 	return err
 }
 
-// published returns the data of the ConfigMap with the present keys of a ring.
-func published(data map[string]string, ring *v1alpha1.KeyRing, status *v1alpha1.KeyRingStatus) (map[string]string, error) {
+// published returns the data of the ConfigMap with the present keys of a ring. What was
+// ever there stays, apart from the keys in the bundle: signatures can be older than the
+// deletion of a ring.
+func published(data map[string]string, present []v1alpha1.KeyRing, ring *v1alpha1.KeyRing) (map[string]string, error) {
 	var entries []v1alpha1.PublishedKey
 	if content := data[v1alpha1.TrustedKeysIndex]; content != "" {
 		if err := json.Unmarshal([]byte(content), &entries); err != nil {
 			return nil, fmt.Errorf("%s: %w; delete the ConfigMap if nobody needs the keys of deleted KeyRings", v1alpha1.TrustedKeysIndex, err)
 		}
 	}
-	entries = slices.DeleteFunc(entries, func(e v1alpha1.PublishedKey) bool { return e.Ring == ring.Name })
-	entries = append(entries, keyring.Published(ring, status)...)
+	if ring != nil {
+		present = append(slices.DeleteFunc(slices.Clone(present), func(r v1alpha1.KeyRing) bool { return r.Name == ring.Name }), *ring)
+		for _, current := range keyring.Published(ring, &ring.Status) {
+			entries = slices.DeleteFunc(entries, func(e v1alpha1.PublishedKey) bool {
+				return e.Ring == current.Ring && e.Name == current.Name && e.KeyID == current.KeyID
+			})
+			entries = append(entries, current)
+		}
+	}
 	slices.SortStableFunc(entries, func(a, b v1alpha1.PublishedKey) int { return strings.Compare(a.Ring, b.Ring) })
 	index, err := json.MarshalIndent(entries, "", "  ")
 	if err != nil {
 		return nil, err
 	}
-	next := map[string]string{v1alpha1.TrustedKeysIndex: string(index)}
+	next := map[string]string{}
+	maps.Copy(next, data)
+	next[v1alpha1.TrustedKeysIndex] = string(index)
 	for _, entry := range entries {
 		next[fileOf(entry.KeyID)] = entry.PublicKey
 	}
-	next[v1alpha1.TrustedKeysBundle] = trusted(entries)
+	next[v1alpha1.TrustedKeysBundle] = trusted(entries, present)
 	return next, nil
 }
 
-// trusted returns the keys that policies should trust, each once. A key that one ring has
-// revoked is none of them.
-func trusted(entries []v1alpha1.PublishedKey) string {
+// trusted returns the keys of the present rings that policies should trust, each once. A key
+// that any ring has revoked is none of them, also if the ring was deleted.
+func trusted(entries []v1alpha1.PublishedKey, present []v1alpha1.KeyRing) string {
 	done := map[string]bool{} // by ID of the key
 	for _, entry := range entries {
 		if entry.State == v1alpha1.KeyRevoked {
@@ -84,7 +122,7 @@ func trusted(entries []v1alpha1.PublishedKey) string {
 	}
 	var bundle strings.Builder
 	for _, entry := range entries {
-		if keyring.Trusted(entry.State) && !done[entry.KeyID] {
+		if keyring.Trusted(entry.State) && !done[entry.KeyID] && keyring.Has(present, entry) {
 			done[entry.KeyID] = true
 			bundle.WriteString(entry.PublicKey)
 		}

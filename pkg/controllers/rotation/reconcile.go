@@ -31,6 +31,9 @@ func (c *Controller) reconcile(ctx context.Context, ring *v1alpha1.KeyRing) erro
 	loaded := c.Keys.Load(ctx, ring)
 	status := keyring.Observe(ring, loaded, c.Clock.Now())
 	keepSeen(ring, &status)
+	c.setVersions(ring, &status)
+	ids, err := attestationKeys(c.Legacy(), c.RunSigners())
+	setCondition(ring, &status, separate(&status, ids, err))
 	step, name := keyring.Next(ring, &status, loaded)
 	c.count(ring.Name, &status, step != keyring.Done || isReplacing(ring, &status))
 	published := c.publish(ctx, ring, &status)
@@ -48,6 +51,9 @@ func (c *Controller) reconcile(ctx context.Context, ring *v1alpha1.KeyRing) erro
 	step, name = keyring.Next(ring, &status, loaded)
 	setConditions(ring, &status, step, name, cmp.Or(blocking, published), c.Clock.Now())
 	if err := c.write(ctx, ring, status); err != nil {
+		return err
+	}
+	if err := c.recordVersions(ctx, ring); err != nil {
 		return err
 	}
 	if isWaiting(blocking) {

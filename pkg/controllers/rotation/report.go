@@ -32,6 +32,9 @@ func (c *Controller) report(ctx context.Context, ring *v1alpha1.KeyRing, before 
 		if key.UntrustedSince != nil && (known == nil || known.UntrustedSince == nil) {
 			c.Emitter.Emit(ctx, observe.KeyUntrusted{KeyRing: about, Name: key.Name, KeyID: key.KeyID})
 		}
+		if newer := keyring.NewerVersion(ring, &key); newer != "" && (known == nil || known.LatestVersion != newer) {
+			c.Emitter.Emit(ctx, observe.KeyVersionAvailable{KeyRing: about, Name: key.Name, Ref: keyring.SpecOf(ring, key.Name).KMS.Ref, Version: newer})
+		}
 		if key.Name == ring.Status.Active && len(key.UnreadyPolicies) > 0 && (known == nil || !slices.Equal(known.UnreadyPolicies, key.UnreadyPolicies)) {
 			c.Emitter.Emit(ctx, observe.PoliciesBehind{KeyRing: about, Name: key.Name, Policies: names(key.UnreadyPolicies)})
 		}
