@@ -53,11 +53,12 @@ func checkRings(writes []ringWrite) (problems []string) {
 	return problems
 }
 
-// writes returns what was seen so far.
-func (r *rotations) writes() ([]ringWrite, []taskWrite) {
+// writes returns what was seen so far, and of the signatures those after a version.
+func (r *rotations) writes(after uint64) ([]ringWrite, []taskWrite) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Clone(r.statuses), slices.Clone(r.signed)
+	earlier := func(write taskWrite) bool { return write.version <= after }
+	return slices.Clone(r.statuses), slices.DeleteFunc(slices.Clone(r.signed), earlier)
 }
 
 // checkSignatures returns the signatures that no key made which was active, or had been

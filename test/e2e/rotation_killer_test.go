@@ -7,6 +7,7 @@ package e2e
 import (
 	"context"
 	"errors"
+	"maps"
 	"strings"
 	"sync"
 	"syscall"
@@ -14,6 +15,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/utils/ptr"
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/test/harness"
@@ -27,7 +29,8 @@ type killer struct {
 
 	mu       sync.Mutex
 	wanted   int               // kills at each step
-	leaders  map[string]string // identity of the holder, by work queue
+	leaders  map[string]string // name of the replica that leads, by work queue
+	holders  map[string]string // name of the replica, by identity in Leases
 	pids     map[string]int    // of the replicas that run, by name
 	kills    map[moment]int
 	err      error // of a restart
@@ -45,27 +48,39 @@ func (e *env) startKiller() *killer {
 	e.t.Helper()
 	k := &killer{
 		e: e, replicas: map[string]*harness.Controller{},
-		leaders: map[string]string{}, pids: map[string]int{}, kills: map[moment]int{},
+		leaders: map[string]string{}, holders: map[string]string{}, pids: map[string]int{}, kills: map[moment]int{},
 	}
 	e.follow(leasesResource, harness.SystemNamespace, k.seeLease)
 	for _, name := range []string{"one", "two"} {
-		k.replicas[name] = e.addReplica(name)
+		replica := e.addReplica(name)
+		k.mu.Lock()
+		k.replicas[name] = replica
+		k.mu.Unlock()
 		e.check(k.watchProcess(e.t.Context(), name))
 	}
 	e.t.Cleanup(k.restarts.Wait) // before the replicas are removed
 	return k
 }
 
-// seeLease notes who leads.
+// seeLease notes who leads. Only the log of a replica tells its identity in a Lease, before
+// it holds the Lease.
 func (k *killer) seeLease(object *unstructured.Unstructured) {
 	lease := decode[coordinationv1.Lease](k.e, object)
 	queue := strings.TrimSuffix(strings.TrimPrefix(lease.Name, "watcher."), ".00-of-01")
-	if lease.Spec.HolderIdentity == nil {
+	identity := ptr.Deref(lease.Spec.HolderIdentity, "")
+	if identity == "" || queue != rotationQueue && queue != tasksQueue {
 		return
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.leaders[queue] = *lease.Spec.HolderIdentity
+	if _, known := k.holders[identity]; known {
+		return // also if it was killed meanwhile
+	}
+	for name, replica := range k.replicas {
+		if log, err := replica.Log(); err == nil && strings.Contains(log, identity) {
+			k.holders[identity], k.leaders[queue] = name, name
+		}
+	}
 }
 
 // watchProcess notes the process of a replica.
@@ -82,7 +97,7 @@ func (k *killer) watchProcess(ctx context.Context, name string) error {
 func (k *killer) at(step moment, queue string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	name, _, _ := strings.Cut(k.leaders[queue], "_") // the rest differs from process to process
+	name := k.leaders[queue]
 	pid, runs := k.pids[name]
 	if !runs || k.kills[step] >= k.wanted {
 		return
@@ -92,7 +107,7 @@ func (k *killer) at(step moment, queue string) {
 		return
 	}
 	delete(k.pids, name)
-	delete(k.leaders, queue)
+	maps.DeleteFunc(k.leaders, func(_, leader string) bool { return leader == name })
 	k.kills[step]++
 	k.restarts.Go(func() {
 		ctx := context.WithoutCancel(k.e.t.Context())
@@ -129,7 +144,7 @@ func (k *killer) end() map[moment]int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.e.check(k.err)
-	return k.kills
+	return maps.Clone(k.kills)
 }
 
 // leftOverCanaries returns the names of all objects in the namespace of canaries.
