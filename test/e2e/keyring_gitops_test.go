@@ -92,7 +92,7 @@ func TestKeyRing_KeepsOnlyInjectedKeys(t *testing.T) {
 	}{
 		"without the key":          {policy.Annotations, []tekton.Authority{own}, []tekton.Authority{own, injected}},
 		"with a key that was lost": {policy.Annotations, []tekton.Authority{own, injected, removed}, []tekton.Authority{own, injected}},
-		"with another authority":   {policy.Annotations, []tekton.Authority{injected, other}, []tekton.Authority{other, injected}},
+		"with another authority":   {policy.Annotations, []tekton.Authority{other}, []tekton.Authority{other, injected}},
 		"without the annotation":   {nil, []tekton.Authority{own}, []tekton.Authority{own}},
 	} {
 		t.Run(name, func(t *testing.T) {
