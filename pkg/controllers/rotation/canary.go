@@ -31,9 +31,8 @@ const (
 	canaryTimeout = 2 * time.Minute
 	// cleanupTimeout bounds the deletion of what a canary created.
 	cleanupTimeout = 10 * time.Second
-	// leftOver is the age from which nobody works with a canary any more, also if the
-	// clocks differ.
-	leftOver = 10 * time.Minute
+	// leftOver is the age from which nobody works with a canary any more.
+	leftOver = canaryTimeout + cleanupTimeout + 20*time.Second
 )
 
 // canary runs Tasks in v1alpha1.CanaryNamespace to find out what Tekton's controller has
@@ -66,9 +65,6 @@ func (c canary) seen(ctx context.Context, key *keys.Key) error {
 func (c canary) try(ctx context.Context, trusted, signer *keys.Key) (verified corev1.ConditionStatus, err error) {
 	ctx, cancel := context.WithTimeout(ctx, canaryTimeout)
 	defer cancel()
-	if err := c.deleteLeftOver(ctx); err != nil {
-		return "", fmt.Errorf("looking for canaries that were left over: %w", err)
-	}
 	name := "canary-" + rand.String(10) // one of its own, so that no earlier policy matches
 	defer c.cleanUp(ctx, name)
 	if err := c.create(ctx, name, trusted, signer); err != nil {
@@ -102,8 +98,12 @@ func (c canary) create(ctx context.Context, name string, trusted, signer *keys.K
 			Authorities: []tekton.Authority{{Name: "trusted", Key: &tekton.KeyRef{Data: public, HashAlgorithm: "sha256"}}},
 		},
 	}
-	if _, err := c.tekton.TektonV1alpha1().VerificationPolicies(policy.Namespace).Create(ctx, policy, metav1.CreateOptions{}); err != nil {
+	policy, err = c.tekton.TektonV1alpha1().VerificationPolicies(policy.Namespace).Create(ctx, policy, metav1.CreateOptions{})
+	if err != nil {
 		return err
+	}
+	if err := c.deleteLeftOver(ctx, policy.CreationTimestamp.Time); err != nil {
+		return fmt.Errorf("deleting canaries that were left over: %w", err)
 	}
 	task, err := c.task(ctx, name, signer)
 	if err != nil {
@@ -170,14 +170,15 @@ func (c canary) delete(ctx context.Context, name string) error {
 }
 
 // deleteLeftOver deletes the canaries of a process that ended before it could. Their
-// policies match no later canary, and do not count in a rotation.
-func (c canary) deleteLeftOver(ctx context.Context) error {
+// policies match no later canary, and do not count in a rotation. Another replica may work
+// with a younger one. now is the time of the API server, which made the other times, too.
+func (c canary) deleteLeftOver(ctx context.Context, now time.Time) error {
 	policies, err := c.tekton.TektonV1alpha1().VerificationPolicies(v1alpha1.CanaryNamespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return err
 	}
 	for _, policy := range policies.Items {
-		if time.Since(policy.CreationTimestamp.Time) > leftOver {
+		if now.Sub(policy.CreationTimestamp.Time) > leftOver {
 			if err := c.delete(ctx, policy.Name); err != nil {
 				return err
 			}

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	tekton "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
+	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -137,6 +138,9 @@ func fileOf(keyID string) string { return strings.TrimPrefix(keyID, "sha256:") +
 // injectedPrefix begins the names of the authorities that the controller maintains.
 const injectedPrefix = "keyring-"
 
+// maxInjecting is how many policies get their keys at the same time.
+const maxInjecting = 8
+
 // inject brings the keys of a ring into the policies that ask for them, in the namespaces
 // that the ring serves.
 func (c *Controller) inject(ctx context.Context, ring *v1alpha1.KeyRing, status *v1alpha1.KeyRingStatus) error {
@@ -144,20 +148,30 @@ func (c *Controller) inject(ctx context.Context, ring *v1alpha1.KeyRing, status 
 	if err != nil {
 		return err
 	}
-	wanted := authorities(status)
-	var errs []error
+	var policies []*tekton.VerificationPolicy
 	for _, namespace := range slices.Sorted(maps.Keys(byNamespace)) {
 		for _, policy := range byNamespace[namespace] {
-			accepted := slices.Contains(ring.Spec.Rotation.AcceptUnready, v1alpha1.PolicyReference{Namespace: namespace, Policy: policy.Name})
-			if !c.maintains(ring, policy) {
-				continue
-			}
-			if err := c.injectInto(ctx, policy, wanted); err != nil && !accepted {
-				errs = append(errs, fmt.Errorf("bringing the keys of KeyRing %s into VerificationPolicy %s/%s: %w%s", ring.Name, namespace, policy.Name, err, remedy(err)))
+			if c.maintains(ring, policy) {
+				policies = append(policies, policy)
 			}
 		}
 	}
-	return first(errs)
+	wanted, errs := authorities(status), make([]error, len(policies))
+	var group errgroup.Group // after a theft, a thief can use each policy that still has the key
+	group.SetLimit(maxInjecting)
+	for i, policy := range policies {
+		group.Go(func() error {
+			name := v1alpha1.PolicyReference{Namespace: policy.Namespace, Policy: policy.Name}
+			if err := c.injectInto(ctx, policy, wanted); err != nil && !slices.Contains(ring.Spec.Rotation.AcceptUnready, name) {
+				errs[i] = fmt.Errorf("bringing the keys of KeyRing %s into VerificationPolicy %s/%s: %w%s", ring.Name, name.Namespace, name.Policy, err, remedy(err))
+			}
+			return nil // one policy does not keep the others from their keys
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return first(slices.DeleteFunc(errs, func(err error) bool { return err == nil }))
 }
 
 // maintains reports whether a policy asks for the keys of a ring.

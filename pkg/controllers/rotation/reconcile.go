@@ -35,8 +35,8 @@ func (c *Controller) reconcile(ctx context.Context, ring *v1alpha1.KeyRing) erro
 	ids, err := attestationKeys(c.Legacy(), c.RunSigners())
 	setCondition(ring, &status, separate(&status, ids, err))
 	step, name := keyring.Next(ring, &status, loaded)
+	published := c.publish(ctx, ring, &status) // first: after a theft, each second counts
 	c.count(ring.Name, &status, step != keyring.Done || isReplacing(ring, &status))
-	published := c.publish(ctx, ring, &status)
 	var blocking error
 	if step == keyring.Untrust && published != nil { // a policy may still have the key
 		blocking = published
