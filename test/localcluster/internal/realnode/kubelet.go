@@ -61,8 +61,9 @@ func (n Node) kubeletConfig(s Server) kubelet.KubeletConfiguration {
 		PodLogsDir:               n.podLogs(),
 		VolumePluginDir:          n.volumePlugins(),
 		MakeIPTablesUtilChains:   new(false),
-		// A machine of a developer may be nearly full.
-		EvictionHard:                map[string]string{"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+		// A machine of a developer may be nearly full, and of a large disk one percent is
+		// still several gigabytes.
+		EvictionHard:                map[string]string{"memory.available": "100Mi", "nodefs.available": "200Mi", "imagefs.available": "200Mi"},
 		ImageGCHighThresholdPercent: new(int32(100)),
 	}
 }
