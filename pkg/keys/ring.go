@@ -55,6 +55,10 @@ func (r *Ring) Active(signerType string) (*Key, error) {
 	return nil, noKey(signerType, r.problems[signerType])
 }
 
+// Problem returns why the newest key of a signer type cannot be used, or nil. It is nil
+// where no key is set and none is needed.
+func (r *Ring) Problem(signerType string) error { return r.problems[signerType] }
+
 // FileSigner returns the signer with the private key in the signing secret. It
 // signs runs, so its key can be of a type that Tekton cannot verify. The error
 // wraps ErrNoKey and says why there is no signer.

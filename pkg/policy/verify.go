@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"slices"
 
 	"github.com/sigstore/sigstore/pkg/signature/options"
 	"github.com/tektoncd/pipeline/pkg/apis/config"
@@ -138,7 +139,8 @@ func (c *signatureCheck) verify(ctx context.Context, a authority) error {
 	return err
 }
 
-// Outcomes returns what each policy says of the input, whatever its patterns.
+// Outcomes returns what each policy says of the input, whatever its patterns. The policies
+// have the order of Names.
 func (s *Set) Outcomes(ctx context.Context, in Input) ([]Outcome, error) {
 	signature, err := base64.StdEncoding.DecodeString(in.Signature)
 	if err != nil {
@@ -150,4 +152,28 @@ func (s *Set) Outcomes(ctx context.Context, in Input) ([]Outcome, error) {
 		outcomes = append(outcomes, p.verify(ctx, in, p.currentKeys(ctx, s.keys), check))
 	}
 	return outcomes, ctx.Err()
+}
+
+// Names returns the names of the policies, those to enforce first.
+func (s *Set) Names() []string {
+	names := make([]string, 0, len(s.policies))
+	for _, p := range s.policies {
+		names = append(names, p.object.Name)
+	}
+	return names
+}
+
+// MayTrust says of each policy, in the order of Names, whether it may trust the key with an
+// ID, for keys that can make no signature now. It is true for a policy with a key that
+// cannot be read, or that is in a KMS, which may verify with more than one version.
+func (s *Set) MayTrust(ctx context.Context, keyID string) ([]bool, error) {
+	found := make([]bool, 0, len(s.policies))
+	for _, p := range s.policies {
+		keys := p.currentKeys(ctx, s.keys)
+		found = append(found, keys.problem == KeyUnavailable || keys.problem == KeyNotAllowed ||
+			slices.ContainsFunc(keys.authorities, func(a authority) bool {
+				return a.id.keyID == keyID || a.id.kms != "" || a.unavailable != nil
+			}))
+	}
+	return found, ctx.Err()
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/rings"
+	"github.com/trusted-resources/chains-extension/pkg/keyring"
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
@@ -41,6 +42,42 @@ func TestKeyRing_FindsTheActiveKeyWithoutItsStatus(t *testing.T) {
 	e.waitKeyRing(v1alpha1.DefaultKeyRing, soon, isActive("second"))
 	e.public = second.public
 	e.waitSigned(ns, "kept")
+}
+
+// The private half of the key that signed is lost. A policy that trusts this key alone blocks
+// the next key nevertheless, and so does a lost key of which nothing is known.
+func TestKeyRing_WaitsForPoliciesOfALostKey(t *testing.T) {
+	const ring = v1alpha1.DefaultKeyRing
+	e := newEnv(t)
+	lost, next := e.newRingKey("lost"), e.newRingKey("next")
+	e.createKeyRing(ring, v1alpha1.KeyRingSpec{Keys: []v1alpha1.RingKey{lost.spec()}})
+	e.controller = e.addReplica("controller")
+	ns := e.namespace()
+	e.createTask(newTask(ns, "kept"))
+	e.waitKeyRing(ring, soon, isActive("lost"))
+	e.public = lost.public
+	e.waitSigned(ns, "kept")
+	policy := e.enforcePolicy(ns, lost.authority(e))
+	e.check(cluster.Kube.CoreV1().Secrets(harness.SystemNamespace).Delete(t.Context(), lost.spec().X509.Secret, metav1.DeleteOptions{}))
+	e.check(e.controller.Kill(t.Context())) // the next process never has the key
+	e.check(e.controller.Start(t.Context()))
+
+	blocked := isBlocked(keyring.Activating, "add the key to them", ns+"/"+policy.Name)
+	e.changeKeyRing(ring, func(s *v1alpha1.KeyRingSpec) { s.Keys = append(s.Keys, next.spec()) })
+	e.waitKeyRing(ring, soon, all(isActive("lost"), blocked))
+	e.runTasks(ns, "kept")
+	e.wipeStatus(ring)
+	e.waitKeyRing(ring, soon, all(isActive(""), isBlocked(keyring.Activating, "public half is not: lost", "revoke the key")))
+	e.changeKeyRing(ring, func(s *v1alpha1.KeyRingSpec) { s.Keys[0].PublicKey = lost.pem(e) })
+	e.waitKeyRing(ring, soon, all(isActive(""), blocked))
+
+	policy.Spec.Authorities = append(policy.Spec.Authorities, next.authority(e))
+	_, err := cluster.Tekton.TektonV1alpha1().VerificationPolicies(ns).Update(t.Context(), policy, metav1.UpdateOptions{})
+	e.check(err)
+	e.waitKeyRing(ring, soon, isActive("next"))
+	e.public = next.public
+	e.waitSigned(ns, "kept")
+	e.runTasks(ns, "kept")
 }
 
 func (e *env) wipeStatus(name string) {

@@ -50,7 +50,9 @@ func (e *env) newRingKey(name string) ringKey {
 	secrets := cluster.Kube.CoreV1().Secrets(harness.SystemNamespace)
 	_, err = secrets.Create(e.t.Context(), secret, metav1.CreateOptions{})
 	e.check(err)
-	e.cleanup(func() error { return secrets.Delete(cleanupContext(), secret.Name, metav1.DeleteOptions{}) })
+	e.cleanup(func() error {
+		return ignoreNotFound(secrets.Delete(cleanupContext(), secret.Name, metav1.DeleteOptions{}))
+	})
 	return ringKey{name, public}
 }
 
@@ -60,9 +62,15 @@ func (k ringKey) spec() v1alpha1.RingKey {
 
 func (k ringKey) authority(e *env) tekton.Authority {
 	e.t.Helper()
+	return tekton.Authority{Name: "key-" + k.name, Key: &tekton.KeyRef{Data: k.pem(e), HashAlgorithm: "sha256"}}
+}
+
+// pem returns the public half.
+func (k ringKey) pem(e *env) string {
+	e.t.Helper()
 	pem, err := cryptoutils.MarshalPublicKeyToPEM(k.public)
 	e.check(err)
-	return tekton.Authority{Name: "key-" + k.name, Key: &tekton.KeyRef{Data: string(pem), HashAlgorithm: "sha256"}}
+	return string(pem)
 }
 
 // createKeyRing creates a KeyRing until the test ends.

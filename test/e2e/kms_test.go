@@ -236,11 +236,3 @@ func hasLatest(key, version string) func(*trv1alpha1.KeyRingStatus) error {
 		return nil
 	}
 }
-
-// runTasks runs Tasks, which Tekton must not refuse.
-func (e *env) runTasks(namespace string, tasks ...string) {
-	e.t.Helper()
-	for _, task := range tasks {
-		e.expectSuccess(e.runTask(namespace, task))
-	}
-}

@@ -130,23 +130,6 @@ func (l *runLoad) startTaskRuns(ctx context.Context) {
 	}
 }
 
-// moreRuns waits until this number of TaskRuns has begun from now on.
-func (l *runLoad) moreRuns(n int) {
-	l.t.Helper()
-	begun := func() int {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		return l.begun
-	}
-	wanted := begun() + n
-	l.eventually(harness.TimeLimit(2*time.Duration(n/l.size.perSecond)*time.Second+10*time.Second), func() error {
-		if found := begun(); found < wanted {
-			return fmt.Errorf("%d of %d TaskRuns have begun", found, wanted)
-		}
-		return nil
-	})
-}
-
 // keepPipelineRun keeps one PipelineRun going. The last one ends after the load.
 func (l *runLoad) keepPipelineRun(ctx context.Context, namespace string) {
 	runs := cluster.Tekton.TektonV1().PipelineRuns(namespace)

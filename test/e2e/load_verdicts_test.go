@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/tektoncd/pipeline/pkg/trustedresources"
@@ -58,7 +59,7 @@ func (l *runLoad) judge() (found verdicts, err error) {
 	return found, nil
 }
 
-const verifiedByTekton = apis.ConditionType(trustedresources.ConditionTrustedResourcesVerified)
+const verifiedByTekton = trustedresources.ConditionTrustedResourcesVerified
 
 // add counts a run. problem is what is wrong with its verification.
 func (v *verdicts) add(run conditioned, succeeded *apis.Condition, problem error) {
@@ -99,7 +100,7 @@ func (l *runLoad) problemOf(run metav1.Object, kind harness.RunKind, verified *a
 		return fmt.Errorf("the attestation has no summary of the verification")
 	case summary.Result != "PASSED":
 		verifications, err := provenance.Verifications()
-		return fmt.Errorf("the attestation says %s (%s): %+v %v", summary.Result, summary.Agreement, verifications, err)
+		return errors.Join(fmt.Errorf("the attestation says %s (%s): %+v", summary.Result, summary.Agreement, verifications), err)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -112,6 +113,23 @@ func (d danger) run(t *testing.T, mutant bool) error {
 func (l *runLoad) begin(to ringKey) {
 	l.t.Helper()
 	l.changeKeyRing(v1alpha1.DefaultKeyRing, func(s *v1alpha1.KeyRingSpec) { s.Keys = append(s.Keys, to.spec()) })
+}
+
+// moreRuns waits until this number of TaskRuns has begun from now on.
+func (l *runLoad) moreRuns(n int) {
+	l.t.Helper()
+	begun := func() int {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.begun
+	}
+	wanted := begun() + n
+	l.eventually(harness.TimeLimit(2*time.Duration(n/l.size.perSecond)*time.Second+10*time.Second), func() error {
+		if found := begun(); found < wanted {
+			return fmt.Errorf("%d of %d TaskRuns have begun", found, wanted)
+		}
+		return nil
+	})
 }
 
 // waitBlocked waits until the rotation waits. A mutant goes on instead, and done says that

@@ -65,6 +65,14 @@ func (e *env) runTask(namespace, name string) *v1.TaskRun {
 	return run
 }
 
+// runTasks runs Tasks, which Tekton must not refuse.
+func (e *env) runTasks(namespace string, tasks ...string) {
+	e.t.Helper()
+	for _, task := range tasks {
+		e.expectSuccess(e.runTask(namespace, task))
+	}
+}
+
 func (e *env) runExpectingRefusal(namespace, name string) {
 	e.t.Helper()
 	e.expectRefused(e.runTask(namespace, name))

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tektoncd/chains/pkg/chains/signing"
@@ -40,7 +41,12 @@ func (c *Controller) ready(ctx context.Context, ring *v1alpha1.KeyRing, status *
 		return next, err
 	}
 	asked.record(ring, status, legacy)
-	blocking := asked.trust(status, keyring.StatusOf(status, name), legacy).blocking(ring.Spec.Rotation.AcceptUnready)
+	trust := asked.trust(status, keyring.StatusOf(status, name), legacy)
+	if len(trust.notKnown) > 0 {
+		return nil, blocked{fmt.Sprintf("which policies trust these keys is not known, because their public half is not: %s; "+
+			"restore the private half, set publicKey, or revoke the key", strings.Join(trust.notKnown, ", "))}
+	}
+	blocking := trust.blocking(ring.Spec.Rotation.AcceptUnready)
 	if len(blocking) > 0 {
 		return nil, blocked{fmt.Sprintf("%d VerificationPolicies trust another key and not key %q: %s; add the key to them, or name them in spec.rotation.acceptUnready",
 			len(blocking), name, list(blocking))}
@@ -55,28 +61,45 @@ func (c *Controller) askNow(ctx context.Context, ring *v1alpha1.KeyRing, status 
 	if err != nil {
 		return nil, nil, err
 	}
-	signers, probes := c.signers(ctx, ring, status), map[string]policy.Input{}
-	needed := []*keys.Key{next}
-	for name, key := range signers {
-		if isRelied(status, keyring.StatusOf(status, name)) {
-			needed = append(needed, key)
-		}
+	first, err := c.probeOf(ctx, next)
+	if err != nil {
+		return nil, nil, err
 	}
+	probes, signers := map[string]policy.Input{next.ID: first}, c.signers(ctx, ring, status)
 	if status.Active == "" {
-		for _, signerType := range []string{signing.TypeX509, signing.TypeKMS} {
-			if key, err := c.Legacy().Active(signerType); err == nil {
-				needed, legacy = append(needed, key), append(legacy, key.ID)
-			}
-		}
-	}
-	for _, key := range needed {
-		if probes[key.ID], err = c.probeOf(ctx, key); err != nil {
+		if legacy, err = c.addLegacy(signers); err != nil {
 			return nil, nil, err
 		}
 	}
 	c.addProbes(ctx, probes, signers)
-	asked, err = lookAt(ctx, policies, c.Policies.Fresh(), probes)
+	asked, err = lookAt(ctx, policies, c.Policies.Fresh(), probes, append(idsOf(status), legacy...))
 	return asked, legacy, err
+}
+
+// addLegacy adds the keys that sign without a KeyRing, and returns their IDs.
+func (c *Controller) addLegacy(signers map[string]*keys.Key) (ids []string, err error) {
+	withoutRing := c.Legacy()
+	for _, signerType := range []string{signing.TypeX509, signing.TypeKMS} {
+		key, err := withoutRing.Active(signerType)
+		switch {
+		case err == nil:
+			signers["without a KeyRing: "+signerType] = key
+			ids = append(ids, key.ID)
+		case signerType == signing.TypeKMS && withoutRing.Problem(signerType) != nil:
+			return nil, fmt.Errorf("which policies trust the key that signs without a KeyRing is not known: %w", err)
+		}
+	}
+	return ids, nil
+}
+
+// idsOf returns the IDs of the keys of a ring that are known.
+func idsOf(status *v1alpha1.KeyRingStatus) (ids []string) {
+	for _, key := range status.Keys {
+		if key.KeyID != "" {
+			ids = append(ids, key.KeyID)
+		}
+	}
+	return ids
 }
 
 // notice records which keys the policies in the cache trust. Somebody may have written
@@ -88,7 +111,7 @@ func (c *Controller) notice(ctx context.Context, ring *v1alpha1.KeyRing, status 
 	}
 	probes := map[string]policy.Input{}
 	c.addProbes(ctx, probes, c.signers(ctx, ring, status))
-	asked, err := lookAt(ctx, policies, c.Policies, probes)
+	asked, err := lookAt(ctx, policies, c.Policies, probes, idsOf(status))
 	if err != nil {
 		return err
 	}
@@ -132,11 +155,11 @@ func (l *look) trust(status *v1alpha1.KeyRingStatus, of *v1alpha1.RingKeyStatus,
 		relied := isRelied(status, &key)
 		// Nobody should rely on a retired key, but somebody may.
 		retired := key.State == v1alpha1.KeyRetired && of.Name == status.Active
-		switch _, asked := l.trusts[key.KeyID]; {
-		case asked && (relied || retired):
+		switch {
+		case relied && key.KeyID == "":
+			t.notKnown = append(t.notKnown, key.Name)
+		case relied || retired:
 			ids = append(ids, key.KeyID)
-		case relied:
-			t.notAsked = append(t.notAsked, key.Name)
 		}
 	}
 	t.unready, t.concerned = l.unready(of.KeyID, ids)

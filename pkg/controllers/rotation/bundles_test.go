@@ -51,8 +51,8 @@ func TestBundlesMoved_WaitsForEachBundleAndLooksOnce(t *testing.T) {
 	if old.PublicKey, err = ephemeral.PEM(); err != nil {
 		t.Fatal(err)
 	}
-	var all resourcesOf
-	for i := range 20 {
+	all := make(resourcesOf, 0, 20)
+	for i := range cap(all) {
 		name := fmt.Sprint("r", i)
 		all = append(all, &resource.Summary{Name: name, UID: types.UID(name)})
 	}

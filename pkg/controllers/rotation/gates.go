@@ -21,8 +21,8 @@ type trust struct {
 	// that do not trust the target.
 	concerned int
 	unready   []v1alpha1.PolicyReference
-	// notAsked are the names of other keys that can make no signature.
-	notAsked []string
+	// notKnown are the names of other keys of which not even the public half is known.
+	notKnown []string
 }
 
 // blocking returns the unready policies that the owner of the ring has not accepted.
@@ -41,9 +41,9 @@ func (t trust) condition(accept []v1alpha1.PolicyReference) metav1.Condition {
 	switch {
 	case len(blocking) > 0:
 		return trustedCondition(metav1.ConditionFalse, v1alpha1.PoliciesBehind, message+"; not ready: "+list(blocking))
-	case len(t.notAsked) > 0:
+	case len(t.notKnown) > 0:
 		return trustedCondition(metav1.ConditionUnknown, v1alpha1.PoliciesNotKnown,
-			fmt.Sprintf("%s; not known of policies that trust these keys, which make no signature: %s", message, strings.Join(t.notAsked, ", ")))
+			fmt.Sprintf("%s; not known of policies that trust these keys, whose public half is not known: %s", message, strings.Join(t.notKnown, ", ")))
 	}
 	return trustedCondition(metav1.ConditionTrue, v1alpha1.PoliciesReady, message)
 }

@@ -14,13 +14,20 @@ import (
 )
 
 // looked returns what four policies say of the keys "sha256:old", "sha256:new" and, if
-// asked, others. y trusts a key, n does not, and ? has a key that cannot be read.
+// asked, others. y trusts a key, n does not, and ? has a key that cannot be read. m may
+// trust a key that can make no signature.
 func looked(answers map[string]string) *look {
-	l := &look{trusts: map[string][]answer{}}
+	l := &look{trusts: map[string][]answer{}, mayTrust: map[string][]bool{}}
 	for _, name := range []string{"p", "q", "r", "s"} {
 		l.policies = append(l.policies, v1alpha1.PolicyReference{Namespace: "ns", Policy: name})
 	}
 	for name, text := range answers {
+		if strings.Contains(text, "m") {
+			for _, c := range text {
+				l.mayTrust["sha256:"+name] = append(l.mayTrust["sha256:"+name], c == 'm')
+			}
+			continue
+		}
 		for _, c := range text {
 			l.trusts["sha256:"+name] = append(l.trusts["sha256:"+name], map[rune]answer{'y': yes, 'n': no, '?': unknown}[c])
 		}
@@ -49,7 +56,17 @@ func TestTrusted_SaysOnlyWhatIsKnown(t *testing.T) {
 		"may trust the new": {
 			map[string]string{"old": "ynnn", "new": "?nnn"}, rotating, "old", "new", "", metav1.ConditionFalse, "ns/p",
 		},
-		"old makes no signature":    {map[string]string{"new": "yyyy"}, rotating, "old", "new", "", metav1.ConditionUnknown, "no signature: old"},
+		"old makes no signature, all ready": {
+			map[string]string{"old": "mmnn", "new": "yynn"}, rotating, "old", "new", "", metav1.ConditionTrue, "2 of 2",
+		},
+		"old makes no signature, one lacks": {
+			map[string]string{"old": "mmnn", "new": "ynyy"}, rotating, "old", "new", "", metav1.ConditionFalse, "not ready: ns/q",
+		},
+		"nothing is known of old": {
+			map[string]string{"new": "yyyy"},
+			[]v1alpha1.RingKeyStatus{{Name: "old", State: v1alpha1.KeyActive}, key("new", v1alpha1.KeyPending)},
+			"old", "new", "", metav1.ConditionUnknown, "public half is not known: old",
+		},
 		"target makes no signature": {map[string]string{"old": "yyyy"}, rotating, "old", "new", "", metav1.ConditionUnknown, `key "new" makes no signature`},
 		"no target":                 {map[string]string{"old": "yyyy"}, rotating, "old", "", "", metav1.ConditionUnknown, "no key is to sign"},
 		"the other is revoked": {

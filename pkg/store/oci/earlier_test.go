@@ -55,29 +55,33 @@ func (r *rotated) earlier() []string {
 func TestSignEarlier_AddsOneSignature(t *testing.T) {
 	for registryKind, start := range registryKinds() {
 		for name, task := range map[string]*v1.Task{"short": newTask("build", "make"), "long": newLongTask("build")} {
-			r := rotate(start(t), task)
-			digest := r.old.Reference[strings.Index(r.old.Reference, "@")+1:]
-			if r.newer.Displaced != digest || r.old.Displaced != "" {
-				t.Errorf("%s, %s: Put displaced %q and then %q, want nothing and then %q", registryKind, name, r.old.Displaced, r.newer.Displaced, digest)
-			}
-			if r.signed(r.old.Reference, r.newRing) {
-				t.Fatalf("%s, %s: the old bundle has a signature of the next key before somebody made one", registryKind, name)
-			}
-			for i, earlier := range append(r.earlier(), digest) { // the same bundle by tag and by digest
-				if signed, err := r.signEarlier(earlier, r.both); err != nil || signed != (i == 0) {
-					t.Errorf("%s, %s: %s was signed: %t (%v)", registryKind, name, earlier, signed, err)
-				}
-			}
-			if !r.signed(r.old.Reference, r.newRing) || !r.signed(r.old.Reference, r.oldRing) {
-				t.Errorf("%s, %s: cosign does not verify the old bundle with each of the keys", registryKind, name)
-			}
-			if r.signed(r.newer.Reference, r.oldRing) {
-				t.Errorf("%s, %s: cosign verifies the new bundle with the old key", registryKind, name)
-			}
-			if found := must(Inspect(t.Context(), r.store.Registry, r.old.Reference, r.both)); len(found.Signers) != 2 || len(found.Unverified) != 0 {
-				t.Errorf("%s, %s: signers %v, not counted %v", registryKind, name, found.Signers, found.Unverified)
-			}
+			t.Run(registryKind+", "+name, func(t *testing.T) { rotate(start(t), task).checkEarlier() })
 		}
+	}
+}
+
+func (r *rotated) checkEarlier() {
+	r.t.Helper()
+	digest := r.old.Reference[strings.Index(r.old.Reference, "@")+1:]
+	if r.newer.Displaced != digest || r.old.Displaced != "" {
+		r.t.Errorf("Put displaced %q and then %q, want nothing and then %q", r.old.Displaced, r.newer.Displaced, digest)
+	}
+	if r.signed(r.old.Reference, r.newRing) {
+		r.t.Fatal("the old bundle has a signature of the next key before somebody made one")
+	}
+	for i, earlier := range append(r.earlier(), digest) { // the same bundle by tag and by digest
+		if signed, err := r.signEarlier(earlier, r.both); err != nil || signed != (i == 0) {
+			r.t.Errorf("%s was signed: %t (%v)", earlier, signed, err)
+		}
+	}
+	if !r.signed(r.old.Reference, r.newRing) || !r.signed(r.old.Reference, r.oldRing) {
+		r.t.Error("cosign does not verify the old bundle with each of the keys")
+	}
+	if r.signed(r.newer.Reference, r.oldRing) {
+		r.t.Error("cosign verifies the new bundle with the old key")
+	}
+	if found := must(Inspect(r.t.Context(), r.store.Registry, r.old.Reference, r.both)); len(found.Signers) != 2 || len(found.Unverified) != 0 {
+		r.t.Errorf("signers %v, not counted %v", found.Signers, found.Unverified)
 	}
 }
 
