@@ -51,6 +51,7 @@ func TestKeyRing_KeepsInjectedKeysThatGitOpsReverts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			e := newEnv(t)
 			e.injectKeys()
+			e.applyConfig("injection/gitops")
 			first, second := e.newRingKey("first"), e.newRingKey("second")
 			e.createKeyRing(v1alpha1.DefaultKeyRing, v1alpha1.KeyRingSpec{Keys: []v1alpha1.RingKey{first.spec()}})
 			e.controller = e.addReplica("controller")
@@ -80,6 +81,7 @@ func TestKeyRing_KeepsInjectedKeysThatGitOpsReverts(t *testing.T) {
 func TestKeyRing_KeepsOnlyInjectedKeys(t *testing.T) {
 	e := newEnv(t)
 	e.injectKeys()
+	e.applyConfig("injection/gitops")
 	ns := e.namespace()
 	own, injected, removed := e.newRingKey("own").authority(e), e.newRingKey("injected").authority(e), e.newRingKey("removed").authority(e)
 	injected.Name, removed.Name = "keyring-0123456789ab", "keyring-ba9876543210"

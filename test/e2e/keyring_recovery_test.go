@@ -32,13 +32,13 @@ func TestKeyRing_FindsTheActiveKeyWithoutItsStatus(t *testing.T) {
 	policy := e.enforcePolicy(ns, first.authority(e))
 	e.changeKeyRing(v1alpha1.DefaultKeyRing, func(s *v1alpha1.KeyRingSpec) { s.Keys = append(s.Keys, second.spec()) })
 
-	e.wipeStatus(v1alpha1.DefaultKeyRing)
+	e.wipeStatus()
 	e.waitKeyRing(v1alpha1.DefaultKeyRing, soon, isActive("first")) // the policy does not trust the second
 	policy.Spec.Authorities = append(policy.Spec.Authorities, second.authority(e))
 	_, err := cluster.Tekton.TektonV1alpha1().VerificationPolicies(ns).Update(t.Context(), policy, metav1.UpdateOptions{})
 	e.check(err)
 	e.waitKeyRing(v1alpha1.DefaultKeyRing, soon, isActive("second"))
-	e.wipeStatus(v1alpha1.DefaultKeyRing)
+	e.wipeStatus()
 	e.waitKeyRing(v1alpha1.DefaultKeyRing, soon, isActive("second"))
 	e.public = second.public
 	e.waitSigned(ns, "kept")
@@ -66,7 +66,7 @@ func TestKeyRing_WaitsForPoliciesOfALostKey(t *testing.T) {
 	e.changeKeyRing(ring, func(s *v1alpha1.KeyRingSpec) { s.Keys = append(s.Keys, next.spec()) })
 	e.waitKeyRing(ring, soon, all(isActive("lost"), blocked))
 	e.runTasks(ns, "kept")
-	e.wipeStatus(ring)
+	e.wipeStatus()
 	e.waitKeyRing(ring, soon, all(isActive(""), isBlocked(keyring.Activating, "public half is not: lost", "revoke the key")))
 	e.changeKeyRing(ring, func(s *v1alpha1.KeyRingSpec) { s.Keys[0].PublicKey = lost.pem(e) })
 	e.waitKeyRing(ring, soon, all(isActive(""), blocked))
@@ -80,9 +80,10 @@ func TestKeyRing_WaitsForPoliciesOfALostKey(t *testing.T) {
 	e.runTasks(ns, "kept")
 }
 
-func (e *env) wipeStatus(name string) {
+// wipeStatus removes the status of the default ring.
+func (e *env) wipeStatus() {
 	e.t.Helper()
-	_, err := cluster.RunKubectl(e.t.Context(), "", "-n", harness.SystemNamespace, "patch", "keyring", name, "--subresource", "status",
+	_, err := cluster.RunKubectl(e.t.Context(), "", "-n", harness.SystemNamespace, "patch", "keyring", v1alpha1.DefaultKeyRing, "--subresource", "status",
 		"--type", "json", "-p", `[{"op":"remove","path":"/status"}]`)
 	e.check(err)
 }

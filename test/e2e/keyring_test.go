@@ -197,7 +197,13 @@ func TestKeyRing_IsValidated(t *testing.T) {
 // injectKeys lets the controller maintain the keys in policies until the test ends.
 func (e *env) injectKeys() {
 	e.t.Helper()
-	manifests := filepath.Join(harness.Root(), "config", "injection")
+	e.applyConfig("injection")
+}
+
+// applyConfig applies a directory of config/ until the test ends.
+func (e *env) applyConfig(directory string) {
+	e.t.Helper()
+	manifests := filepath.Join(harness.Root(), "config", directory)
 	_, err := cluster.RunKubectl(e.t.Context(), "", "apply", "-f", manifests)
 	e.check(err)
 	e.cleanup(func() error {

@@ -43,7 +43,7 @@ func TestRotation_FindsTheActiveKeyAfterEachWipe(t *testing.T) {
 	wipe := func(active, other string) {
 		forbidden.Store(&other)
 		for range wipes {
-			e.wipeStatus(v1alpha1.DefaultKeyRing)
+			e.wipeStatus()
 			e.waitKeyRing(v1alpha1.DefaultKeyRing, soon, isActive(active))
 		}
 		forbidden.Store(nil)

@@ -94,10 +94,10 @@ func (k *killer) watchProcess(ctx context.Context, name string) error {
 
 // at kills the leader, unless enough were killed at this step, or the leader is gone
 // already.
-func (k *killer) at(step moment, queue string) {
+func (k *killer) at(step moment) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	name := k.leaders[queue]
+	name := k.leaders[step.queue()]
 	pid, runs := k.pids[name]
 	if !runs || k.kills[step] >= k.wanted {
 		return

@@ -32,13 +32,21 @@ const (
 	atUntrusted moment = "untrusted"
 )
 
+// queue returns the work queue of the controller that takes the step.
+func (m moment) queue() string {
+	if m == atSigning {
+		return tasksQueue
+	}
+	return rotationQueue
+}
+
 var moments = []moment{atPublished, atInjected, atPending, atCanary, atActive, atSigning, atRetired, atUntrusted}
 
 // rotations watches the rotations of all rings.
 type rotations struct {
 	e *env
 	// at is called with each new step.
-	at func(step moment, queue string)
+	at func(moment)
 
 	mu       sync.Mutex
 	seen     map[string]bool
@@ -47,28 +55,28 @@ type rotations struct {
 }
 
 // followRotations watches until the test ends.
-func (e *env) followRotations(at func(moment, string)) *rotations {
+func (e *env) followRotations(at func(moment)) *rotations {
 	e.t.Helper()
 	r := &rotations{e: e, at: at, seen: map[string]bool{}}
 	e.follow(keyRingsResource, harness.SystemNamespace, r.seeRing)
 	e.follow(configMapsResource, harness.SystemNamespace, r.seeConfigMap)
 	e.follow(policiesResource, "", r.seePolicy)
 	e.follow(taskRunsResource, v1alpha1.CanaryNamespace, func(run *unstructured.Unstructured) {
-		r.step(atCanary, rotationQueue, run.GetName())
+		r.step(atCanary, run.GetName())
 	})
 	e.follow(tasksResource, "", r.seeTask)
 	return r
 }
 
 // step calls at if the step was not seen before for the same thing.
-func (r *rotations) step(step moment, queue string, what ...string) {
+func (r *rotations) step(step moment, what ...string) {
 	key := string(step) + " " + strings.Join(what, " ")
 	r.mu.Lock()
 	seen := r.seen[key]
 	r.seen[key] = true
 	r.mu.Unlock()
 	if !seen {
-		r.at(step, queue)
+		r.at(step)
 	}
 }
 
@@ -80,13 +88,13 @@ func (r *rotations) seeRing(object *unstructured.Unstructured) {
 	for _, key := range ring.Status.Keys {
 		switch {
 		case key.UntrustedSince != nil:
-			r.step(atUntrusted, rotationQueue, ring.Name, key.Name)
+			r.step(atUntrusted, ring.Name, key.Name)
 		case key.State == v1alpha1.KeyRetired:
-			r.step(atRetired, rotationQueue, ring.Name, key.Name)
+			r.step(atRetired, ring.Name, key.Name)
 		case key.State == v1alpha1.KeyActive:
-			r.step(atActive, rotationQueue, ring.Name, key.Name)
+			r.step(atActive, ring.Name, key.Name)
 		case key.State == v1alpha1.KeyPending:
-			r.step(atPending, rotationQueue, ring.Name, key.Name)
+			r.step(atPending, ring.Name, key.Name)
 		}
 	}
 }
@@ -101,7 +109,7 @@ func (r *rotations) seeConfigMap(object *unstructured.Unstructured) {
 		r.e.t.Error(err)
 	}
 	for _, entry := range entries {
-		r.step(atPublished, rotationQueue, entry.Ring, entry.Name)
+		r.step(atPublished, entry.Ring, entry.Name)
 	}
 }
 
@@ -109,7 +117,7 @@ func (r *rotations) seePolicy(object *unstructured.Unstructured) {
 	policy := decode[tekton.VerificationPolicy](r.e, object)
 	for _, authority := range policy.Spec.Authorities {
 		if strings.HasPrefix(authority.Name, "keyring-") {
-			r.step(atInjected, rotationQueue, policy.Namespace, policy.Name, authority.Name)
+			r.step(atInjected, policy.Namespace, policy.Name, authority.Name)
 		}
 	}
 }
@@ -130,6 +138,6 @@ func (r *rotations) seeTask(object *unstructured.Unstructured) {
 	}
 	r.mu.Unlock()
 	if !known {
-		r.at(atSigning, tasksQueue)
+		r.at(atSigning)
 	}
 }

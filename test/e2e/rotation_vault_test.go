@@ -75,9 +75,9 @@ func (e *env) addVersion(r *vaultRing) {
 // version is to be loaded, is loaded, there is no rotation, an old version drains. The
 // active versions stay, runs go on, and each rotation ends when Vault is back.
 func TestRotation_WaitsForVault(t *testing.T) {
-	for name, vaultIs := range map[string]struct{ away, back func(*testing.T) error }{
-		"sealed": {func(t *testing.T) error { return vault.Seal(t.Context()) }, func(*testing.T) error { return vault.Unseal(cleanupContext()) }},
-		"hangs":  {func(*testing.T) error { return vault.Pause() }, func(*testing.T) error { return vault.Resume() }},
+	for name, vaultIs := range map[string]vaultOutage{
+		"sealed": {func() error { return vault.Seal(t.Context()) }, func() error { return vault.Unseal(cleanupContext()) }},
+		"hangs":  {vault.Pause, vault.Resume},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e, _ := startWithKMS(t, "own-"+name, nil)
@@ -89,30 +89,14 @@ func TestRotation_WaitsForVault(t *testing.T) {
 			e.waitKeyRing(drains.name, soon, isActive("v2"))
 			e.waitSignedBy(drains, drains.second)
 
-			e.check(vaultIs.away(t))
-			e.cleanup(func() error { return vaultIs.back(t) }) // does nothing after the call below
+			e.check(vaultIs.away())
+			e.cleanup(vaultIs.back) // does nothing after the call below
 			e.addVersion(load)
 			pending.policy.Spec.Authorities = append(pending.policy.Spec.Authorities, pending.second.authority(e))
 			_, err := cluster.Tekton.TektonV1alpha1().VerificationPolicies(pending.namespace).Update(t.Context(), pending.policy, metav1.UpdateOptions{})
 			e.check(err)
-			rings, signing := []*vaultRing{load, pending, active, drains}, map[*vaultRing]string{load: "v1", pending: "v1", active: "v1", drains: "v2"}
-			for _, r := range rings {
-				e.createTask(newTask(r.namespace, "during"))
-			}
-			for began := time.Now(); time.Since(began) < outage; {
-				for _, r := range rings {
-					e.runTasks(r.namespace, "before")
-					ring, err := e.keyRings().Get(t.Context(), r.name, metav1.GetOptions{})
-					e.check(err)
-					e.check(isActive(signing[r])(&ring.Status))
-				}
-			}
-			for _, r := range rings {
-				if signature(e.getTask(r.namespace, "during")) != "" {
-					t.Errorf("ring %s: a Task got a signature while Vault was away", r.name)
-				}
-			}
-			e.check(vaultIs.back(t))
+			e.expectNoChange(map[*vaultRing]string{load: "v1", pending: "v1", active: "v1", drains: "v2"})
+			e.check(vaultIs.back())
 
 			late := harness.TimeLimit(4 * time.Minute) // a call to a Vault that hung is abandoned after a minute
 			for _, r := range []*vaultRing{load, pending} {
@@ -122,10 +106,35 @@ func TestRotation_WaitsForVault(t *testing.T) {
 			e.waitSignedBy(active, active.first, "during")
 			e.waitSignedBy(drains, drains.second, "during")
 			e.waitKeyRing(drains.name, late, hasState("v1", v1alpha1.KeyRetired))
-			for _, r := range rings {
+			for _, r := range []*vaultRing{load, pending, active, drains} {
 				e.runTasks(r.namespace, "before", "during")
 			}
 		})
+	}
+}
+
+// vaultOutage makes Vault go away and come back.
+type vaultOutage struct{ away, back func() error }
+
+// expectNoChange checks until the end of the outage that the versions with these names stay
+// active, that runs go on, and that nothing gets a signature.
+func (e *env) expectNoChange(active map[*vaultRing]string) {
+	e.t.Helper()
+	for r := range active {
+		e.createTask(newTask(r.namespace, "during"))
+	}
+	for began := time.Now(); time.Since(began) < outage; {
+		for r, version := range active {
+			e.runTasks(r.namespace, "before")
+			ring, err := e.keyRings().Get(e.t.Context(), r.name, metav1.GetOptions{})
+			e.check(err)
+			e.check(isActive(version)(&ring.Status))
+		}
+	}
+	for r := range active {
+		if signature(e.getTask(r.namespace, "during")) != "" {
+			e.t.Errorf("ring %s: a Task got a signature while Vault was away", r.name)
+		}
 	}
 }
 

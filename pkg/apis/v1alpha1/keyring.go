@@ -305,6 +305,8 @@ const (
 
 // The reasons of the condition Seen.
 const (
+	// CanaryWaits: Tekton has not verified a resource with a signature of the target yet.
+	CanaryWaits = "CanaryWaits"
 	// CanaryVerified: Tekton verified a resource with a signature of the target.
 	CanaryVerified = "CanaryVerified"
 	// CanaryNotVerified: Tekton did not. The message says why.

@@ -64,6 +64,11 @@ func notLooked(status *v1alpha1.KeyRingStatus, err error) metav1.Condition {
 		fmt.Sprintf("the key that signed before key %q is revoked; the controller does not ask which policies trust that key", status.Target))
 }
 
+// seeing returns the condition Seen while a canary with a signature of a key waits.
+func seeing(key string) metav1.Condition {
+	return seenCondition(metav1.ConditionUnknown, v1alpha1.CanaryWaits, fmt.Sprintf("a canary with a signature of key %q waits for Tekton's controller", key))
+}
+
 // seenAfter returns the condition Seen after a canary with a signature of a key.
 func seenAfter(key string, took time.Duration, err error) metav1.Condition {
 	if err != nil {

@@ -135,6 +135,7 @@ func (c *Controller) see(ctx context.Context, ring *v1alpha1.KeyRing, status *v1
 		return c.canary.seen(ctx, next)
 	}
 	if isNews(&ring.Status, status) {
+		setCondition(ring, status, seeing(name))
 		setConditions(ring, status, keyring.Activating, name, nil, c.Clock.Now())
 		if err := c.write(ctx, ring, *status); err != nil {
 			return err
