@@ -79,8 +79,13 @@ test-kms: binaries vault ## Run the tests that need a KMS: HashiCorp Vault, buil
 	cd test/harness/vault && go mod tidy -diff
 	go test -timeout 20m -count 1 -tags kms -run 'KMS|OnVault' ./pkg/keys ./pkg/policy ./test/harness ./test/e2e
 
+# Not part of test: takes an hour, most of which are rotations that wait for runs.
+.PHONY: test-rotation
+test-rotation: binaries vault ## Rotate keys in danger: faults, killed leaders, an absent Vault, controllers without a check
+	go test -timeout 89m -count 1 -v -tags kms,rotation -run TestRotation_ ./test/e2e
+
 .PHONY: vault
-vault: ## Build the KMS for test-kms
+vault: ## Build the KMS for test-kms and test-rotation
 	go build -C test/harness/vault -o ../../../.localcluster/bin/vault .
 
 # Not part of test: it builds three releases of Tekton and an API server, and takes about 15 minutes without that.
@@ -119,6 +124,11 @@ verify: ## Check that go.mod, formatting and licence headers need no change
 	@if grep -qE '^(replace|exclude)' go.mod; then echo "go.mod has replace or exclude lines: go install of cmd/tkn-trust refuses them"; exit 1; fi
 	@unlicensed=$$(git grep -L 'SPDX-License-Identifier: Apache-2.0' -- '*.go'); \
 	if [ -n "$$unlicensed" ]; then echo "without an SPDX licence header: $$unlicensed"; exit 1; fi
+
+# Not part of test: the mutants of the controller are built, and some rotations take minutes.
+.PHONY: test-rotation
+test-rotation: binaries vault ## Rotate keys in danger: faults, killed leaders, an absent Vault, and controllers without their checks
+	go test -timeout 85m -count 1 -v -tags kms,rotation -run 'TestRotation_' ./test/e2e
 
 .PHONY: fuzz
 fuzz: ## Fuzz all readers of untrusted input, FUZZ_TIME each
