@@ -79,10 +79,10 @@ test-kms: binaries vault ## Run the tests that need a KMS: HashiCorp Vault, buil
 	cd test/harness/vault && go mod tidy -diff
 	go test -timeout 20m -count 1 -tags kms -run 'KMS|OnVault' ./pkg/keys ./pkg/policy ./test/harness ./test/e2e
 
-# Not part of test: takes an hour, most of which are rotations that wait for runs.
+# Not part of test: takes two hours, most of which are rotations that wait for runs.
 .PHONY: test-rotation
 test-rotation: binaries vault ## Rotate keys in danger: faults, killed leaders, an absent Vault, controllers without a check
-	go test -timeout 89m -count 1 -v -tags kms,rotation -run TestRotation_ ./test/e2e
+	go test -timeout 180m -count 1 -v -tags kms,rotation -run TestRotation_ ./test/e2e
 
 .PHONY: vault
 vault: ## Build the KMS for test-kms and test-rotation

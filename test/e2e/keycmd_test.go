@@ -135,7 +135,7 @@ func TestKeyCommands_LeadThroughTheLifeOfAKey(t *testing.T) {
 	ns := e.namespace()
 	e.createTask(newTask(ns, "signed"))
 	e.waitSigned(ns, "signed")
-	policy := e.enforcePolicy(ns, ringKey{"present", presentPublic}.authority(e))
+	policy := e.enforcePolicy(ns, ringKey{name: "present", public: presentPublic}.authority(e))
 
 	e.says(e.key(cli.Failed, "status"), "has no KeyRing", "tkn-trust key generate")
 	e.says(e.key(cli.OK, "generate", "--name", "2027"), "Secret tekton-chains/key-default-2027 has the new key", "KeyRing default is created", "standby")
@@ -148,7 +148,7 @@ func TestKeyCommands_LeadThroughTheLifeOfAKey(t *testing.T) {
 		"✓ Loaded", "… Trusted", ns+"/"+policy.Name, "not done after 8s")
 	e.says(e.key(cli.OK, "rollback", "--wait=active"), `Key "signing-secrets" is the target`, "✓ Active")
 
-	next := ringKey{"2027", e.exported("2027")}
+	next := ringKey{name: "2027", public: e.exported("2027")}
 	policy.Spec.Authorities = append(policy.Spec.Authorities, next.authority(e))
 	_, err = cluster.Tekton.TektonV1alpha1().VerificationPolicies(ns).Update(t.Context(), policy, metav1.UpdateOptions{})
 	e.check(err)

@@ -27,10 +27,11 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// ringKey is a key with a Secret of its own.
+// ringKey is a key with a Secret of its own, or a version of a key in a KMS.
 type ringKey struct {
 	name   string
 	public crypto.PublicKey
+	kms    *v1alpha1.KMSKey // nil for a key in a Secret
 }
 
 func (e *env) keyRings() *client.KeyRings {
@@ -53,10 +54,13 @@ func (e *env) newRingKey(name string) ringKey {
 	e.cleanup(func() error {
 		return ignoreNotFound(secrets.Delete(cleanupContext(), secret.Name, metav1.DeleteOptions{}))
 	})
-	return ringKey{name, public}
+	return ringKey{name: name, public: public}
 }
 
 func (k ringKey) spec() v1alpha1.RingKey {
+	if k.kms != nil {
+		return v1alpha1.RingKey{Name: k.name, KMS: k.kms}
+	}
 	return v1alpha1.RingKey{Name: k.name, X509: &v1alpha1.X509Key{Secret: "key-" + k.name}}
 }
 

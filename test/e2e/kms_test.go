@@ -60,26 +60,35 @@ func startWithKMS(t *testing.T, keyName string, more map[string]string) (e *env,
 	ref, err := vault.CreateKey(t.Context(), keyName, harness.VaultKeyType)
 	e.check(err)
 	e.public = e.publicKey(ref)
-	token := filepath.Join(t.TempDir(), "token")
-	e.check(os.WriteFile(token, []byte(vault.Token), 0o600))
-	e.configure(with(vaultSettings(ref, token), more))
+	e.configure(with(vaultSettings(ref, e.vaultToken()), more))
 	e.controller = e.addReplica("controller")
 	return e, ref
 }
 
 // vaultSettings returns settings that sign everything with a key of Vault.
 func vaultSettings(ref, token string) map[string]string {
-	settings := map[string]string{
-		"artifacts.taskrun.signer":    "kms",
-		"artifacts.oci.signer":        "none", // there is no registry
-		"signers.kms.kmsref":          ref,
-		"signers.kms.auth.address":    vault.Address,
-		"signers.kms.auth.token-path": token,
-	}
+	settings := with(vaultAccess(token), map[string]string{
+		"artifacts.taskrun.signer": "kms",
+		"artifacts.oci.signer":     "none", // there is no registry
+		"signers.kms.kmsref":       ref,
+	})
 	for _, kind := range resource.Kinds {
 		settings["artifacts."+kind.ConfigName()+".signer"] = "kms"
 	}
 	return settings
+}
+
+// vaultAccess returns settings with which keys of KeyRings in Vault can be used.
+func vaultAccess(token string) map[string]string {
+	return map[string]string{"signers.kms.auth.address": vault.Address, "signers.kms.auth.token-path": token}
+}
+
+// vaultToken writes the token of Vault into a file, and returns its name.
+func (e *env) vaultToken() string {
+	e.t.Helper()
+	token := filepath.Join(e.t.TempDir(), "token")
+	e.check(os.WriteFile(token, []byte(vault.Token), 0o600))
+	return token
 }
 
 func (e *env) publicKey(ref string) crypto.PublicKey {
@@ -89,6 +98,12 @@ func (e *env) publicKey(ref string) crypto.PublicKey {
 	public, err := signer.PublicKey()
 	e.check(err)
 	return public
+}
+
+// vaultKey returns the newest version of a key in Vault, which is known, for a KeyRing.
+func (e *env) vaultKey(ref, newest string) ringKey {
+	e.t.Helper()
+	return ringKey{name: "v" + newest, public: e.publicKey(ref), kms: &trv1alpha1.KMSKey{Ref: ref, Version: newest}}
 }
 
 func TestKMS_SignaturesPassTektonsEnforcement(t *testing.T) {
@@ -183,19 +198,16 @@ func TestKMS_AttestationPassesWithKMSAuthority(t *testing.T) {
 // KeyRing names it, and not before policies trust it.
 func TestKMS_KeyRingPinsTheVersion(t *testing.T) {
 	e, ref := startWithKMS(t, "pinned", nil)
-	version := func(n string) trv1alpha1.RingKey {
-		return trv1alpha1.RingKey{Name: "v" + n, KMS: &trv1alpha1.KMSKey{Ref: ref, Version: n}}
-	}
-	e.createKeyRing(trv1alpha1.DefaultKeyRing, trv1alpha1.KeyRingSpec{Keys: []trv1alpha1.RingKey{version("1")}})
+	first := e.vaultKey(ref, "1")
+	e.createKeyRing(trv1alpha1.DefaultKeyRing, trv1alpha1.KeyRingSpec{Keys: []trv1alpha1.RingKey{first.spec()}})
 	e.waitKeyRing(trv1alpha1.DefaultKeyRing, soon, isActive("v1"))
 	ns := e.namespace()
-	first := ringKey{"v1", e.public}
 	policy := e.enforcePolicy(ns, first.authority(e))
 	e.createTask(newTask(ns, "before"))
 	e.waitSigned(ns, "before")
 
 	e.check(vault.RotateKey(t.Context(), "pinned"))
-	second := ringKey{"v2", e.publicKey(ref)}
+	second := e.vaultKey(ref, "2")
 	e.createTask(newTask(ns, "after"))
 	e.waitSigned(ns, "after") // with version 1
 	e.waitKeyRing(trv1alpha1.DefaultKeyRing, soon, isActive("v1"))
@@ -214,7 +226,7 @@ func TestKMS_KeyRingPinsTheVersion(t *testing.T) {
 	e.says(e.key(cli.OK, "status"), adopts)
 	e.waitKeyRing(trv1alpha1.DefaultKeyRing, soon, isActive("v1")) // nothing is adopted
 
-	e.changeKeyRing(trv1alpha1.DefaultKeyRing, func(s *trv1alpha1.KeyRingSpec) { s.Keys = append(s.Keys, version("2")) })
+	e.changeKeyRing(trv1alpha1.DefaultKeyRing, func(s *trv1alpha1.KeyRingSpec) { s.Keys = append(s.Keys, second.spec()) })
 	e.waitKeyRing(trv1alpha1.DefaultKeyRing, soon, isBlocked(keyring.Activating, ns+"/"+policy.Name))
 	e.runTasks(ns, "before", "after")
 	policy.Spec.Authorities = append(policy.Spec.Authorities, second.authority(e))

@@ -35,13 +35,13 @@ var dangers = map[string]danger{
 	"policies that lack the new key": {
 		size:    smallLoad,
 		happens: policiesLackKey,
-		without: harness.Mutant{File: "pkg/controllers/rotation/reconcile.go", Old: "if len(blocking) > 0 {", New: "if len(blocking) < 0 {"},
+		without: harness.Mutant{File: "pkg/controllers/rotation/asking.go", Old: "if len(blocking) > 0 {", New: "if len(blocking) < 0 {"},
 		breaks:  "ResourceVerificationFailed",
 	},
 	"Tekton has not seen the policies": {
 		size:    smallLoad,
 		happens: tektonIsBehind,
-		without: harness.Mutant{File: "pkg/controllers/rotation/reconcile.go", Old: "err = c.canary.seen(ctx, next)", New: "_ = next"},
+		without: harness.Mutant{File: "pkg/controllers/rotation/reconcile.go", Old: "err := c.canary.seen(ctx, next)", New: "var err error"},
 		breaks:  "ResourceVerificationFailed",
 	},
 	"PipelineRuns go on": {
@@ -59,6 +59,31 @@ var dangers = map[string]danger{
 		without: harness.Mutant{File: "pkg/controllers/rotation/drained.go", Old: "|| watched && !attested", New: "|| watched && !attested && false"},
 		breaks:  "KeyUnknown",
 	},
+}
+
+// An administrator replaces the key in a Secret that a policy names, instead of adding a
+// Secret: Tekton reads no key of this policy until the Secret is back. The load has to see
+// that, or its other results show nothing.
+func TestRotation_LoadSeesAReplacedSecret(t *testing.T) {
+	e := newEnv(t)
+	first, second := e.newRingKey("first"), e.newRingKey("second")
+	l := e.startRotationLoad(smallLoad, first)
+	l.begin(second)
+	l.trust(second)
+	l.waitKeyRing(v1alpha1.DefaultKeyRing, 2*soon, isActive("second"))
+	l.moreRuns(10)
+	for _, ns := range l.namespaces {
+		if ns.upkeep != secretKeys {
+			continue
+		}
+		name := first.authority(e).Name
+		e.check(cluster.Kube.CoreV1().Secrets(ns.name).Delete(t.Context(), name, metav1.DeleteOptions{}))
+		l.moreRuns(40)
+		ns.authority(e, ringKey{name: first.name, public: second.public})
+	}
+	if _, err := l.stop(); err == nil || !strings.Contains(err.Error(), " failed: ") {
+		t.Errorf("got %v, want runs that failed", err)
+	}
 }
 
 // In each danger, a rotation breaks no run. Without the check of the controller against

@@ -65,7 +65,7 @@ func (l *runLoad) rotate(from, to ringKey) {
 	l.t.Logf("%s to %s: %d resources signed again %v after that", from.name, to.name,
 		len(l.namespaces)*(l.size.tasksEach+1), time.Since(activated).Round(100*time.Millisecond))
 	last := time.Duration(l.size.serial) * l.size.lasting
-	l.waitKeyRing(v1alpha1.DefaultKeyRing, harness.TimeLimit(4*time.Minute+last), isRotated)
+	l.waitKeyRing(v1alpha1.DefaultKeyRing, harness.TimeLimit(4*time.Minute+2*last), isRotated)
 	l.t.Logf("%s to %s: retired and untrusted after %v", from.name, to.name, after())
 	l.distrust(from)
 	l.public = to.public

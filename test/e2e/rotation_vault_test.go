@@ -23,12 +23,8 @@ const outage = time.Minute
 // vaultRing is a ring with two versions of a key of its own, in a namespace of its own.
 type vaultRing struct {
 	name, namespace, ref string
-	first, second        ringKey // the public halves of the versions
+	first, second        ringKey // the versions
 	policy               *tekton.VerificationPolicy
-}
-
-func (r *vaultRing) version(n string) v1alpha1.RingKey {
-	return v1alpha1.RingKey{Name: "v" + n, KMS: &v1alpha1.KMSKey{Ref: r.ref, Version: n}}
 }
 
 // newVaultRing creates a ring whose first version signs, and a policy that trusts this
@@ -38,13 +34,13 @@ func (e *env) newVaultRing(name string, trustsBoth bool) *vaultRing {
 	key := fmt.Sprintf("%s-%d", name, time.Now().UnixNano())
 	ref, err := vault.CreateKey(e.t.Context(), key, harness.VaultKeyType)
 	e.check(err)
-	r := &vaultRing{name: name, ref: ref, first: ringKey{"v1", e.publicKey(ref)}}
+	r := &vaultRing{name: name, ref: ref, first: e.vaultKey(ref, "1")}
 	e.check(vault.RotateKey(e.t.Context(), key))
-	r.second = ringKey{"v2", e.publicKey(ref)}
+	r.second = e.vaultKey(ref, "2")
 	r.namespace = e.namespaceLabelled(map[string]string{v1alpha1.SignLabel: "true", "ring": name})
 	e.createKeyRing(name, v1alpha1.KeyRingSpec{
 		NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"ring": name}},
-		Keys:              []v1alpha1.RingKey{r.version("1")},
+		Keys:              []v1alpha1.RingKey{r.first.spec()},
 		Rotation:          v1alpha1.RotationSpec{QuietPeriod: &metav1.Duration{}},
 	})
 	e.waitKeyRing(name, soon, isActive("v1"))
@@ -68,7 +64,7 @@ func (e *env) waitSignedBy(r *vaultRing, key ringKey, tasks ...string) {
 
 func (e *env) addVersion(r *vaultRing) {
 	e.t.Helper()
-	e.changeKeyRing(r.name, func(s *v1alpha1.KeyRingSpec) { s.Keys = append(s.Keys, r.version("2")) })
+	e.changeKeyRing(r.name, func(s *v1alpha1.KeyRingSpec) { s.Keys = append(s.Keys, r.second.spec()) })
 }
 
 // Vault is away for a minute while four rings are in different phases of a rotation: a new
