@@ -70,7 +70,7 @@ func TestRotation_LoadSeesAReplacedSecret(t *testing.T) {
 	l := e.startRotationLoad(smallLoad, first)
 	l.begin(second)
 	l.trust(second)
-	l.waitKeyRing(v1alpha1.DefaultKeyRing, 2*soon, isActive("second"))
+	l.waitKeyRing(v1alpha1.DefaultKeyRing, whileBusy, isActive("second"))
 	l.moreRuns(10)
 	for _, ns := range l.namespaces {
 		if ns.upkeep != secretKeys {
@@ -170,10 +170,10 @@ func (l *runLoad) waitBlocked(within time.Duration, mutant bool, step keyring.St
 
 func policiesLackKey(l *runLoad, _ *harness.APIProxy, _, second ringKey, mutant bool) {
 	l.begin(second)
-	l.waitBlocked(soon, mutant, keyring.Activating, "trust another key and not key", isActive("second"))
+	l.waitBlocked(whileBusy, mutant, keyring.Activating, "trust another key and not key", isActive("second"))
 	l.moreRuns(60)
 	l.trust(second)
-	l.waitKeyRing(v1alpha1.DefaultKeyRing, 2*soon, isActive("second"))
+	l.waitKeyRing(v1alpha1.DefaultKeyRing, whileBusy, isActive("second"))
 	l.moreRuns(10)
 }
 
@@ -199,7 +199,7 @@ func runsGoOn(l *runLoad, _ *harness.APIProxy, first, second ringKey, mutant boo
 	l.moreRuns(3) // and the PipelineRuns have begun
 	l.begin(second)
 	l.trust(second)
-	l.waitKeyRing(v1alpha1.DefaultKeyRing, 2*soon, isActive("second"))
+	l.waitKeyRing(v1alpha1.DefaultKeyRing, whileBusy, isActive("second"))
 	l.waitBlocked(harness.TimeLimit(4*time.Minute), mutant, keyring.Drain, "are not done and attested", isRotated)
 	l.waitKeyRing(v1alpha1.DefaultKeyRing, harness.TimeLimit(5*time.Minute), isRotated)
 	l.distrust(first)
@@ -211,7 +211,7 @@ func attestationsAreLate(l *runLoad, api *harness.APIProxy, first, second ringKe
 	l.moreRuns(10)
 	l.begin(second)
 	l.trust(second)
-	l.waitKeyRing(v1alpha1.DefaultKeyRing, 2*soon, isActive("second"))
+	l.waitKeyRing(v1alpha1.DefaultKeyRing, whileBusy, isActive("second"))
 	l.waitBlocked(harness.TimeLimit(4*time.Minute), mutant, keyring.Drain, "are not done and attested", isRotated)
 	if mutant {
 		l.distrust(first)
