@@ -3,11 +3,13 @@
 package oci
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
 	"strings"
 	"testing"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 
 	"github.com/trusted-resources/chains-extension/pkg/keys"
@@ -85,6 +87,25 @@ func (r *rotated) checkEarlier() {
 	}
 }
 
+// with returns a bundle of the resource and of another one, both signed with the old key.
+func (r *rotated) with(other *v1.Task) *tektonbundle.Bundle {
+	r.t.Helper()
+	both := r.build(r.task, r.key)
+	var manifest, more ocispec.Manifest
+	r.check(json.Unmarshal(both.Manifest.Content, &manifest))
+	r.check(json.Unmarshal(r.build(other, r.key).Manifest.Content, &more))
+	manifest.Layers = append(manifest.Layers, more.Layers...)
+	both.Manifest = registry.NewBlob(ocispec.MediaTypeImageManifest, must(json.Marshal(manifest)))
+	return both
+}
+
+func (r *rotated) check(err error) {
+	r.t.Helper()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
 // The active key vouches for nothing that it would not sign.
 func TestSignEarlier_RefusesWhatTheKeyWouldNotSign(t *testing.T) {
 	for name, prepare := range map[string]func(r *rotated) (earlier string, known *keys.Ring){
@@ -103,6 +124,11 @@ func TestSignEarlier_RefusesWhatTheKeyWouldNotSign(t *testing.T) {
 		},
 		"another resource": func(r *rotated) (string, *keys.Ring) {
 			return r.putBy(newTask("other", "make"), r.key).Reference, r.both
+		},
+		"the resource and another one": func(r *rotated) (string, *keys.Ring) {
+			reference := r.addUnsigned(r.with(newTask("other", "make")), "two")
+			must(Sign(r.t.Context(), r.store.Registry, reference, r.key, r.store.SignOptions))
+			return reference, r.both
 		},
 		"nothing": func(r *rotated) (string, *keys.Ring) {
 			return "sha256:" + strings.Repeat("0", 64), r.both
