@@ -36,11 +36,23 @@ UNIT_PACKAGES := ./cmd/... ./pkg/...
 unit: ## Run the tests of all packages that need no cluster (seconds for a changed package; 100 s without cached results)
 	go test $(UNIT_PACKAGES)
 
+# The end-to-end tests run in two processes, each with a cluster of its own: for half of its
+# time, such a test waits. This one has the tests of the gate, of the requester and of keys.
+E2E_GATE_AND_KEYS := ^Test(Admission|Gate|Guards|Key|Operations|Requester|Webhook)
+
 .PHONY: test
 test: binaries ## Run all tests, also those on a real control plane
-	go test -timeout 60m ./...
+	$(MAKE) -j2 test-packages test-e2e-gate-and-keys test-e2e-others
 	cd test/localcluster && go test -timeout 20m ./...
 	cd release && go test ./...
+
+.PHONY: test-packages test-e2e-gate-and-keys test-e2e-others
+test-packages:
+	go test -timeout 60m $$(go list ./... | grep -v '/test/e2e$$')
+test-e2e-gate-and-keys:
+	go test -timeout 60m -run '$(E2E_GATE_AND_KEYS)' ./test/e2e
+test-e2e-others:
+	go test -timeout 60m -skip '$(E2E_GATE_AND_KEYS)' ./test/e2e
 
 .PHONY: race
 race: race-unit race-e2e ## Run the unit tests, and the end-to-end tests against a controller, with the race detector
@@ -124,11 +136,6 @@ verify: ## Check that go.mod, formatting and licence headers need no change
 	@if grep -qE '^(replace|exclude)' go.mod; then echo "go.mod has replace or exclude lines: go install of cmd/tkn-trust refuses them"; exit 1; fi
 	@unlicensed=$$(git grep -L 'SPDX-License-Identifier: Apache-2.0' -- '*.go'); \
 	if [ -n "$$unlicensed" ]; then echo "without an SPDX licence header: $$unlicensed"; exit 1; fi
-
-# Not part of test: the mutants of the controller are built, and some rotations take minutes.
-.PHONY: test-rotation
-test-rotation: binaries vault ## Rotate keys in danger: faults, killed leaders, an absent Vault, and controllers without their checks
-	go test -timeout 85m -count 1 -v -tags kms,rotation -run 'TestRotation_' ./test/e2e
 
 .PHONY: fuzz
 fuzz: ## Fuzz all readers of untrusted input, FUZZ_TIME each
