@@ -9,7 +9,7 @@ COSIGN        ?= go run github.com/sigstore/cosign/v3/cmd/cosign@v3.1.3
 
 .PHONY: help
 help: ## List the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## Show signing, acceptance by Tekton and refusal after tampering on a real control plane
