@@ -5,6 +5,7 @@ package app
 import (
 	"cmp"
 	"flag"
+	"slices"
 	"strings"
 
 	"k8s.io/client-go/rest"
@@ -28,6 +29,11 @@ type Options struct {
 	SignRuns bool
 	// HealthPort is the port of the health probes.
 	HealthPort int
+}
+
+// attests reports whether the controller attests the runs of a namespace.
+func (o Options) attests(namespace string) bool {
+	return o.SignRuns && (len(o.Namespaces) == 0 || slices.Contains(o.Namespaces, namespace))
 }
 
 // The limits of our own requests stop a loop that has got out of control. The

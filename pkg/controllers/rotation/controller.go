@@ -75,6 +75,8 @@ type Inputs struct {
 	Legacy func() *keys.Ring
 	// RunSigners returns the types of the signers of runs, such as "x509".
 	RunSigners func() []string
+	// Attests reports whether this controller attests the runs of a namespace.
+	Attests func(namespace string) bool
 	// LatestVersion returns the latest version of a key in a KMS.
 	LatestVersion func(ctx context.Context, ref string) (string, error)
 	Dialect       func() tekton.Dialect

@@ -115,7 +115,7 @@ func (c *Controller) unsigned(ctx context.Context, old *v1alpha1.RingKeyStatus) 
 // attestation yet.
 func (c *Controller) openRuns(ctx context.Context, before time.Time) (open []string, err error) {
 	visit := func(item runtime.Object) error {
-		if run, ok := item.(run); ok && isOpen(run, before) {
+		if run, ok := item.(run); ok && c.isOpen(run, before) {
 			open = append(open, run.GetNamespace()+"/"+run.GetName())
 		}
 		return nil
@@ -145,13 +145,19 @@ var (
 
 // isOpen reports whether a run may still need a key that signed before a time. Creation
 // times have seconds.
-func isOpen(r run, before time.Time) bool {
-	if r.GetCreationTimestamp().After(before.Add(time.Second)) {
+func (c *Controller) isOpen(r run, before time.Time) bool {
+	switch {
+	case r.GetNamespace() == v1alpha1.CanaryNamespace, r.GetCreationTimestamp().After(before.Add(time.Second)):
+		return false
+	case !r.IsDone():
+		return true
+	case r.GetAnnotations()[annotations.ChainsAnnotation] != "": // Chains marks each run that it has seen, also without a signer
 		return false
 	}
-	watched := slices.ContainsFunc(r.GetFinalizers(), func(f string) bool { return strings.HasPrefix(f, annotations.ChainsAnnotationPrefix) })
-	attested := r.GetAnnotations()[annotations.ChainsAnnotation] != "" // Chains keeps its finalizer until the run is deleted
-	return !r.IsDone() || watched && !attested
+	// Where another controller attests, only its finalizer tells that it will. Our own may
+	// not have seen the run yet.
+	return c.Attests(r.GetNamespace()) ||
+		slices.ContainsFunc(r.GetFinalizers(), func(f string) bool { return strings.HasPrefix(f, annotations.ChainsAnnotationPrefix) })
 }
 
 func eachItem(ctx context.Context, list pager.ListPageFunc, visit func(runtime.Object) error) error {

@@ -88,22 +88,27 @@ func TestIsOpen(t *testing.T) {
 		done        bool
 		finalizers  []string
 		annotations map[string]string
+		namespace   string
 		want        bool
 	}{
-		"began later":              {activation.Add(2 * time.Second), false, finalizer, nil, false},
-		"began in the same second": {activation.Add(time.Second), false, finalizer, nil, true},
-		"runs":                     {activation.Add(-time.Hour), false, nil, nil, true},
-		"done, attested":           {activation.Add(-time.Hour), true, finalizer, attested, false},
-		"done, not attested":       {activation.Add(-time.Hour), true, finalizer, nil, true},
-		"done, nobody attests":     {activation.Add(-time.Hour), true, nil, nil, false},
-		"runs, marked by somebody": {activation.Add(-time.Hour), false, finalizer, attested, true},
+		"began later":                  {activation.Add(2 * time.Second), false, finalizer, nil, "ours", false},
+		"began in the same second":     {activation.Add(time.Second), false, finalizer, nil, "ours", true},
+		"runs":                         {activation.Add(-time.Hour), false, nil, nil, "ours", true},
+		"done, attested":               {activation.Add(-time.Hour), true, finalizer, attested, "ours", false},
+		"done, not attested":           {activation.Add(-time.Hour), true, finalizer, nil, "ours", true},
+		"done, not seen yet":           {activation.Add(-time.Hour), true, nil, nil, "ours", true},
+		"runs, marked by somebody":     {activation.Add(-time.Hour), false, finalizer, attested, "ours", true},
+		"done, another attests":        {activation.Add(-time.Hour), true, finalizer, nil, "theirs", true},
+		"done, another may not attest": {activation.Add(-time.Hour), true, nil, nil, "theirs", false},
+		"canary":                       {activation.Add(-time.Hour), true, nil, nil, v1alpha1.CanaryNamespace, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tr := &v1.TaskRun{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: metav1.Time{Time: tc.created}, Finalizers: tc.finalizers, Annotations: tc.annotations}}
+			tr := &v1.TaskRun{ObjectMeta: metav1.ObjectMeta{Namespace: tc.namespace, CreationTimestamp: metav1.Time{Time: tc.created}, Finalizers: tc.finalizers, Annotations: tc.annotations}}
 			if tc.done {
 				tr.Status.SetCondition(&apis.Condition{Type: apis.ConditionSucceeded, Status: corev1.ConditionTrue})
 			}
-			if got := isOpen(tr, activation); got != tc.want {
+			c := &Controller{Inputs: Inputs{Attests: func(namespace string) bool { return namespace != "theirs" }}}
+			if got := c.isOpen(tr, activation); got != tc.want {
 				t.Errorf("got %t, want %t", got, tc.want)
 			}
 		})
