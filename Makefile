@@ -164,7 +164,7 @@ fuzz: ## Fuzz all readers of untrusted input, FUZZ_TIME each
 	go test -run '^$$' -fuzz '^FuzzNext$$' -fuzztime $(FUZZ_TIME) ./pkg/keyring
 
 .PHONY: bench
-bench: ## Measure latency, throughput, memory, verification and storage; ARGS="--memory" selects a part, ARGS="--gate" measures the gate, ARGS="--soak" runs hostile tenants for 30 minutes
+bench: ## Measure latency, throughput, memory, verification and storage; ARGS="--memory" selects a part, ARGS="--gate" measures the gate, ARGS="--rotation" measures rotations of a KeyRing, ARGS="--soak" runs hostile tenants for 30 minutes
 	go run ./test/bench $(ARGS)
 
 .PHONY: cluster-up

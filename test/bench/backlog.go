@@ -120,7 +120,7 @@ func (b *bench) controllerPass(ctx context.Context, o options, r *round) error {
 			if r.Events, err = b.waitEvents(ctx, namespace, o.count, r.Controller.last); err != nil {
 				return err
 			}
-			r.Writes, err = b.countWrites(namespace, o.count)
+			r.Writes, err = b.countWrites(namespace, o.count, 0)
 			return err
 		})
 	})

@@ -5,6 +5,8 @@
 //   - backlog: how fast existing Tasks are signed, compared with a bare client
 //     that only writes;
 //   - memory: how much memory the controller uses;
+//   - rotation: how long a rotation of a KeyRing takes, and how fast resources are signed
+//     again, compared with the bare client. Only on request: --rotation;
 //   - gate: how long the gate holds a Pod, how many it decides about in a second, and
 //     the memory with finished Pods. Only on request: --gate;
 //   - webhook: what our webhook adds to requests. Only on request: --webhook;
@@ -92,9 +94,17 @@ func measureOnCluster(ctx context.Context, o options, results *report, stderr io
 	return os.RemoveAll(dir)
 }
 
-// measure runs the selected measurements one after the other. Memory is the last,
-// because it does not delete all of its Tasks.
-func (b *bench) measure(ctx context.Context, o options, results *report) (err error) {
+// measure runs the selected measurements one after the other.
+func (b *bench) measure(ctx context.Context, o options, results *report) error {
+	if err := b.measureSigning(ctx, o, results); err != nil {
+		return err
+	}
+	return b.measureTenants(ctx, o, results)
+}
+
+// measureSigning runs the measurements of signing. Memory is the last, because it does
+// not delete all of its Tasks.
+func (b *bench) measureSigning(ctx context.Context, o options, results *report) (err error) {
 	if o.latency {
 		if results.Latency, err = b.measureLatency(ctx, o); err != nil {
 			return fmt.Errorf("latency: %w", err)
@@ -105,11 +115,22 @@ func (b *bench) measure(ctx context.Context, o options, results *report) (err er
 			return fmt.Errorf("backlog: %w", err)
 		}
 	}
+	if o.rotation {
+		if results.Rotation, err = b.measureRotation(ctx, o); err != nil {
+			return fmt.Errorf("rotation: %w", err)
+		}
+	}
 	if o.memory {
 		if results.Memory, err = b.measureMemory(ctx, o); err != nil {
 			return fmt.Errorf("memory: %w", err)
 		}
 	}
+	return nil
+}
+
+// measureTenants runs the measurements of what tenants notice: the gate, the webhook and
+// other tenants.
+func (b *bench) measureTenants(ctx context.Context, o options, results *report) (err error) {
 	if o.gate {
 		if results.Gate, err = b.measureGate(ctx, o); err != nil {
 			return fmt.Errorf("gate: %w", err)

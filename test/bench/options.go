@@ -24,7 +24,7 @@ const (
 )
 
 type options struct {
-	latency, backlog, memory, verification, storage, soak, gate, webhook bool
+	latency, backlog, memory, verification, storage, soak, gate, webhook, rotation bool
 
 	count        int
 	memoryCounts []int
@@ -35,6 +35,8 @@ type options struct {
 	kms          string
 	profiles     string
 	output       string
+
+	namespaces int // of the rotation
 
 	// Of the gate: Pods that wait, and that have finished.
 	waiting, finished int
@@ -48,7 +50,7 @@ type options struct {
 }
 
 func (o options) needsCluster() bool {
-	return o.latency || o.backlog || o.memory || o.soak || o.gate || o.webhook
+	return o.latency || o.backlog || o.memory || o.soak || o.gate || o.webhook || o.rotation
 }
 
 // latencyCount returns the number of Tasks for each row of the latency table.
@@ -73,15 +75,17 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	flags.IntVar(&o.storageCount, "storage-count", 500, "Number of resources that --storage stores in each pass.")
 	flags.IntVar(&o.commandCount, "command-count", 20, "Number of resources that --storage stores with tkn and cosign in each pass. 0 leaves out tkn and cosign.")
 	flags.StringVar(&o.kms, "kms", os.Getenv(verification.KMSVariable), "Reference to a signing key, such as hashivault://name, for the rows of --verification with a KMS. (Default: the environment variable "+verification.KMSVariable+".)")
-	flags.IntVar(&o.count, "count", 5000, "Number of Tasks in the backlog. --latency uses a tenth of this number.")
-	flags.IntVar(&o.rounds, "rounds", 3, "Number of rounds of --backlog and of --storage.")
+	flags.IntVar(&o.count, "count", 5000, "Number of Tasks in the backlog and in --rotation. --latency uses a tenth of this number.")
+	flags.IntVar(&o.rounds, "rounds", 3, "Number of rounds of --backlog, --rotation and --storage.")
 	flags.IntVar(&o.concurrency, "concurrency", 8, "Number of workers of the controller (--threads-per-controller) and of the bare client.")
-	flags.StringVar(&o.profiles, "profile", "", "Directory for pprof profiles of the controller: CPU and heap in each round of --backlog, heap in --memory and every 5 minutes of --soak. Without a directory none are saved. Recording a CPU profile makes the controller slightly slower.")
+	flags.StringVar(&o.profiles, "profile", "", "Directory for pprof profiles of the controller: CPU and heap in each round of --backlog, CPU in each round of --rotation, heap in --memory and every 5 minutes of --soak. Without a directory none are saved. Recording a CPU profile makes the controller slightly slower.")
 	flags.StringVar(&o.output, "o", formatTable, "Format of the report: table, json or yaml.")
 	flags.BoolVar(&o.gate, "gate", false, "Measure what the gate adds to the start of a TaskRun, how fast waiting Pods are decided, and the memory with finished Pods.")
 	flags.IntVar(&o.waiting, "waiting", 1000, "Number of Pods that wait for the controller, for --gate.")
 	flags.IntVar(&o.finished, "finished", 5000, "Number of finished Pods of TaskRuns, for --gate.")
 	flags.BoolVar(&o.webhook, "webhook", false, "Measure what the webhook adds to requests. Only on request.")
+	flags.BoolVar(&o.rotation, "rotation", false, "Measure how long a rotation of a KeyRing takes, and how fast resources are signed again, compared with a client that only writes. Only on request. Each round takes at least 2 minutes.")
+	flags.IntVar(&o.namespaces, "namespaces", 40, "Number of namespaces for --rotation, each with a VerificationPolicy.")
 	o.soakFlags(flags)
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -102,6 +106,8 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 		return o, fmt.Errorf("found --count=%d --rounds=%d --concurrency=%d, expected at least 10, 1 and 1", o.count, o.rounds, o.concurrency)
 	case o.waiting < 2 || o.finished < 1:
 		return o, fmt.Errorf("found --waiting=%d --finished=%d, expected at least 2 and 1", o.waiting, o.finished)
+	case o.namespaces < 1:
+		return o, fmt.Errorf("found --namespaces=%d, expected at least 1", o.namespaces)
 	case o.storageCount < 1 || o.commandCount < 0:
 		return o, fmt.Errorf("found --storage-count=%d --command-count=%d, expected at least 1 and 0", o.storageCount, o.commandCount)
 	case !slices.Contains([]string{formatTable, formatJSON, formatYAML}, o.output):

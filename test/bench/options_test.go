@@ -28,6 +28,22 @@ func TestParseOptions_MemoryCounts(t *testing.T) {
 	}
 }
 
+func TestParseOptions_RotatesOnRequestOnly(t *testing.T) {
+	for _, tc := range []struct {
+		args              string
+		rotation, backlog bool
+	}{{"", false, true}, {"--backlog", false, true}, {"--rotation", true, false}} {
+		o, err := parseOptions(strings.Fields(tc.args), io.Discard)
+		check(t, err)
+		if o.rotation != tc.rotation || o.backlog != tc.backlog || !o.needsCluster() {
+			t.Errorf("%q: rotation %t, backlog %t, cluster %t", tc.args, o.rotation, o.backlog, o.needsCluster())
+		}
+	}
+	if _, err := parseOptions([]string{"--rotation", "--namespaces", "0"}, io.Discard); err == nil {
+		t.Error("accepted --namespaces 0")
+	}
+}
+
 func TestParseOptions_RejectsMemoryCounts(t *testing.T) {
 	for _, value := range []string{"", "0", "-5", "1,,2", "many"} {
 		if _, err := parseOptions([]string{"--memory-count", value}, io.Discard); err == nil {

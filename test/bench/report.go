@@ -21,6 +21,7 @@ type report struct {
 	Storage      *storage       `json:"storage,omitempty"`
 	Latency      []latency      `json:"latency,omitempty"`
 	Backlog      *backlog       `json:"backlog,omitempty"`
+	Rotation     *rotation      `json:"rotation,omitempty"`
 	Memory       []memory       `json:"memory,omitempty"`
 	Gate         *gate          `json:"gate,omitempty"`
 	Webhook      []webhook      `json:"webhook,omitempty"`

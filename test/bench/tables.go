@@ -29,7 +29,11 @@ func (r report) printTables(out io.Writer) error {
 	}
 	if r.Backlog != nil {
 		t.backlog(r.Backlog)
-		t.cores(r.Backlog)
+		t.cores("Backlog", r.Backlog.Rounds)
+	}
+	if r.Rotation != nil {
+		t.rotation(r.Rotation)
+		t.cores("Rotation", r.Rotation.passes())
 	}
 	if r.Memory != nil {
 		t.memory(r.Memory)
@@ -99,18 +103,18 @@ func (t *tables) backlog(b *backlog) {
 }
 
 // cores adds a row for each process, the busiest first.
-func (t *tables) cores(b *backlog) {
+func (t *tables) cores(measurement string, rounds []round) {
 	controller, bare := map[string]float64{}, map[string]float64{}
 	add := func(sum, of map[string]float64) {
 		for name, cores := range of {
-			sum[name] += cores / float64(len(b.Rounds))
+			sum[name] += cores / float64(len(rounds))
 		}
 	}
-	for _, r := range b.Rounds {
+	for _, r := range rounds {
 		add(controller, r.Controller.Cores)
 		add(bare, r.Bare.Cores)
 	}
-	t.line("\nBacklog: cores in use from the first annotation to the last, mean of the rounds. The bare client is part of \"%s\"", thisProgram)
+	t.line("\n%s: cores in use from the first annotation to the last, mean of the rounds. The bare client is part of \"%s\"", measurement, thisProgram)
 	t.row("process", "pass of the controller", "pass of the bare client")
 	for _, name := range slices.SortedFunc(maps.Keys(controller), func(x, y string) int {
 		return cmp.Compare(controller[y], controller[x])
