@@ -94,60 +94,31 @@ func measureOnCluster(ctx context.Context, o options, results *report, stderr io
 	return os.RemoveAll(dir)
 }
 
-// measure runs the selected measurements one after the other.
+// measure runs the selected measurements one after the other. Memory is the last of those
+// that run without being asked for, because it does not delete all of its Tasks.
 func (b *bench) measure(ctx context.Context, o options, results *report) error {
-	if err := b.measureSigning(ctx, o, results); err != nil {
-		return err
-	}
-	return b.measureTenants(ctx, o, results)
-}
-
-// measureSigning runs the measurements of signing. Memory is the last, because it does
-// not delete all of its Tasks.
-func (b *bench) measureSigning(ctx context.Context, o options, results *report) (err error) {
-	if o.latency {
-		if results.Latency, err = b.measureLatency(ctx, o); err != nil {
-			return fmt.Errorf("latency: %w", err)
+	for _, m := range []struct {
+		name     string
+		selected bool
+		run      func() error
+	}{
+		{"latency", o.latency, func() (err error) { results.Latency, err = b.measureLatency(ctx, o); return err }},
+		{"backlog", o.backlog, func() (err error) { results.Backlog, err = b.measureBacklog(ctx, o); return err }},
+		{"memory", o.memory, func() (err error) { results.Memory, err = b.measureMemory(ctx, o); return err }},
+		{"gate", o.gate, func() (err error) { results.Gate, err = b.measureGate(ctx, o); return err }},
+		{"rotation", o.rotation, func() (err error) { results.Rotation, err = b.measureRotation(ctx, o); return err }},
+		{"webhook", o.webhook, func() (err error) { results.Webhook, err = b.measureWebhook(ctx, o); return err }},
+		{"soak", o.soak, func() (err error) { results.Soak, err = b.measureSoak(ctx, o); return err }},
+	} {
+		if !m.selected {
+			continue
+		}
+		if err := m.run(); err != nil {
+			return fmt.Errorf("%s: %w", m.name, err)
 		}
 	}
-	if o.backlog {
-		if results.Backlog, err = b.measureBacklog(ctx, o); err != nil {
-			return fmt.Errorf("backlog: %w", err)
-		}
-	}
-	if o.rotation {
-		if results.Rotation, err = b.measureRotation(ctx, o); err != nil {
-			return fmt.Errorf("rotation: %w", err)
-		}
-	}
-	if o.memory {
-		if results.Memory, err = b.measureMemory(ctx, o); err != nil {
-			return fmt.Errorf("memory: %w", err)
-		}
-	}
-	return nil
-}
-
-// measureTenants runs the measurements of what tenants notice: the gate, the webhook and
-// other tenants.
-func (b *bench) measureTenants(ctx context.Context, o options, results *report) (err error) {
-	if o.gate {
-		if results.Gate, err = b.measureGate(ctx, o); err != nil {
-			return fmt.Errorf("gate: %w", err)
-		}
-	}
-	if o.webhook {
-		if results.Webhook, err = b.measureWebhook(ctx, o); err != nil {
-			return fmt.Errorf("webhook: %w", err)
-		}
-	}
-	if o.soak {
-		if results.Soak, err = b.measureSoak(ctx, o); err != nil {
-			return fmt.Errorf("soak: %w", err)
-		}
-		if len(results.Soak.Faults) > 0 {
-			return errSoak // the report lists the faults
-		}
+	if results.Soak != nil && len(results.Soak.Faults) > 0 {
+		return errSoak // the report lists the faults
 	}
 	return nil
 }
