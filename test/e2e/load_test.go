@@ -143,7 +143,7 @@ func (l *runLoad) keepPipelineRun(ctx context.Context, namespace string) {
 		if l.note(ctx, err); err != nil {
 			return
 		}
-		l.note(ctx, wait.PollUntilContextCancel(ctx, time.Second, false, func(ctx context.Context) (bool, error) {
+		l.note(ctx, wait.PollUntilContextCancel(ctx, 5*time.Second, false, func(ctx context.Context) (bool, error) {
 			found, err := runs.Get(ctx, run.Name, metav1.GetOptions{})
 			return err == nil && found.IsDone(), err
 		}))

@@ -12,8 +12,9 @@ import (
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
-// longLoad has 2,000 resources, and PipelineRuns that go on for at least five minutes.
-var longLoad = loadSize{namespaces: 40, tasksEach: 49, perSecond: 3, pipelineRuns: 20, serial: 10, lasting: 30 * time.Second}
+// longLoad has 2,000 resources, and PipelineRuns that go on for at least five minutes. It
+// keeps two cores busy.
+var longLoad = loadSize{namespaces: 40, tasksEach: 49, perSecond: 2, pipelineRuns: 20, serial: 10, lasting: 30 * time.Second}
 
 // Three rotations under a load: between keys in Secrets, into Vault, and to the next version
 // in Vault. None of 3,000 runs is refused.

@@ -49,7 +49,7 @@ var dangers = map[string]danger{
 		size:    loadSize{namespaces: 4, tasksEach: 5, perSecond: 1, pipelineRuns: 8, serial: 5, lasting: 50 * time.Second},
 		happens: runsGoOn,
 		without: harness.Mutant{
-			File: "pkg/controllers/rotation/drained.go",
+			File: "pkg/controllers/rotation/open.go",
 			Old:  "if run, ok := item.(run); ok && c.isOpen(run, before) {", New: "if run, ok := item.(run); ok && c.isOpen(run, time.Time{}) {",
 		},
 		breaks: "ResourceVerificationFailed",
@@ -59,7 +59,7 @@ var dangers = map[string]danger{
 	"runs are not attested": {
 		size:    loadSize{namespaces: 4, tasksEach: 5, perSecond: 1, serial: 1},
 		happens: attestationsAreLate,
-		without: harness.Mutant{File: "pkg/controllers/rotation/drained.go", Old: "return c.Attests(r.GetNamespace()) ||", New: "return c.Attests(r.GetNamespace()) && false && "},
+		without: harness.Mutant{File: "pkg/controllers/rotation/open.go", Old: "return c.Attests(r.GetNamespace()) ||", New: "return c.Attests(r.GetNamespace()) && false && "},
 	},
 }
 

@@ -97,8 +97,9 @@ type Controller struct {
 	// There is one worker, so these need no lock.
 	counters map[string]*counter // by name of the ring
 	moved    map[string]*moved   // by name of the ring
-	probes   map[string]string   // signatures, by ID of the key
-	versions map[string]version  // by reference in a KMS
+	open     map[string]*listedRuns
+	probes   map[string]string  // signatures, by ID of the key
+	versions map[string]version // by reference in a KMS
 }
 
 var (
@@ -110,7 +111,7 @@ var (
 func NewController(ctx context.Context, in Inputs) *controller.Impl {
 	c := &Controller{
 		Inputs: in, canary: canary{in.Tekton, in.Dialect},
-		counters: map[string]*counter{}, moved: map[string]*moved{}, probes: map[string]string{}, versions: map[string]version{},
+		counters: map[string]*counter{}, moved: map[string]*moved{}, open: map[string]*listedRuns{}, probes: map[string]string{}, versions: map[string]version{},
 	}
 	impl := controller.NewContext(ctx, c, controller.ControllerOptions{
 		WorkQueueName: v1alpha1.Group + ".rotation",

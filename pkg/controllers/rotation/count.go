@@ -47,6 +47,7 @@ func (c *Controller) count(ring string, status *v1alpha1.KeyRingStatus, rotating
 	if !rotating {
 		counts.known = nil
 		delete(c.moved, ring)
+		delete(c.open, ring)
 	}
 }
 

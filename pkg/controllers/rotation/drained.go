@@ -5,12 +5,8 @@ package rotation
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
-	"github.com/tektoncd/chains/pkg/chains/annotations"
-	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/pager"
@@ -53,14 +49,13 @@ func (c *Controller) drained(ctx context.Context, ring *v1alpha1.KeyRing, old *v
 	if end := used.Add(quiet); now.Before(end) {
 		return blocked{fmt.Sprintf("the quiet period ends at %s, if key %q verifies no run until then", end.Format(time.RFC3339), old.Name)}
 	}
-	// These read all runs and resources from the API server, so they come last.
-	open, err := c.openRuns(ctx, since)
+	// These read runs and resources from the API server, so they come last.
+	open, err := c.openRuns(ctx, ring.Name, since)
 	if err != nil {
 		return err
 	}
 	if old.OpenRuns = int64(len(open)); len(open) > 0 {
-		return blocked{fmt.Sprintf("%d runs began before %s and are not done and attested: %s", len(open), since.Format(time.RFC3339),
-			strings.Join(open[:min(len(open), maxListed)], ", "))}
+		return blocked{fmt.Sprintf("%d runs began before %s and are not done and attested: %s", len(open), since.Format(time.RFC3339), listRuns(open))}
 	}
 	return c.unsigned(ctx, old)
 }
@@ -109,55 +104,6 @@ func (c *Controller) unsigned(ctx context.Context, old *v1alpha1.RingKeyStatus) 
 		}
 	}
 	return nil
-}
-
-// openRuns returns the runs that began before a time and are not done, or have no
-// attestation yet.
-func (c *Controller) openRuns(ctx context.Context, before time.Time) (open []string, err error) {
-	visit := func(item runtime.Object) error {
-		if run, ok := item.(run); ok && c.isOpen(run, before) {
-			open = append(open, run.GetNamespace()+"/"+run.GetName())
-		}
-		return nil
-	}
-	err = eachItem(ctx, func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-		return c.Tekton.TektonV1().PipelineRuns(metav1.NamespaceAll).List(ctx, o)
-	}, visit)
-	if err != nil {
-		return nil, err
-	}
-	err = eachItem(ctx, func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-		return c.Tekton.TektonV1().TaskRuns(metav1.NamespaceAll).List(ctx, o)
-	}, visit)
-	return open, err
-}
-
-// run is a TaskRun or a PipelineRun.
-type run interface {
-	metav1.Object
-	IsDone() bool
-}
-
-var (
-	_ run = (*v1.TaskRun)(nil)
-	_ run = (*v1.PipelineRun)(nil)
-)
-
-// isOpen reports whether a run may still need a key that signed before a time. Creation
-// times have seconds.
-func (c *Controller) isOpen(r run, before time.Time) bool {
-	switch {
-	case r.GetNamespace() == v1alpha1.CanaryNamespace, r.GetCreationTimestamp().After(before.Add(time.Second)):
-		return false
-	case !r.IsDone():
-		return true
-	case r.GetAnnotations()[annotations.ChainsAnnotation] != "": // Chains marks each run that it has seen, also without a signer
-		return false
-	}
-	// Where another controller attests, only its finalizer tells that it will. Our own may
-	// not have seen the run yet.
-	return c.Attests(r.GetNamespace()) ||
-		slices.ContainsFunc(r.GetFinalizers(), func(f string) bool { return strings.HasPrefix(f, annotations.ChainsAnnotationPrefix) })
 }
 
 func eachItem(ctx context.Context, list pager.ListPageFunc, visit func(runtime.Object) error) error {

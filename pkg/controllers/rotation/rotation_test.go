@@ -7,13 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/tektoncd/chains/pkg/chains/annotations"
-	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"knative.dev/pkg/apis"
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 )
@@ -77,40 +72,5 @@ func TestPublished_KeepsTheKeysOfOtherRings(t *testing.T) {
 func TestPublished_RefusesWhatSomebodyElseWrote(t *testing.T) {
 	if _, err := published(map[string]string{v1alpha1.TrustedKeysIndex: "{"}, nil, ring("default", key("a", v1alpha1.KeyActive))); err == nil || !strings.Contains(err.Error(), v1alpha1.TrustedKeysIndex) {
 		t.Errorf("got %v, want an error that names the file", err)
-	}
-}
-
-func TestIsOpen(t *testing.T) {
-	activation := time.Date(2027, 1, 2, 3, 4, 5, 0, time.UTC)
-	finalizer, attested := []string{"chains.tekton.dev/taskrun"}, map[string]string{annotations.ChainsAnnotation: "true"}
-	for name, tc := range map[string]struct {
-		created     time.Time
-		done        bool
-		finalizers  []string
-		annotations map[string]string
-		namespace   string
-		want        bool
-	}{
-		"began later":                  {activation.Add(2 * time.Second), false, finalizer, nil, "ours", false},
-		"began in the same second":     {activation.Add(time.Second), false, finalizer, nil, "ours", true},
-		"runs":                         {activation.Add(-time.Hour), false, nil, nil, "ours", true},
-		"done, attested":               {activation.Add(-time.Hour), true, finalizer, attested, "ours", false},
-		"done, not attested":           {activation.Add(-time.Hour), true, finalizer, nil, "ours", true},
-		"done, not seen yet":           {activation.Add(-time.Hour), true, nil, nil, "ours", true},
-		"runs, marked by somebody":     {activation.Add(-time.Hour), false, finalizer, attested, "ours", true},
-		"done, another attests":        {activation.Add(-time.Hour), true, finalizer, nil, "theirs", true},
-		"done, another may not attest": {activation.Add(-time.Hour), true, nil, nil, "theirs", false},
-		"canary":                       {activation.Add(-time.Hour), true, nil, nil, v1alpha1.CanaryNamespace, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			tr := &v1.TaskRun{ObjectMeta: metav1.ObjectMeta{Namespace: tc.namespace, CreationTimestamp: metav1.Time{Time: tc.created}, Finalizers: tc.finalizers, Annotations: tc.annotations}}
-			if tc.done {
-				tr.Status.SetCondition(&apis.Condition{Type: apis.ConditionSucceeded, Status: corev1.ConditionTrue})
-			}
-			c := &Controller{Inputs: Inputs{Attests: func(namespace string) bool { return namespace != "theirs" }}}
-			if got := c.isOpen(tr, activation); got != tc.want {
-				t.Errorf("got %t, want %t", got, tc.want)
-			}
-		})
 	}
 }
