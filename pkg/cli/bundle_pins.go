@@ -40,7 +40,7 @@ func newPins(access *registryAccess) *cobra.Command {
 to pin instead. The content of the resource is the same.
 
 The registry keeps the old bundles. Tekton verifies the signature in the bundle, which
-is that of the old key, so whoever pins an old digest has to pin the new one before the
+is that of the old key. Users who pin an old digest have to pin the new one before the
 old key is retired.
 
 A bundle is listed if the keys signed the new one. The exit code is 1 if they did not

@@ -293,11 +293,11 @@ const (
 	PoliciesReady = "PoliciesReady"
 	// PoliciesBehind: policies do not trust the target. The message names them.
 	PoliciesBehind = "PoliciesBehind"
-	// PoliciesNotKnown: the policies cannot be read, or a key cannot make the signature
-	// that a policy is asked with.
+	// PoliciesNotKnown: the policies cannot be read, the target cannot make the signature
+	// that policies are asked with, or the public half of another key is not known.
 	PoliciesNotKnown = "PoliciesNotKnown"
 	// OtherKeyRevoked: the key that signed before the target is revoked. The controller
-	// makes no signature with the key, so nobody asked which policies trust the key.
+	// makes no signature with a revoked key, and does not ask policies about this key.
 	OtherKeyRevoked = "OtherKeyRevoked"
 	// NoTarget: no key is to sign.
 	NoTarget = "NoTarget"

@@ -153,7 +153,7 @@ func (l *look) trust(status *v1alpha1.KeyRingStatus, of *v1alpha1.RingKeyStatus,
 			continue
 		}
 		relied := isRelied(status, &key)
-		// Nobody should rely on a retired key, but somebody may.
+		// Policies should not trust a retired key, but some may.
 		retired := key.State == v1alpha1.KeyRetired && of.Name == status.Active
 		switch {
 		case relied && key.KeyID == "":

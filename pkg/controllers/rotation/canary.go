@@ -31,7 +31,7 @@ const (
 	canaryTimeout = 2 * time.Minute
 	// cleanupTimeout bounds the deletion of what a canary created.
 	cleanupTimeout = 10 * time.Second
-	// leftOver is the age from which nobody works with a canary any more.
+	// leftOver is the age from which no replica uses a canary any more.
 	leftOver = canaryTimeout + cleanupTimeout + 20*time.Second
 )
 
