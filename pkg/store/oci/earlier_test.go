@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -153,14 +154,14 @@ func TestSignEarlier_RetriesAfterFaults(t *testing.T) {
 	for registryKind, start := range registryKinds() {
 		for faultName, fault := range requestFaults {
 			for n := 1; ; n++ {
-				r, failed := rotate(start(t), newTask("build", "make")), false
+				r, failed := rotate(start(t), newTask("build", "make")), new(atomic.Bool)
 				r.server.Set(registrytest.From(n, func(w http.ResponseWriter, request *http.Request, next http.Handler) {
-					failed = true
+					failed.Store(true)
 					fault(w, request, next)
 				}))
 				_, err := r.signEarlier(r.newer.Displaced, r.both)
 				r.server.Set(nil)
-				if !failed {
+				if !failed.Load() {
 					break
 				}
 				if err == nil || errors.Is(err, ErrNotTrusted) {
