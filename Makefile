@@ -122,7 +122,9 @@ CONTROLLER_GEN := go run sigs.k8s.io/controller-tools/cmd/controller-gen@v0.23.0
 
 .PHONY: generate
 generate: ## Write the generated code and the CustomResourceDefinitions
-	$(CONTROLLER_GEN) object:headerFile=pkg/apis/header.txt crd paths=./pkg/apis/... output:crd:stdout > config/101-keyrings.yaml
+	$(CONTROLLER_GEN) object:headerFile=pkg/apis/header.txt crd paths=./pkg/apis/... output:crd:dir=config
+	mv config/trustedresources.tekton.dev_keyrings.yaml config/101-keyrings.yaml
+	mv config/trustedresources.tekton.dev_clusterverificationpolicies.yaml config/101-clusterverificationpolicies.yaml
 
 .PHONY: verify
 verify: ## Check that go.mod, formatting and licence headers need no change
@@ -132,7 +134,7 @@ verify: ## Check that go.mod, formatting and licence headers need no change
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
 	if [ -n "$$unformatted" ]; then echo "not formatted, run gofmt -w on: $$unformatted"; exit 1; fi
 	@$(MAKE) -s generate
-	@if ! git diff --exit-code -- config/101-keyrings.yaml pkg/apis; then echo "generated files were old, and are written now: commit them"; exit 1; fi
+	@if ! git diff --exit-code -- 'config/101-*.yaml' pkg/apis; then echo "generated files were old, and are written now: commit them"; exit 1; fi
 	@if grep -qE '^(replace|exclude)' go.mod; then echo "go.mod has replace or exclude lines: go install of cmd/tkn-trust refuses them"; exit 1; fi
 	@unlicensed=$$(git grep -L 'SPDX-License-Identifier: Apache-2.0' -- '*.go'); \
 	if [ -n "$$unlicensed" ]; then echo "without an SPDX licence header: $$unlicensed"; exit 1; fi
@@ -148,6 +150,7 @@ fuzz: ## Fuzz all readers of untrusted input, FUZZ_TIME each
 	go test -run '^$$' -fuzz '^FuzzKeyFiles$$' -fuzztime $(FUZZ_TIME) ./pkg/keys
 	go test -run '^$$' -fuzz '^FuzzPattern$$' -fuzztime $(FUZZ_TIME) ./pkg/policy
 	go test -run '^$$' -fuzz '^FuzzVerdict$$' -fuzztime $(FUZZ_TIME) ./pkg/policy
+	go test -run '^$$' -fuzz '^FuzzDecode$$' -fuzztime $(FUZZ_TIME) ./pkg/clusterpolicy
 	go test -run '^$$' -fuzz '^FuzzRequestContent$$' -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/dependencies
 	go test -run '^$$' -fuzz '^FuzzStepAction$$' -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/dependencies
 	go test -run '^$$' -fuzz '^FuzzLocal$$' -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/dependencies

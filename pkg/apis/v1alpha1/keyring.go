@@ -170,7 +170,8 @@ type RotationSpec struct {
 	RotateAfter *metav1.Duration `json:"rotateAfter,omitempty"`
 }
 
-// PolicyReference names a VerificationPolicy.
+// PolicyReference names a VerificationPolicy, or a ClusterVerificationPolicy: that has an
+// empty namespace.
 type PolicyReference struct {
 	// +kubebuilder:validation:MaxLength=63
 	Namespace string `json:"namespace"`

@@ -89,6 +89,14 @@ const (
 	ReasonReleasedUnverified = "RunReleasedUnverified"
 )
 
+// Reasons of the Events on ClusterVerificationPolicies.
+const (
+	// ReasonPolicyInForce: the policy decides about runs from now on.
+	ReasonPolicyInForce = "PolicyInForce"
+	// ReasonPolicyNotInForce: the policy does not, or not everywhere; the message says why.
+	ReasonPolicyNotInForce = "PolicyNotInForce"
+)
+
 // Reasons of the Events on KeyRings, besides ReasonKeyRevoked.
 const (
 	// ReasonKeyPending: the controller knows a new key.
