@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	registrationv1 "k8s.io/api/admissionregistration/v1"
@@ -46,6 +47,9 @@ func TestWebhook_IsCalledForWhatThePoliciesDo(t *testing.T) {
 	for _, file := range []string{"admission/500-rewrite-taskruns.yaml", "admission/501-rewrite-pipelineruns.yaml", "admission/510-hold-pods.yaml"} {
 		policy := decodeAll[registrationv1.MutatingAdmissionPolicy](t, file, "MutatingAdmissionPolicy")[0]
 		for _, binding := range decodeAll[registrationv1.MutatingAdmissionPolicyBinding](t, file, "MutatingAdmissionPolicyBinding") {
+			if binding.Spec.ParamRef != nil { // the webhook knows no ClusterVerificationPolicies
+				continue
+			}
 			at := slices.IndexFunc(webhooks, func(w registrationv1.MutatingWebhook) bool { return w.Name == binding.Name })
 			if at < 0 {
 				t.Errorf("%s: no webhook %s", file, binding.Name)
@@ -62,6 +66,10 @@ func TestWebhook_IsCalledForWhatThePoliciesDo(t *testing.T) {
 	}
 }
 
+// ofTheProbe is the part of a condition that the webhook does not need: with its Pod the
+// controller asks for the state of the ConfigMap of ClusterVerificationPolicies.
+const ofTheProbe = ` || request.namespace == "tekton-chains-gate-probe" && object.metadata.?name.orValue("") == "hold-probe"`
+
 // expectCalledAs requires that a webhook has the conditions of a policy and the namespaces
 // of its binding.
 func expectCalledAs(
@@ -73,7 +81,8 @@ func expectCalledAs(
 		return
 	}
 	for i, condition := range policy.Spec.MatchConditions {
-		if got := webhook.MatchConditions[i]; got.Name != condition.Name || got.Expression != condition.Expression {
+		expression := strings.TrimSuffix(condition.Expression, ofTheProbe)
+		if got := webhook.MatchConditions[i]; got.Name != condition.Name || got.Expression != expression {
 			t.Errorf("%s: condition %s is\n%s\nthat of the policy\n%s", webhook.Name, got.Name, got.Expression, condition.Expression)
 		}
 	}

@@ -8,13 +8,18 @@ import (
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 )
 
-const limitsOfPods = "pods.service-account.trustedresources.tekton.dev"
+const (
+	limitsOfPods       = "pods.service-account.trustedresources.tekton.dev"
+	limitsOfConfigMaps = "configmaps.service-account.trustedresources.tekton.dev"
+	limitsOfNamespaces = "namespaces.service-account.trustedresources.tekton.dev"
+)
 
 var pods = corev1.SchemeGroupVersion.WithResource("pods")
 
@@ -113,4 +118,87 @@ func TestServiceAccount_CancelsTaskRunsWithMessageOnly(t *testing.T) {
 		_, err := runs.Patch(t.Context(), "run", types.MergePatchType, []byte(p.patch), metav1.PatchOptions{})
 		expectLimited(t, p.name, err, limitsOfRuns)
 	}
+}
+
+// The account writes the ConfigMap of ClusterVerificationPolicies, and no other one beside it.
+func TestServiceAccount_WritesOneConfigMapOnly(t *testing.T) {
+	e := newEnv(t)
+	const name = v1alpha1.ClusterPoliciesConfigMap
+	own := e.as(ownAccount).Kube.CoreV1().ConfigMaps(v1alpha1.PoliciesNamespace)
+	remove := func() error {
+		return ignoreNotFound(cluster.Kube.CoreV1().ConfigMaps(v1alpha1.PoliciesNamespace).Delete(cleanupContext(), name, metav1.DeleteOptions{}))
+	}
+	e.check(remove())
+	e.cleanup(remove)
+	create := func(name string) error {
+		_, err := own.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+		return err
+	}
+	e.check(create(name))
+	found, err := own.Get(t.Context(), name, metav1.GetOptions{})
+	e.check(err)
+	_, err = own.Update(t.Context(), found, metav1.UpdateOptions{})
+	e.check(err)
+	named := metav1.ListOptions{FieldSelector: "metadata.name=" + name}
+	_, err = own.List(t.Context(), named)
+	e.check(err)
+	watcher, err := own.Watch(t.Context(), named)
+	e.check(err)
+	watcher.Stop()
+
+	expectLimited(t, "created another one", create("other"), limitsOfConfigMaps)
+	if err := own.Delete(t.Context(), name, metav1.DeleteOptions{}); !apierrors.IsForbidden(err) {
+		t.Errorf("deleted: %v", orUnlimited(err))
+	}
+	if _, err := own.List(t.Context(), metav1.ListOptions{}); !apierrors.IsForbidden(err) {
+		t.Errorf("listed all: %v", orUnlimited(err))
+	}
+	if _, err := own.Get(t.Context(), "kube-root-ca.crt", metav1.GetOptions{}); !apierrors.IsForbidden(err) {
+		t.Errorf("read another one: %v", orUnlimited(err))
+	}
+	e.bindClusterAdmin()
+	e.eventually(soon, func() error { // the binding comes into force
+		_, err := own.List(t.Context(), metav1.ListOptions{})
+		return err
+	})
+	expectLimited(t, "deleted", own.Delete(t.Context(), name, metav1.DeleteOptions{}), limitsOfConfigMaps)
+	_, err = own.Patch(t.Context(), "kube-root-ca.crt", types.MergePatchType, []byte(`{"data":{"x":"y"}}`), metav1.PatchOptions{})
+	expectLimited(t, "changed another one", err, limitsOfConfigMaps)
+	if _, err := e.hostileIn(e.namespaceLabelled(nil)).Kube.CoreV1().ConfigMaps(v1alpha1.PoliciesNamespace).Get(t.Context(), name, metav1.GetOptions{}); !apierrors.IsForbidden(err) {
+		t.Errorf("an editor of another namespace reads it: %v", orUnlimited(err))
+	}
+}
+
+// The account writes two annotations of one namespace.
+func TestServiceAccount_WritesTheSelectorsOnly(t *testing.T) {
+	e := newEnv(t)
+	e.writeSelectors(nil) // removed when the test ends
+	other := e.namespaceLabelled(nil)
+	own := e.as(ownAccount).Kube.CoreV1().Namespaces()
+	patch := func(namespace, patch string) error {
+		_, err := own.Patch(t.Context(), namespace, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+		return err
+	}
+	const selectors = `{"metadata":{"annotations":{"trustedresources.tekton.dev/enforced":"stage In prod","trustedresources.tekton.dev/cluster-policies":"1"}}}`
+	e.check(patch(v1alpha1.PoliciesNamespace, selectors))
+	for _, p := range []limitedPatch{
+		{"the label of the gate", `{"metadata":{"labels":{"trustedresources.tekton.dev/verify":null}}}`},
+		{"another label", `{"metadata":{"labels":{"a":"b"}}}`},
+		{"another annotation", `{"metadata":{"annotations":{"a":"b"}}}`},
+		{"a finalizer", `{"metadata":{"finalizers":["a.example/b"]}}`},
+	} {
+		expectLimited(t, p.name, patch(v1alpha1.PoliciesNamespace, p.patch), limitsOfNamespaces)
+	}
+	if err := patch(other, selectors); !apierrors.IsForbidden(err) {
+		t.Errorf("another namespace: %v", orUnlimited(err))
+	}
+	e.bindClusterAdmin()
+	e.eventually(soon, func() error { // the binding comes into force
+		_, err := own.Get(t.Context(), other, metav1.GetOptions{})
+		return err
+	})
+	expectLimited(t, "another namespace", patch(other, selectors), limitsOfNamespaces)
+	_, err := own.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "created"}}, metav1.CreateOptions{})
+	expectLimited(t, "created", err, limitsOfNamespaces)
+	expectLimited(t, "deleted", own.Delete(t.Context(), other, metav1.DeleteOptions{}), limitsOfNamespaces)
 }

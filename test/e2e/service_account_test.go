@@ -192,15 +192,20 @@ func TestServiceAccount_WritesRunsThatTektonGivesNewDefaults(t *testing.T) {
 
 // The API server finds no fault in the expressions of the policies.
 func TestServiceAccount_PoliciesHaveNoWarnings(t *testing.T) {
-	e := newEnv(t)
-	for _, name := range []string{limitsOfResources, limitsOfRuns, limitsOfPods} {
+	newEnv(t).expectNoWarnings(limitsOfResources, limitsOfRuns, limitsOfPods, limitsOfConfigMaps, limitsOfNamespaces)
+}
+
+// expectNoWarnings requires that the expressions of policies fit the types of the objects.
+func (e *env) expectNoWarnings(policies ...string) {
+	e.t.Helper()
+	for _, name := range policies {
 		e.eventually(soon, func() error {
-			policy, err := cluster.Kube.AdmissionregistrationV1().ValidatingAdmissionPolicies().Get(t.Context(), name, metav1.GetOptions{})
+			policy, err := cluster.Kube.AdmissionregistrationV1().ValidatingAdmissionPolicies().Get(e.t.Context(), name, metav1.GetOptions{})
 			if err == nil && (policy.Status.TypeChecking == nil || policy.Status.ObservedGeneration != policy.Generation) {
 				err = fmt.Errorf("policy %s is not checked yet", name)
 			}
 			if err == nil && len(policy.Status.TypeChecking.ExpressionWarnings) > 0 {
-				t.Errorf("policy %s: %+v", name, policy.Status.TypeChecking.ExpressionWarnings)
+				e.t.Errorf("policy %s: %+v", name, policy.Status.TypeChecking.ExpressionWarnings)
 			}
 			return err
 		})
