@@ -32,7 +32,7 @@ var mayImport = map[string][]string{
 	"oci/tektonbundle":          {"apis/v1alpha1", "oci/registry", "resource", "tekton"},
 	"oci/imagesignature":        {"keys"},
 	"config":                    {"apis/v1alpha1", "oci/registry", "resource"},
-	"policy":                    {"keys"},
+	"policy":                    {"apis/v1alpha1", "keys"},
 
 	// Decisions and stores.
 	"admission":            {"apis/v1alpha1"},
@@ -44,19 +44,23 @@ var mayImport = map[string][]string{
 	"verification":         {"attestation", "dependencies", "policy", "resource", "tekton"},
 	"gate":                 {"attestation", "config", "policy"},
 	"keyring":              {"apis/v1alpha1"},
+	"clusterpolicy":        {"apis/v1alpha1", "policy"},
 	"store/annotation":     {"resource"},
 	"store/oci":            {"keys", "oci/imagesignature", "oci/registry", "oci/tektonbundle", "resource", "tekton"},
 	"observe":              {"apis/v1alpha1", "decision", "resource", "tekton"},
 
 	// Actions.
 	"controllers/informers": {"resource"},
-	"controllers/inforce":   {"apis/v1alpha1"},
-	"controllers/leases":    {},
-	"controllers/turns":     {},
-	"controllers/rights":    {"apis/v1alpha1", "resource"},
-	"controllers/rings":     {"apis/v1alpha1", "keyring", "keys"},
-	"controllers/rotation":  {"apis/v1alpha1", "controllers/rings", "decision", "keyring", "keys", "observe", "policy", "resource", "tekton"},
-	"controllers/state":     {"config", "decision", "keys", "observe", "policy", "resource", "snapshot", "tekton"},
+	"controllers/clusterpolicies": {
+		"apis/v1alpha1", "attestation", "clusterpolicy", "controllers/inforce", "keys", "observe", "policy",
+	},
+	"controllers/inforce":  {"apis/v1alpha1"},
+	"controllers/leases":   {},
+	"controllers/turns":    {},
+	"controllers/rights":   {"apis/v1alpha1", "resource"},
+	"controllers/rings":    {"apis/v1alpha1", "keyring", "keys"},
+	"controllers/rotation": {"apis/v1alpha1", "controllers/rings", "decision", "keyring", "keys", "observe", "policy", "resource", "tekton"},
+	"controllers/state":    {"config", "decision", "keys", "observe", "policy", "resource", "snapshot", "tekton"},
 	"controllers/resources": {
 		"apis/v1alpha1", "controllers/informers", "controllers/turns", "decision", "keys", "observe", "oci/registry", "resource", "tekton",
 	},
@@ -79,7 +83,7 @@ var mayImport = map[string][]string{
 	// Wiring.
 	"app": {
 		"apis/v1alpha1", "attestation", "client", "config",
-		"controllers/gating", "controllers/inforce", "controllers/informers", "controllers/leases", "controllers/rights", "controllers/rings", "controllers/rotation", "controllers/runs", "controllers/signing", "controllers/state", "controllers/storing",
+		"controllers/clusterpolicies", "controllers/gating", "controllers/inforce", "controllers/informers", "controllers/leases", "controllers/rights", "controllers/rings", "controllers/rotation", "controllers/runs", "controllers/signing", "controllers/state", "controllers/storing",
 		"keys", "observe", "oci/imagesignature", "oci/registry", "policy", "resource", "store/annotation", "store/oci", "tekton",
 		"verification", "version",
 	},
@@ -89,7 +93,7 @@ var mayImport = map[string][]string{
 // of knative. All other packages take interfaces of one to three methods.
 var withClients = map[string]bool{
 	"app": true, "client": true, "observe": true, "webhook": true,
-	"controllers/gating": true, "controllers/informers": true, "controllers/leases": true, "controllers/resources": true, "controllers/rights": true, "controllers/rings": true, "controllers/rotation": true, "controllers/runs": true,
+	"controllers/clusterpolicies": true, "controllers/gating": true, "controllers/informers": true, "controllers/leases": true, "controllers/resources": true, "controllers/rights": true, "controllers/rings": true, "controllers/rotation": true, "controllers/runs": true,
 	"controllers/signing": true, "controllers/state": true, "controllers/storing": true, "controllers/turns": true,
 	// Tekton's functions want a client; this one answers without a server.
 	"dependencies/offline": true,

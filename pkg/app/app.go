@@ -28,6 +28,7 @@ import (
 	"knative.dev/pkg/system"
 
 	"github.com/trusted-resources/chains-extension/pkg/attestation"
+	"github.com/trusted-resources/chains-extension/pkg/controllers/clusterpolicies"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/gating"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/informers"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/rights"
@@ -101,6 +102,9 @@ type shared struct {
 	verifier *verification.Verifier
 	// decisions are those of the gate, for attestations.
 	decisions *gating.Decisions
+	// policies are the ClusterVerificationPolicies in force, verdicts counts what they decide.
+	policies *clusterpolicies.Followed
+	verdicts *clusterpolicies.Verdicts
 }
 
 // controllers returns the constructors of all controllers. Knative calls them one
@@ -123,13 +127,17 @@ func (a *app) controllers() []injection.ControllerConstructor {
 		return gating.NewController(ctx, gating.Inputs{
 			Config: s.state.Config, Verifier: s.verifier, Watched: s.watched, Handlers: &a.handlers,
 			Kube: kubeclient.Get(ctx), Tekton: pipelineclient.Get(ctx), Emitter: s.emitter, Changes: s.state.OnChange,
-			Ready: s.gate.IsOpen, Scope: a.options.Namespaces, Decisions: s.decisions,
+			Ready: s.gate.IsOpen, Scope: a.options.Namespaces, Decisions: s.decisions, Decided: s.verdicts.Add,
+			Modes: s.policies, ModesChanged: s.policies.OnChange,
 			Rights: rights.NewGate(kubeclient.Get(ctx).AuthorizationV1().SelfSubjectAccessReviews(), rights.NeededByGate(),
 				rightsObserver{kubeclient.Get(ctx).CoreV1(), s.emitter, observe.WithoutRightsOfGate}),
 		})
 	}))
 	constructors = append(constructors, a.constructor(func(ctx context.Context, _ configmap.Watcher, s *shared) (*controller.Impl, error) {
 		return a.rotationController(ctx, s), nil
+	}))
+	constructors = append(constructors, a.constructor(func(ctx context.Context, _ configmap.Watcher, s *shared) (*controller.Impl, error) {
+		return clusterPoliciesController(ctx, s)
 	}))
 	if a.options.SignRuns {
 		constructors = append(constructors, a.runControllers()...)
@@ -177,8 +185,15 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 	var s *state.State
 	kms := keys.NewKMS(func() chainsconfig.KMSAuth { return s.Config().Chains.Signers.KMS.Auth })
 	ringKeys, keyRings := a.keyRings(ctx, kube, kms)
+	policies, err := clusterpolicies.Follow(ctx, kube, watched.Namespaces().Lister(), func(namespace map[string]string) ([]string, error) {
+		return trustedKeys(keyRings, s.LegacyKeys, namespace)
+	})
+	if err != nil {
+		logging.FromContext(ctx).Fatalw("Cannot follow the ClusterVerificationPolicies", zap.Error(err))
+	}
 	s = state.New(ctx, state.Sources{
 		Rings:        keyRings,
+		Cluster:      policies,
 		SecretsDir:   a.options.SecretsDir,
 		Scope:        a.options.Namespaces,
 		Namespaces:   watched.Namespaces().Lister(),
@@ -209,17 +224,22 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 	if err != nil {
 		logging.FromContext(ctx).Fatalw("Cannot watch the cluster", zap.Error(err))
 	}
-	watchGate(ctx, kube, watched.Namespaces().Lister(), emitter)
+	watchGate(ctx, kube, watched.Namespaces().Lister(), policies, emitter)
 	made := &shared{
 		keyRings: keyRings, ringKeys: ringKeys, kms: kms, signatureWrites: runs.NewSignatureWrites(),
 		state: s, watched: watched, gate: gate, emitter: emitter, store: newStoreOfConfig(kube, s.Config),
 		objects: objects{pipelineclient.Get(ctx)}, patcher: patcher{metadata.NewForConfigOrDie(injection.GetConfig(ctx))},
-		decisions: gating.NewDecisions(watched.Namespaces().Lister(), clock.RealClock{}),
+		decisions: gating.NewDecisions(watched.Namespaces().Lister(), policies, clock.RealClock{}),
+		policies:  policies, verdicts: &clusterpolicies.Verdicts{},
 	}
 	made.verifier, err = runs.NewVerifier(ctx, runs.Sources{
 		Config: s.Config, Keys: s.Keys, Verified: keyRings.Verified, Dialect: s.Dialect, Store: made.store.load,
-		SignatureWrites: made.signatureWrites,
-		Objects:         made.objects, Policies: s.PolicySources(), Watched: watched, Handlers: &a.handlers,
+		SignatureWrites: made.signatureWrites, Cluster: policies,
+		OnChange: func(changed func(string)) {
+			s.OnChange(changed)
+			policies.OnChange(func() { changed(state.AllNamespaces) })
+		},
+		Objects: made.objects, Policies: s.PolicySources(), Watched: watched, Handlers: &a.handlers,
 	})
 	if err != nil {
 		logging.FromContext(ctx).Fatalw("Cannot watch runs", zap.Error(err))

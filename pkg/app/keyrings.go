@@ -55,9 +55,10 @@ func (a *app) rotationController(ctx context.Context, s *shared) *controller.Imp
 			artifacts := s.state.Config().Chains.Artifacts
 			return []string{artifacts.TaskRuns.Signer, artifacts.PipelineRuns.Signer, artifacts.OCI.Signer}
 		},
-		Attests:       a.options.attests,
-		LatestVersion: s.kms.LatestVersion,
-		Legacy:        s.state.LegacyKeys, Dialect: s.state.Dialect, Emitter: s.emitter, Clock: clock.RealClock{}, Ready: s.gate.IsOpen,
+		ClusterPolicies: s.policies.WithFixedKeys,
+		Attests:         a.options.attests,
+		LatestVersion:   s.kms.LatestVersion,
+		Legacy:          s.state.LegacyKeys, Dialect: s.state.Dialect, Emitter: s.emitter, Clock: clock.RealClock{}, Ready: s.gate.IsOpen,
 		Bundles: storing.NewBundles(s.state, s.store.load, s.emitter),
 	})
 }

@@ -78,11 +78,11 @@ func BenchmarkEvaluate50(b *testing.B) {
 	}
 	for name, remembered := range map[string]bool{"cold": false, "remembered": true} {
 		b.Run(name, func(b *testing.B) {
-			verifier := policy.New(all, policy.Sources{Clock: clock.RealClock{}})
+			verifier := policy.New(all, nil, policy.Sources{Clock: clock.RealClock{}})
 			b.ReportAllocs()
 			for b.Loop() {
 				if !remembered {
-					verifier = policy.New(all, policy.Sources{Clock: clock.RealClock{}})
+					verifier = policy.New(all, nil, policy.Sources{Clock: clock.RealClock{}})
 				}
 				if report := reported(b, verifier, nil, items...); report.Result() != policy.Passed {
 					b.Fatalf("got %s", report.Result())

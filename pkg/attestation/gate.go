@@ -43,6 +43,8 @@ type Gate struct {
 // GatePolicy is a policy in one state.
 type GatePolicy struct {
 	Name string
+	// Cluster: the policy is a ClusterVerificationPolicy.
+	Cluster bool
 	policy.Revision
 }
 
@@ -55,7 +57,7 @@ func GatePolicies(records []Record) []GatePolicy {
 	for _, record := range records {
 		for _, outcome := range record.Policies {
 			if outcome.Policy != "" {
-				found[GatePolicy{outcome.Policy, outcome.Revision}] = true
+				found[GatePolicy{outcome.Policy, outcome.Rank != nil, outcome.Revision}] = true
 			}
 		}
 	}
@@ -99,6 +101,9 @@ func (g Gate) values() map[string]any {
 	for _, p := range shown {
 		state := map[string]any{"policyRevision": revisionValues(p.Revision)}
 		put(state, "policy", p.Name)
+		if p.Cluster {
+			state["policyScope"] = clusterScope
+		}
 		policies = append(policies, state)
 	}
 	if len(policies) > 0 {

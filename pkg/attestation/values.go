@@ -29,6 +29,9 @@ func (r Record) values(checkedAt time.Time) map[string]any {
 		}
 		values["policies"] = policies
 	}
+	if r.Shadow != nil {
+		values["shadow"] = outcomeValues(r.Shadow.Outcome)
+	}
 	return values
 }
 
@@ -37,12 +40,19 @@ func outcomeValues(o policy.Outcome) map[string]any {
 	put(values, "reason", string(o.Reason))
 	put(values, "mode", string(o.Mode))
 	put(values, "policy", o.Policy)
+	if o.Rank != nil {
+		values["policyScope"], values["tier"], values["priority"] = clusterScope, string(o.Rank.Tier), o.Rank.Priority
+	}
 	if revision := revisionValues(o.Revision); len(revision) > 0 {
 		values["policyRevision"] = revision
 	}
 	put(values, "keyId", o.KeyID)
 	return values
 }
+
+// clusterScope says that a policy is a ClusterVerificationPolicy. A VerificationPolicy has no
+// scope in the attestation, because that of the run's namespace is meant.
+const clusterScope = "cluster"
 
 func revisionValues(r policy.Revision) map[string]any {
 	values := map[string]any{}

@@ -71,7 +71,7 @@ func Decide(records []attestation.Record, overrides []string, settings config.Ga
 // judge returns what follows from one record. A text with Release is a warning.
 func judge(record attestation.Record, settings config.Gate) (Action, string) {
 	switch {
-	case record.Result == policy.Passed:
+	case record.Result == policy.Passed, record.Reason == policy.PolicySkip:
 		return Release, ""
 	case record.Reason == policy.NoPolicy && settings.Unmatched == config.GateAllow,
 		record.Reason == policy.Inline && settings.Inline == config.GateAllow:

@@ -18,7 +18,11 @@ func describe(record attestation.Record, outcome policy.Outcome) string {
 	if record.Source.URI != "" {
 		text += fmt.Sprintf(" (from %.300s)", record.Source.URI)
 	}
-	if outcome.Policy != "" {
+	switch {
+	case outcome.Rank != nil:
+		text += fmt.Sprintf(" by ClusterVerificationPolicy %s (tier %s, priority %d, mode %s)",
+			outcome.Policy, outcome.Rank.Tier, outcome.Rank.Priority, outcome.Mode)
+	case outcome.Policy != "":
 		text += fmt.Sprintf(" by policy %s (mode %s)", outcome.Policy, outcome.Mode)
 	}
 	if message := record.Unavailable.Message; message != "" {

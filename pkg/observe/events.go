@@ -3,6 +3,7 @@
 package observe
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync/atomic"
@@ -94,7 +95,7 @@ func (e *Events) Record(ctx context.Context, about *corev1.ObjectReference, even
 
 func (e *Events) lane(about *corev1.ObjectReference, event Event) *lane {
 	switch {
-	case about.Namespace == e.operatorNamespace:
+	case about.Namespace == e.operatorNamespace, about.Namespace == metav1.NamespaceNone:
 		return e.operator
 	case event.Type == corev1.EventTypeWarning:
 		return e.warnings
@@ -137,7 +138,7 @@ func (p pendingEvent) full() *corev1.Event {
 	return &corev1.Event{
 		ObjectMeta: metav1.ObjectMeta{
 			Name:      fmt.Sprintf("%s.%x", p.about.Name, p.at.UnixNano()), // as client-go names Events
-			Namespace: p.about.Namespace,
+			Namespace: cmp.Or(p.about.Namespace, metav1.NamespaceDefault),  // Events on objects without a namespace are there
 		},
 		InvolvedObject: *p.about,
 		Type:           p.event.Type, Reason: p.event.Reason, Message: p.event.Message,

@@ -96,7 +96,7 @@ func TestVerify_FollowsAccess(t *testing.T) {
 	var access Access = unrestricted{}
 	sources := asTekton(c.secrets, c.clock)
 	sources.Access = func() Access { return access }
-	c.Verifier = New(c.policies, sources)
+	c.Verifier = New(c.policies, nil, sources)
 	for range 2 {
 		access = unrestricted{}
 		c.expect(key.input(), Passed, "")

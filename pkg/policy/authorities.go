@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
 )
@@ -80,7 +81,7 @@ type candidate struct {
 // time of the others.
 func (s *Set) candidates() (local, remote []candidate) {
 	var inline, secrets []candidate
-	for _, p := range s.policies {
+	for _, p := range s.all() {
 		for _, a := range p.object.Spec.Authorities {
 			switch c := (candidate{a, p.object}); {
 			case a.Key == nil || a.Key.Data != "":
@@ -93,6 +94,11 @@ func (s *Set) candidates() (local, remote []candidate) {
 		}
 	}
 	return append(inline, secrets...), remote
+}
+
+// all returns the policies of the namespace itself and those of the cluster.
+func (s *Set) all() []*policy {
+	return slices.Concat(append([][]*policy{s.policies}, slices.Concat(s.ranks.override, s.ranks.fallback)...)...)
 }
 
 func (c candidate) verifies(ctx context.Context, keys *Keys, access Access, check *signatureCheck) (bool, error) {

@@ -199,7 +199,7 @@ func newCluster(t *testing.T, policies ...*v1alpha1.VerificationPolicy) *cluster
 		secrets: &secretStore{data: map[string]map[string][]byte{}},
 		clock:   testclock.NewFakeClock(time.Unix(1e9, 0)),
 	}
-	c.Verifier = New(c.policies, asTekton(c.secrets, c.clock))
+	c.Verifier = New(c.policies, nil, asTekton(c.secrets, c.clock))
 	return c
 }
 

@@ -52,12 +52,21 @@ func newVerdictCache() *ttlcache.Cache[verdictKey, Verdict] {
 
 // sizeOf estimates the bytes that an entry takes.
 func sizeOf(key verdictKey, v Verdict) uint64 {
-	const entry, outcome = 550, 170
-	bytes := entry + len(key.signature) + len(key.source)
-	for _, o := range v.Policies {
-		bytes += outcome + len(o.Message)
+	const entry = 550
+	return uint64(entry+len(key.signature)+len(key.source)) + sizeOfOutcomes(&v)
+}
+
+// sizeOfOutcomes estimates the bytes of a verdict, which may be nil, with those in it.
+func sizeOfOutcomes(v *Verdict) uint64 {
+	const outcome = 170
+	if v == nil {
+		return 0
 	}
-	return uint64(bytes)
+	bytes := sizeOfOutcomes(v.Own) + sizeOfOutcomes(v.Shadow)
+	for _, o := range v.Policies {
+		bytes += uint64(outcome + len(o.Message))
+	}
+	return bytes
 }
 
 // lifeOf returns how long a verdict is cached.

@@ -151,7 +151,7 @@ func newVerifiers(t *testing.T, w *inventory, access Access) *verifiers {
 		Secrets: clientSecrets{v.client}, Access: func() Access { return access },
 		Clock: testclock.NewFakeClock(time.Unix(1e9, 0)),
 	}
-	v.verifier = New(v.policies, v.sources)
+	v.verifier = New(v.policies, nil, v.sources)
 	return v
 }
 

@@ -52,7 +52,7 @@ type OwnKeys interface {
 	Revoked(keyID string) bool
 }
 
-// Evaluate returns the verdict of the namespace's policies on a resource. The
+// Evaluate returns the verdict of the policies for a namespace on a resource. The
 // first candidate that does not fail decides. If all fail, the verdict is that
 // on the first: Tekton verifies the signature of the content itself. A signature of
 // a revoked key fails, whichever policy trusts the key, and says more than that the
@@ -83,6 +83,10 @@ func Evaluate(ctx context.Context, verifier InputVerifier, keys OwnKeys, namespa
 // withoutRevoked returns the verdict after each policy that accepts a signature of a
 // revoked key is made to fail.
 func withoutRevoked(verdict Verdict, keys OwnKeys) Verdict {
+	if verdict.Shadow != nil {
+		shadow := withoutRevoked(*verdict.Shadow, keys)
+		verdict.Shadow = &shadow
+	}
 	accepts := func(o Outcome) bool { return o.Result == Passed && keys.Revoked(o.KeyID) }
 	if !slices.ContainsFunc(verdict.Policies, accepts) {
 		return verdict
@@ -93,7 +97,9 @@ func withoutRevoked(verdict Verdict, keys OwnKeys) Verdict {
 			outcomes[i].Result, outcomes[i].Reason, outcomes[i].Message = Failed, KeyRevoked, "the policy trusts a revoked key"
 		}
 	}
-	return decide(outcomes)
+	decided := decide(outcomes)
+	decided.Own, decided.Shadow = verdict.Own, verdict.Shadow
+	return decided
 }
 
 // notEvaluated is the verdict on a resource that could not be evaluated. Content

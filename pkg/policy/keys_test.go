@@ -174,7 +174,7 @@ func (s slowSecrets) Secret(ctx context.Context, namespace, name string) (map[st
 
 func TestVerify_CachesFailureThatTookLong(t *testing.T) {
 	c := newCluster(t, enforce("p", inSecret("missing")))
-	c.Verifier = New(c.policies, asTekton(slowSecrets{c}, c.clock))
+	c.Verifier = New(c.policies, nil, asTekton(slowSecrets{c}, c.clock))
 	for range 3 {
 		c.expect(newKey().input(), Failed, KeyUnavailable)
 	}

@@ -140,8 +140,10 @@ func appendStrings(facts []byte, values ...string) []byte {
 // immutable.
 type matchKeys struct {
 	byPolicy []*policyKeys // in the order of match.policies
-	access   Access        // that the keys were read with
-	digest   [sha256.Size]byte
+	// own and shadowed are the keys of these matches, if there are any.
+	own, shadowed *matchKeys
+	access        Access // that the keys were read with
+	digest        [sha256.Size]byte
 	lifetime
 }
 
@@ -159,8 +161,21 @@ func loadMatchKeys(ctx context.Context, m *match, keys *Keys) *matchKeys {
 		facts = append(facts, ofPolicy.digest[:]...)
 		facts = appendStrings(facts, p.revision().SpecSHA256) // a resourceVersion may come again after etcd was restored
 	}
+	loaded.own, facts = loaded.with(ctx, "own", m.own, keys, facts)
+	loaded.shadowed, facts = loaded.with(ctx, "shadowed", m.shadowed, keys, facts)
 	loaded.digest = sha256.Sum256(facts)
 	return loaded
+}
+
+// with loads the keys of another match that a verdict shows, and appends what the verdict
+// depends on.
+func (k *matchKeys) with(ctx context.Context, role string, other *match, keys *Keys, facts []byte) (*matchKeys, []byte) {
+	if other == nil {
+		return nil, facts
+	}
+	loaded := other.currentKeys(ctx, keys)
+	k.add(loaded.lifetime)
+	return loaded, append(appendStrings(facts, role), loaded.digest[:]...)
 }
 
 // authority reads the key of one authority of a policy in a namespace. The lifetime
@@ -222,6 +237,15 @@ func (k *Keys) kmsAuthority(ctx context.Context, namespace string, key *v1alpha1
 		a.verifier = k.kmsVerifier(read.client, namespace)
 	}
 	return a, read.err
+}
+
+// ParsePublicKey returns a public key in PEM, if a policy may have the key.
+func ParsePublicKey(ctx context.Context, pem string) (crypto.PublicKey, error) {
+	parsed, err := parsePEM(ctx, pem, &v1alpha1.KeyRef{}, crypto.SHA256)
+	if err != nil {
+		return nil, err
+	}
+	return parsed.verifier.PublicKey()
 }
 
 // parsePEM loads a key with Tekton's own verifier, so that it accepts the same

@@ -8,6 +8,24 @@ import (
 	"unicode/utf8"
 )
 
+// pattern is one entry of the resources of a policy.
+type pattern struct {
+	text string
+	// literal: the text is no regular expression, but the source itself, or the beginning of
+	// the source if open.
+	literal, open bool
+}
+
+func (p pattern) matches(source string, limits *limits) (bool, error) {
+	switch {
+	case p.literal && p.open:
+		return strings.HasPrefix(source, p.text), nil
+	case p.literal:
+		return source == p.text, nil
+	}
+	return matches(p.text, source, limits)
+}
+
 // matches reports whether a pattern of a policy matches the whole normalized
 // source. It returns an error when the pattern is not a regular expression, or is
 // beyond the limits. The compiled expression is not kept: a Set remembers which

@@ -21,12 +21,13 @@ type Revision struct {
 }
 
 func revisionOf(p *v1alpha1.VerificationPolicy) Revision {
-	return Revision{UID: string(p.UID), ResourceVersion: p.ResourceVersion, SpecSHA256: specSHA256(p.Spec)}
+	return Revision{UID: string(p.UID), ResourceVersion: p.ResourceVersion, SpecSHA256: SpecSHA256(p.Spec)}
 }
 
-// specSHA256 returns the hash of a spec. The API server serves the same fields as
-// the Go type has: Tekton's webhook refuses others, and removes empty ones.
-func specSHA256(spec v1alpha1.VerificationPolicySpec) string {
+// SpecSHA256 returns the hash of the spec of a policy, as in Revision. The API server serves
+// the same fields as the Go type has: Tekton's webhook refuses others, and removes empty
+// ones; those of a ClusterVerificationPolicy are dropped.
+func SpecSHA256(spec any) string {
 	data, err := json.Marshal(spec)
 	if err == nil {
 		data, err = jsoncanonicalizer.Transform(data)

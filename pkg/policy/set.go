@@ -18,13 +18,17 @@ import (
 // first time, and again when they expire. A Set is safe for concurrent use.
 type Set struct {
 	keys     *Keys
-	policies []*policy // those to enforce first, then by name
+	policies []*policy // of the namespace itself: those to enforce first, then by name
+	ranks    Ranks     // of ClusterVerificationPolicies
 	matches  matchCache
 }
 
-// policy is one policy of a Set.
+// policy is one policy of a Set. Its object has the authorities; that of a
+// ClusterVerificationPolicy has nothing else.
 type policy struct {
 	object   *v1alpha1.VerificationPolicy
+	patterns []pattern
+	rank     *Rank // nil for a VerificationPolicy
 	mode     Mode
 	revision func() Revision // computed once
 
@@ -37,14 +41,32 @@ func NewSet(policies []*v1alpha1.VerificationPolicy, keys *Keys) *Set {
 	s := &Set{keys: keys, policies: make([]*policy, 0, len(policies))}
 	for _, object := range policies {
 		s.policies = append(s.policies, &policy{
-			object: object, mode: modeOf(object), loading: make(chan struct{}, 1),
+			object: object, patterns: patternsOf(object), mode: modeOf(object), loading: make(chan struct{}, 1),
 			revision: sync.OnceValue(func() Revision { return revisionOf(object) }),
 		})
 	}
-	slices.SortStableFunc(s.policies, func(a, b *policy) int {
-		return cmp.Or(cmp.Compare(a.mode, b.mode), cmp.Compare(a.object.Name, b.object.Name))
-	})
+	slices.SortStableFunc(s.policies, byModeAndName)
 	return s
+}
+
+// With returns the Set, which also has the ClusterVerificationPolicies of the namespace. Call
+// it before the Set is used.
+func (s *Set) With(ranks Ranks) *Set {
+	s.ranks = ranks
+	return s
+}
+
+// byModeAndName orders the policies to enforce first, then by name.
+func byModeAndName(a, b *policy) int {
+	return cmp.Or(cmp.Compare(a.mode, b.mode), cmp.Compare(a.object.Name, b.object.Name))
+}
+
+func patternsOf(p *v1alpha1.VerificationPolicy) []pattern {
+	patterns := make([]pattern, 0, len(p.Spec.Resources))
+	for _, resource := range p.Spec.Resources {
+		patterns = append(patterns, pattern{text: resource.Pattern})
+	}
+	return patterns
 }
 
 // modeOf returns Enforce for every mode but warn, as Tekton does.
@@ -60,7 +82,8 @@ func (s *Set) match(source string) *match {
 	if m := s.matches.get(source); m != nil {
 		return m
 	}
-	m := newMatch(s.policies, normalized(source))
+	text := normalized(source)
+	m := s.ranks.over(newMatch(s.policies, text), text)
 	s.matches.put(source, m)
 	return m
 }
@@ -121,12 +144,18 @@ func (p *policy) namesKMS() bool {
 	return slices.ContainsFunc(p.object.Spec.Authorities, func(a v1alpha1.Authority) bool { return a.Key != nil && a.Key.KMS != "" })
 }
 
-// match holds the policies that match one source.
+// match holds the policies that match one source, and decide.
 type match struct {
 	policies []*policy
 	// invalid is the outcome of a policy with an invalid pattern. It decides
 	// alone, see newMatch.
 	invalid *Outcome
+
+	// own are the policies of the namespace itself if ClusterVerificationPolicies decide,
+	// and otherwise nil. Tekton knows only these.
+	own *match
+	// shadowed is what would decide if the policies were not in mode skip; otherwise nil.
+	shadowed *match
 
 	keys atomic.Pointer[matchKeys]
 }
@@ -154,11 +183,11 @@ func (p *policy) matches(source string, limits *limits) (bool, error) {
 	if err := limits.addPolicy(source); err != nil {
 		return false, err
 	}
-	for _, resource := range p.object.Spec.Resources {
+	for _, pattern := range p.patterns {
 		if err := limits.addPattern(); err != nil {
 			return false, err
 		}
-		if matches, err := matches(resource.Pattern, source, limits); err != nil {
+		if matches, err := pattern.matches(source, limits); err != nil {
 			return false, err
 		} else if matches {
 			return true, limits.addAuthorities(len(p.object.Spec.Authorities))

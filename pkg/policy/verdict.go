@@ -27,6 +27,8 @@ type Reason string
 const (
 	// NoPolicy: no policy of the namespace matches the source.
 	NoPolicy Reason = "NoPolicy"
+	// PolicySkip: a ClusterVerificationPolicy says that the resource is not verified.
+	PolicySkip Reason = "PolicySkip"
 	// Unsigned: the resource has no signature.
 	Unsigned Reason = "Unsigned"
 	// SignatureInvalid: the signature is not base64, or no authority of the
@@ -81,6 +83,8 @@ const (
 type Outcome struct {
 	// Policy is the name of the policy. It is empty when no policy matches.
 	Policy string
+	// Rank is that of a ClusterVerificationPolicy; nil for a VerificationPolicy.
+	Rank *Rank
 	// Revision is the state of that policy.
 	Revision Revision
 	Mode     Mode
@@ -99,10 +103,19 @@ type Verdict struct {
 	// Policies has the outcome of every policy that matches: enforce policies
 	// before warn policies, each by name.
 	Policies []Outcome
+	// Own is the verdict of the policies of the namespace itself, if
+	// ClusterVerificationPolicies decided. Tekton knows only these.
+	Own *Verdict
+	// Shadow is the verdict without the policies in mode skip that decided, so that
+	// somebody can see what they let pass. It is nil otherwise.
+	Shadow *Verdict
 }
 
 // Tekton returns the result that Tekton's VerifyResource gives.
 func (v Verdict) Tekton() trustedresources.VerificationResultType {
+	if v.Own != nil {
+		return v.Own.Tekton()
+	}
 	switch {
 	case v.Result == Passed:
 		return trustedresources.VerificationPass

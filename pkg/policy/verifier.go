@@ -18,6 +18,13 @@ type Policies interface {
 	Policies(namespace string) ([]*v1alpha1.VerificationPolicy, error)
 }
 
+// ClusterPolicies are the ClusterVerificationPolicies of the cluster.
+type ClusterPolicies interface {
+	// Ranks returns the policies that select a namespace. The error means that they are not
+	// known.
+	Ranks(namespace string) (Ranks, error)
+}
+
 // maxNamespaces bounds the namespaces whose Sets are cached.
 const maxNamespaces = 5_000
 
@@ -29,6 +36,7 @@ const minKMSAge = 10 * time.Second
 // policies, keys and verdicts. It is safe for concurrent use.
 type Verifier struct {
 	policies Policies
+	cluster  ClusterPolicies
 	keys     *Keys
 	clock    clock.PassiveClock
 
@@ -39,11 +47,13 @@ type Verifier struct {
 	verdicts *ttlcache.Cache[verdictKey, Verdict]
 }
 
-// New returns a Verifier, for callers that make attestations. The caller must call
-// PoliciesChanged whenever a policy changes.
-func New(policies Policies, sources Sources) *Verifier {
+// New returns a Verifier, for callers that make attestations. Without ClusterPolicies, only
+// those of the namespaces count. The caller must call
+// PoliciesChanged whenever a policy of a namespace changes, and ClusterChanged whenever
+// ClusterPolicies has another answer.
+func New(policies Policies, cluster ClusterPolicies, sources Sources) *Verifier {
 	return &Verifier{
-		policies: policies,
+		policies: policies, cluster: cluster,
 		keys:     newKeys(sources, newKMSLimits(reportPatience, sources.Clock)),
 		clock:    sources.Clock,
 		sets:     ttlcache.New(ttlcache.WithCapacity[string, *Set](maxNamespaces)),
@@ -59,7 +69,16 @@ func (v *Verifier) PoliciesChanged(namespace string) {
 	v.sets.Delete(namespace)
 }
 
-// Verify returns the verdict of the namespace's policies on the input. It returns
+// ClusterChanged makes the Verifier ask for the ClusterVerificationPolicies of each namespace
+// again.
+func (v *Verifier) ClusterChanged() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.changes++
+	v.sets.DeleteAll()
+}
+
+// Verify returns the verdict of the policies for a namespace on the input. It returns
 // an error when the policies cannot be listed or the context ends. The verdict is
 // shared with other callers; do not change it.
 func (v *Verifier) Verify(ctx context.Context, namespace string, in Input) (Verdict, error) {
@@ -102,7 +121,7 @@ func (v *Verifier) verify(ctx context.Context, namespace string, in Input) (verd
 	return verdict, keys.oldestKMS, nil
 }
 
-// set returns the Set of the namespace's policies.
+// set returns the Set of the policies for a namespace.
 func (v *Verifier) set(namespace string) (*Set, error) {
 	if item := v.sets.Get(namespace); item != nil {
 		return item.Value(), nil
@@ -112,7 +131,13 @@ func (v *Verifier) set(namespace string) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	return v.cacheSet(namespace, NewSet(policies, v.keys), before), nil
+	var ranks Ranks
+	if v.cluster != nil {
+		if ranks, err = v.cluster.Ranks(namespace); err != nil {
+			return nil, err
+		}
+	}
+	return v.cacheSet(namespace, NewSet(policies, v.keys).With(ranks), before), nil
 }
 
 func (v *Verifier) changeCount() uint64 {

@@ -51,6 +51,23 @@ func (s *Set) Verify(ctx context.Context, in Input) Verdict {
 
 // verify returns the verdict of the matching policies with these keys.
 func (m *match) verify(ctx context.Context, in Input, keys *matchKeys) Verdict {
+	verdict := m.decide(ctx, in, keys)
+	if m.own != nil {
+		own := m.own.verify(ctx, in, keys.own)
+		verdict.Own = &own
+	}
+	if m.shadowed != nil {
+		shadow := m.shadowed.verify(ctx, in, keys.shadowed)
+		verdict.Shadow = &shadow
+	}
+	return verdict
+}
+
+// decide is verify without the verdicts of others.
+func (m *match) decide(ctx context.Context, in Input, keys *matchKeys) Verdict {
+	if m.shadowed != nil { // all policies are in mode skip
+		return skipped(m.policies)
+	}
 	if m.invalid != nil {
 		return decide([]Outcome{*m.invalid})
 	}
@@ -64,7 +81,9 @@ func (m *match) verify(ctx context.Context, in Input, keys *matchKeys) Verdict {
 			outcomes = append(outcomes, p.failed(SignatureInvalid, "the signature is not base64: "+err.Error()))
 		}
 		verdict := decide(outcomes)
-		verdict.Mode = Enforce // Tekton refuses such a signature in every mode
+		if verdict.Rank == nil {
+			verdict.Mode = Enforce // Tekton refuses such a signature in every mode
+		}
 		return verdict
 	}
 	check := newSignatureCheck(signature, in.Checksum)
@@ -81,7 +100,7 @@ func (p *policy) failed(reason Reason, message string) Outcome {
 }
 
 func (p *policy) outcome(result Result) Outcome {
-	return Outcome{Policy: p.object.Name, Revision: p.revision(), Mode: p.mode, Result: result}
+	return Outcome{Policy: p.object.Name, Rank: p.rank, Revision: p.revision(), Mode: p.mode, Result: result}
 }
 
 // verify returns Passed when one authority verifies the signature.

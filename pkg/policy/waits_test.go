@@ -208,7 +208,7 @@ func TestVerify_HangingKMSDoesNotHoldCallers(t *testing.T) {
 		server, ref := newServer(t.Name(), key)
 		server.block = make(chan struct{})
 		policies := &policyStore{policies: []*v1alpha1.VerificationPolicy{enforce("p", inKMS(ref))}}
-		verifier := New(policies, asTekton(&secretStore{}, clock.RealClock{}))
+		verifier := New(policies, nil, asTekton(&secretStore{}, clock.RealClock{}))
 		const callers = 8
 		waited := make([]time.Duration, callers)
 		start := time.Now()

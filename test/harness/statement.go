@@ -41,6 +41,9 @@ type Verification struct {
 	Kind, Namespace, Name string
 	Result, Reason, Mode  string
 	Policy, KeyID         string
+	PolicyScope, Tier     string
+	Priority              int
+	Shadow                *Verification
 	RequestedBy           string
 	PolicyRevision        struct{ UID, ResourceVersion, SpecSHA256 string }
 	CheckedAt             string

@@ -27,6 +27,7 @@ import (
 	"knative.dev/pkg/reconciler"
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
+	"github.com/trusted-resources/chains-extension/pkg/attestation"
 	"github.com/trusted-resources/chains-extension/pkg/config"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/informers"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/turns"
@@ -53,9 +54,19 @@ type Emitter interface {
 	Emit(ctx context.Context, f observe.Fact)
 }
 
+// Modes say what happens to the runs of a namespace: v1alpha1.VerifyEnforce,
+// v1alpha1.VerifyWarn, or nothing (any other text).
+type Modes interface {
+	// ModeOf returns the mode of a namespace with these labels.
+	ModeOf(namespace map[string]string) string
+	// ModeNow returns the mode by what the API server has now.
+	ModeNow(ctx context.Context, namespace string) (string, error)
+}
+
 // Inputs are what the controller works with.
 type Inputs struct {
 	Config   func() *config.Config
+	Modes    Modes
 	Verifier *verification.Verifier
 	Watched  *informers.Watched
 	Handlers *informers.Handlers
@@ -71,9 +82,15 @@ type Inputs struct {
 	Rights Rights
 	// Decisions gets what was decided.
 	Decisions *Decisions
+	// Decided is told the verdicts behind a run that was released or refused, or that
+	// starts anyway.
+	Decided func(records []attestation.Record, at time.Time)
 	// Changes calls its argument with each namespace whose policies, or all namespaces
 	// (empty) whose configuration have changed.
 	Changes func(func(namespace string))
+	// ModesChanged calls its argument when ModeOf may have another answer for namespaces
+	// whose labels are the same.
+	ModesChanged func(func())
 }
 
 // Controller decides about held Pods. Its keys are those of TaskRuns.

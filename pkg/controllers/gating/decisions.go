@@ -24,8 +24,9 @@ const (
 
 // Decisions are the decisions that this process made.
 type Decisions struct {
-	namespaces corev1listers.NamespaceLister
-	clock      clock.PassiveClock
+	// enforced reports whether a namespace is enforced, or may be.
+	enforced func(namespace string) bool
+	clock    clock.PassiveClock
 	// pods are the Pods that were decided about: the caches show the state before a
 	// decision until the watch delivers its effect.
 	pods *ttlcache.Cache[types.UID, struct{}]
@@ -40,9 +41,13 @@ type decided struct {
 }
 
 // NewDecisions returns an empty memory.
-func NewDecisions(namespaces corev1listers.NamespaceLister, clock clock.PassiveClock) *Decisions {
+func NewDecisions(namespaces corev1listers.NamespaceLister, modes Modes, clock clock.PassiveClock) *Decisions {
 	return &Decisions{
-		namespaces: namespaces, clock: clock,
+		clock: clock,
+		enforced: func(namespace string) bool {
+			ns, err := namespaces.Get(namespace)
+			return err != nil || modes.ModeOf(ns.Labels) == v1alpha1.VerifyEnforce
+		},
 		pods: ttlcache.New(ttlcache.WithTTL[types.UID, struct{}](decisionLifetime), ttlcache.WithCapacity[types.UID, struct{}](maxDecisions)),
 		runs: ttlcache.New(ttlcache.WithTTL[types.UID, decided](decisionLifetime), ttlcache.WithCapacity[types.UID, decided](maxDecisions)),
 	}
@@ -70,8 +75,7 @@ func (d *Decisions) Of(tr *v1.TaskRun) attestation.Gate {
 	if found := d.runs.Get(tr.UID); found != nil && found.Value().pod == tr.Status.PodName {
 		return found.Value().Gate
 	}
-	ns, err := d.namespaces.Get(tr.Namespace)
-	if tr.Status.PodName != "" && (err != nil || ns.Labels[v1alpha1.VerifyLabel] == v1alpha1.VerifyEnforce) {
+	if tr.Status.PodName != "" && d.enforced(tr.Namespace) {
 		return attestation.Gate{Decision: attestation.GateUnknown}
 	}
 	return attestation.Gate{Decision: attestation.GateNotHeld}

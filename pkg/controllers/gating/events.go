@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"knative.dev/pkg/controller"
@@ -46,6 +47,7 @@ func (c *Controller) watch(ctx context.Context) error {
 	c.Changes(func(namespace string) {
 		c.enqueueAll(func(key types.NamespacedName) bool { return namespace == "" || key.Namespace == namespace })
 	})
+	c.ModesChanged(func() { c.onModes(ctx) })
 	return errors.Join(err,
 		c.Handlers.Add(taskruninformer.Get(ctx).Informer(), controller.HandleAll(c.onTaskRun)),
 		c.Handlers.Add(pipelineruninformer.Get(ctx).Informer(), controller.HandleAll(c.onPipelineRun)),
@@ -83,7 +85,7 @@ func (c *Controller) onNamespace(ctx context.Context, item any) {
 	if !ok || ns.Name == v1alpha1.GateProbeNamespace { // which always has the label
 		return
 	}
-	switch ns.Labels[v1alpha1.VerifyLabel] {
+	switch c.Modes.ModeOf(ns.Labels) {
 	case v1alpha1.VerifyEnforce:
 		c.pods.start(ctx, c.Rights)
 		c.onTaskRunsOf(ns.Name)
@@ -91,6 +93,23 @@ func (c *Controller) onNamespace(ctx context.Context, item any) {
 		c.onTaskRunsOf(ns.Name)
 	}
 	c.enqueueAll(func(key types.NamespacedName) bool { return key.Namespace == ns.Name })
+}
+
+// onModes looks at all namespaces after a change of the policies for the whole cluster.
+func (c *Controller) onModes(ctx context.Context) {
+	found, err := c.namespaces.List(labels.Everything())
+	if err != nil {
+		return // not possible: the lister reads from a cache
+	}
+	wanted := false
+	for _, ns := range found {
+		wanted = wanted || ns.Name != v1alpha1.GateProbeNamespace && c.Modes.ModeOf(ns.Labels) == v1alpha1.VerifyEnforce
+	}
+	if wanted {
+		c.pods.start(ctx, c.Rights)
+	}
+	c.onTaskRunsOf(metav1.NamespaceAll)
+	c.enqueueAll(func(types.NamespacedName) bool { return true })
 }
 
 // onTaskRunsOf looks at the TaskRuns of a namespace, or of all namespaces if it is empty,

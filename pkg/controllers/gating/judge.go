@@ -24,7 +24,11 @@ func (c *Controller) judge(ctx context.Context, tr *v1.TaskRun) gate.Decision {
 	if missing != "" {
 		return gate.Decision{Action: gate.Wait, Message: missing}
 	}
-	return gate.Decide(records, attestation.TaskRunOverrides(tr.Spec), c.Config().Gate)
+	d := gate.Decide(records, attestation.TaskRunOverrides(tr.Spec), c.Config().Gate)
+	if d.Action != gate.Wait {
+		c.Decided(records, c.delays.Clock.Now())
+	}
+	return d
 }
 
 // verify returns the records of what stands behind a TaskRun. missing says what Tekton

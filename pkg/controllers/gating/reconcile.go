@@ -12,7 +12,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"knative.dev/pkg/controller"
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
@@ -61,28 +60,23 @@ func (c *Controller) starts(tr *v1.TaskRun) bool {
 		!slices.ContainsFunc(tr.Status.Steps, hasState) && !c.Decisions.knows(tr)
 }
 
-// mode returns the value of the label of a namespace, as the cache has it.
+// mode returns what happens to the runs of a namespace, as the caches have it.
 func (c *Controller) mode(namespace string) string {
 	ns, err := c.namespaces.Get(namespace)
 	if err != nil {
 		return ""
 	}
-	return ns.Labels[v1alpha1.VerifyLabel]
+	return c.Modes.ModeOf(ns.Labels)
 }
 
-// isOpened reports whether the API server has no such label for a namespace any more.
-// The cache can be older than the label, and the Pod was held because of the label.
+// isOpened reports whether the API server has no enforcement for a namespace any more. The
+// caches can be older than what the Pod was held for.
 func (c *Controller) isOpened(ctx context.Context, namespace string) (bool, error) {
 	if c.mode(namespace) == v1alpha1.VerifyEnforce {
 		return false, nil
 	}
-	found, err := c.Kube.CoreV1().Namespaces().List(ctx, metav1.ListOptions{
-		FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, namespace).String(),
-	})
-	if err != nil || len(found.Items) != 1 {
-		return false, err
-	}
-	return found.Items[0].Labels[v1alpha1.VerifyLabel] != v1alpha1.VerifyEnforce, nil
+	mode, err := c.Modes.ModeNow(ctx, namespace)
+	return err == nil && mode != v1alpha1.VerifyEnforce, err
 }
 
 func (c *Controller) decideAndAct(ctx context.Context, tr *v1.TaskRun, pod *corev1.Pod) error {

@@ -44,14 +44,15 @@ func Watch(ctx context.Context, pods Pods, observer Observer) {
 		if !observer.Wanted() {
 			return false, nil
 		}
-		if s := look(ctx, pods); ctx.Err() == nil {
+		if s := Look(ctx, pods); ctx.Err() == nil {
 			observer.Observed(ctx, s)
 		}
 		return false, nil
 	})
 }
 
-func look(ctx context.Context, pods Pods) State {
+// Look asks the API server once.
+func Look(ctx context.Context, pods Pods) State {
 	return judge(ask(ctx, pods, holdProbe), ask(ctx, pods, guardProbe))
 }
 

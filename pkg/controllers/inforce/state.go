@@ -24,7 +24,10 @@ type State struct {
 	Held bool
 	// Guarded: Pods of TaskRuns that Tekton did not create are refused.
 	Guarded bool
-	// Why says why a field is false.
+	// ClusterPolicies is the revision of v1alpha1.ClusterPoliciesConfigMap by which the API
+	// server holds Pods; empty if it knows none.
+	ClusterPolicies string
+	// Why says why Held or Guarded is false.
 	Why string
 }
 
@@ -49,7 +52,7 @@ func judge(hold, guard answer) State {
 	case !held(hold.pod):
 		why = append(why, errors.New("a new Pod of a TaskRun gets no scheduling gate"))
 	default:
-		s.Held = true
+		s.Held, s.ClusterPolicies = true, hold.pod.Annotations[v1alpha1.ClusterPoliciesAnnotation]
 	}
 	switch {
 	case guarded(guard.err):

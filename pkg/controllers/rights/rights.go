@@ -24,6 +24,8 @@ type Right struct {
 	Verbs    []string
 	// Namespace limits the right to the objects of a namespace. Empty means all.
 	Namespace string
+	// Name limits the right to one object. Empty means all.
+	Name string
 }
 
 // Needed returns the rights that the work on resources needs. config/operator has
@@ -38,8 +40,13 @@ func Needed(signRuns bool, own string) []Right {
 		Right{Resource: schema.GroupResource{Group: "tekton.dev", Resource: "verificationpolicies"}, Verbs: []string{"list", "watch"}},
 		Right{Resource: schema.GroupResource{Resource: "namespaces"}, Verbs: []string{"list", "watch"}},
 		// Without these, it is not known whether a KeyRing says that another key signs.
-		Right{schema.GroupResource{Group: v1alpha1.Group, Resource: "keyrings"}, []string{"get", "list"}, own},
-		Right{schema.GroupResource{Group: v1alpha1.Group, Resource: "keyrings/status"}, []string{"update"}, own})
+		Right{Resource: schema.GroupResource{Group: v1alpha1.Group, Resource: "keyrings"}, Verbs: []string{"get", "list"}, Namespace: own},
+		Right{Resource: schema.GroupResource{Group: v1alpha1.Group, Resource: "keyrings/status"}, Verbs: []string{"update"}, Namespace: own},
+		// Without this one, it is not known which ClusterVerificationPolicies are in force.
+		Right{
+			Resource: schema.GroupResource{Resource: "configmaps"}, Verbs: []string{"get", "list", "watch"},
+			Namespace: v1alpha1.PoliciesNamespace, Name: v1alpha1.ClusterPoliciesConfigMap,
+		})
 	if signRuns {
 		needed = append(needed, Right{Resource: schema.GroupResource{Group: "resolution.tekton.dev", Resource: "resolutionrequests"}, Verbs: []string{"get"}})
 	}
@@ -94,7 +101,7 @@ func allowed(ctx context.Context, reviews Reviews, r Right, verb string) (bool, 
 	answer, err := reviews.Create(ctx, &authorization.SelfSubjectAccessReview{
 		Spec: authorization.SelfSubjectAccessReviewSpec{
 			ResourceAttributes: &authorization.ResourceAttributes{
-				Namespace: r.Namespace, Group: r.Resource.Group, Resource: name, Subresource: subresource, Verb: verb,
+				Namespace: r.Namespace, Name: r.Name, Group: r.Resource.Group, Resource: name, Subresource: subresource, Verb: verb,
 			},
 		},
 	}, metav1.CreateOptions{})

@@ -144,14 +144,14 @@ func TestMissing_NamesTheRightToAsk(t *testing.T) {
 // The manifests grant what the controller needs.
 func TestNeeded_IsGrantedByTheManifests(t *testing.T) {
 	for name, files := range map[string][]string{
-		"operator": {"operator/base/rbac.yaml", "operator/base/keyrings.yaml"},
-		"own":      {"201-rbac-resources.yaml", "201-rbac-runs.yaml", "202-rbac-controller.yaml"},
+		"operator": {"operator/base/rbac.yaml", "operator/base/keyrings.yaml", "operator/base/gates.yaml"},
+		"own":      {"201-rbac-resources.yaml", "201-rbac-runs.yaml", "202-rbac-controller.yaml", "205-rbac-gates.yaml"},
 	} {
 		granted := grants(t, files)
 		for _, right := range slices.Concat(Needed(true, "own"), NeededByGate()) {
 			for _, verb := range right.Verbs {
-				if !granted[verb+" "+right.Resource.String()] {
-					t.Errorf("%s: no role grants %s %s", name, verb, right.Resource)
+				if !granted[verb+" "+right.Resource.String()+right.Name] {
+					t.Errorf("%s: no role grants %s %s %s", name, verb, right.Resource, right.Name)
 				}
 			}
 		}
@@ -188,11 +188,18 @@ func grants(t *testing.T, files []string) map[string]bool {
 	return granted
 }
 
+// addRights adds the rights on all objects of a type, or on single ones (with their names).
 func addRights(granted map[string]bool, rules []rbacv1.PolicyRule) {
 	for _, rule := range rules {
 		for _, resource := range rule.Resources {
 			for _, verb := range rule.Verbs {
-				granted[verb+" "+schema.GroupResource{Group: rule.APIGroups[0], Resource: resource}.String()] = true
+				right := verb + " " + schema.GroupResource{Group: rule.APIGroups[0], Resource: resource}.String()
+				for _, name := range rule.ResourceNames {
+					granted[right+name] = true
+				}
+				if len(rule.ResourceNames) == 0 {
+					granted[right] = true
+				}
 			}
 		}
 	}

@@ -168,8 +168,9 @@ func (k *Keys) keep(rings []v1alpha1.KeyRing) {
 	maps.DeleteFunc(k.loaded, func(p place, _ attempt) bool { return !wanted[p] })
 }
 
-// ring returns the keys of a ring in the states that its status and spec give them.
-func (k *Keys) ring(ctx context.Context, object *v1alpha1.KeyRing) *keys.Ring {
+// ring returns the keys of a ring in the states that its status and spec give them, and the
+// public keys of those that are to be trusted.
+func (k *Keys) ring(ctx context.Context, object *v1alpha1.KeyRing) (ring *keys.Ring, trusted []string) {
 	status := keyring.Observe(object, k.Load(ctx, object), k.clock.Now())
 	var active *keys.Key
 	problem := fmt.Errorf("KeyRing %s has no active key yet; its status says why", object.Name)
@@ -186,9 +187,12 @@ func (k *Keys) ring(ctx context.Context, object *v1alpha1.KeyRing) *keys.Ring {
 		if key.State == v1alpha1.KeyActive {
 			active, problem = k.active(ctx, object, key)
 		}
+		if key.State != v1alpha1.KeyRetired && key.PublicKey != "" {
+			trusted = append(trusted, key.PublicKey)
+		}
 		known = appendKey(known, key, keys.FromPEM)
 	}
-	return keys.NewRing(active, problem, known, revoked).Replacing(replaceable...)
+	return keys.NewRing(active, problem, known, revoked).Replacing(replaceable...), trusted
 }
 
 // active returns the active key of a ring, or why it cannot sign.

@@ -80,7 +80,8 @@ type ring struct {
 	name     string
 	selector labels.Selector // nil for the ring "default"
 	keys     *keys.Ring
-	version  string // of the object
+	trusted  []string // public keys in PEM that policies should trust
+	version  string   // of the object
 }
 
 // New returns Rings that have read nothing: nothing is signed before the first read.
@@ -173,7 +174,7 @@ func (r *Rings) logFailure(ctx context.Context, err error) {
 
 func sameKeys(a, b *view) bool {
 	return slices.EqualFunc(a.rings, b.rings, func(a, b ring) bool {
-		return a.name == b.name && sameSelector(a.selector, b.selector) && a.keys.Same(b.keys)
+		return a.name == b.name && sameSelector(a.selector, b.selector) && a.keys.Same(b.keys) && slices.Equal(a.trusted, b.trusted)
 	})
 }
 
@@ -192,8 +193,26 @@ func (r *Rings) load(ctx context.Context, object *v1alpha1.KeyRing) ring {
 		}
 		loaded.selector = selector
 	}
-	loaded.keys = r.keys.ring(ctx, object)
+	loaded.keys, loaded.trusted = r.keys.ring(ctx, object)
 	return loaded
+}
+
+// Trusted returns the public keys in PEM that are to be trusted in a namespace with these
+// labels. served is false if no KeyRing serves the namespace.
+func (r *Rings) Trusted(namespace map[string]string) (trusted []string, served bool, err error) {
+	current := r.view.Load()
+	if current.read.IsZero() {
+		return nil, false, ErrNotRead
+	}
+	switch selecting, fallback := current.of(namespace); {
+	case len(selecting) > 1:
+		return nil, true, fmt.Errorf("%w: %v", errSeveral, names(selecting))
+	case len(selecting) == 1:
+		return selecting[0].trusted, true, nil
+	case fallback != nil:
+		return fallback.trusted, true, nil
+	}
+	return nil, false, nil
 }
 
 // For returns the ring of a namespace with these labels. found is false if no KeyRing

@@ -58,6 +58,9 @@ func (c *Controller) ready(ctx context.Context, ring *v1alpha1.KeyRing, status *
 // sign without a KeyRing, if policies may rely on them.
 func (c *Controller) askNow(ctx context.Context, ring *v1alpha1.KeyRing, status *v1alpha1.KeyRingStatus, next *keys.Key) (asked *look, legacy []string, err error) {
 	policies, err := c.livePolicies(ctx)
+	if err == nil {
+		policies, err = c.withCluster(ctx, policies, true)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -106,6 +109,9 @@ func idsOf(status *v1alpha1.KeyRingStatus) (ids []string) {
 // policies after the activation that do not trust the active key.
 func (c *Controller) notice(ctx context.Context, ring *v1alpha1.KeyRing, status *v1alpha1.KeyRingStatus) error {
 	policies, err := c.cachedPolicies()
+	if err == nil {
+		policies, err = c.withCluster(ctx, policies, false)
+	}
 	if err != nil {
 		return err
 	}

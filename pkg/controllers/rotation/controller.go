@@ -66,6 +66,8 @@ type Inputs struct {
 	// RingOf returns the name of the ring that serves a namespace; empty if none does.
 	RingOf       func(namespace string) string
 	PolicyLister policylisters.VerificationPolicyLister
+	// ClusterPolicies are those that a rotation has to wait for.
+	ClusterPolicies ClusterPolicies
 	// Policies read the keys of VerificationPolicies.
 	Policies  *policy.Keys
 	Resources Resources

@@ -181,6 +181,10 @@ func list(policies []v1alpha1.PolicyReference) string {
 func names(policies []v1alpha1.PolicyReference) []string {
 	all := make([]string, 0, len(policies))
 	for _, p := range policies {
+		if p.Namespace == "" {
+			all = append(all, "ClusterVerificationPolicy "+p.Policy)
+			continue
+		}
 		all = append(all, p.Namespace+"/"+p.Policy)
 	}
 	return all

@@ -26,6 +26,22 @@ func (p policiesOf) add(policy *tekton.VerificationPolicy) {
 	}
 }
 
+// ClusterPolicies returns the ClusterVerificationPolicies that name their keys, and no
+// KeyRing. live asks for those that the API server has now.
+type ClusterPolicies func(ctx context.Context, live bool) ([]*tekton.VerificationPolicy, error)
+
+// withCluster adds the ClusterVerificationPolicies, which have no namespace.
+func (c *Controller) withCluster(ctx context.Context, found policiesOf, live bool) (policiesOf, error) {
+	fixed, err := c.ClusterPolicies(ctx, live)
+	if err != nil {
+		return nil, fmt.Errorf("reading the ClusterVerificationPolicies: %w", err)
+	}
+	for _, p := range fixed {
+		found.add(p)
+	}
+	return found, nil
+}
+
 // livePolicies returns the policies that the API server has now.
 func (c *Controller) livePolicies(ctx context.Context) (policiesOf, error) {
 	found := policiesOf{}

@@ -10,6 +10,7 @@ import (
 	pipelineruninformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1/pipelinerun"
 	taskruninformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1/taskrun"
 	resolutionclient "github.com/tektoncd/pipeline/pkg/client/resolution/injection/client"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
 	"knative.dev/pkg/controller"
@@ -37,6 +38,11 @@ type Sources struct {
 	Store    func() *oci.Store
 	Objects  dependencies.Objects
 	Policies policy.Sources
+	// Cluster are the ClusterVerificationPolicies.
+	Cluster policy.ClusterPolicies
+	// OnChange calls its argument with each namespace, or all namespaces (empty), for which
+	// other ClusterVerificationPolicies or keys count.
+	OnChange func(func(namespace string))
 	// Watched has the VerificationPolicies.
 	Watched  *informers.Watched
 	Handlers *informers.Handlers
@@ -48,7 +54,14 @@ func NewVerifier(ctx context.Context, in Sources) (*verification.Verifier, error
 	creations := newRunCreations(in.SignatureWrites)
 	onRun := controller.HandleAll(creations.observe)
 	watched := in.Watched.Policies()
-	verifier := policy.New(policies{watched.Lister()}, in.Policies)
+	verifier := policy.New(policies{watched.Lister()}, in.Cluster, in.Policies)
+	in.OnChange(func(namespace string) {
+		if namespace == metav1.NamespaceAll {
+			verifier.ClusterChanged()
+			return
+		}
+		verifier.PoliciesChanged(namespace)
+	})
 	onPolicy := controller.HandleAll(func(item any) {
 		if name, err := cache.DeletionHandlingObjectToName(item); err == nil {
 			verifier.PoliciesChanged(name.Namespace)

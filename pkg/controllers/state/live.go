@@ -58,9 +58,10 @@ func (a liveAuthorities) Authorizes(ctx context.Context, signature, checksum []b
 // of a namespace share the LISTs, so that many unknown signatures do not cause as
 // many requests.
 type livePolicies struct {
-	client policyclient.VerificationPoliciesGetter
-	keys   *policy.Keys
-	clock  clock.PassiveClock
+	client  policyclient.VerificationPoliciesGetter
+	cluster policy.ClusterPolicies
+	keys    *policy.Keys
+	clock   clock.PassiveClock
 
 	mu    sync.Mutex
 	lists map[string]*policyList // the last of each namespace
@@ -72,8 +73,8 @@ type policyList struct {
 	set            *policy.Set // nil if there is none (yet)
 }
 
-func newLivePolicies(client policyclient.VerificationPoliciesGetter, keys *policy.Keys, clock clock.PassiveClock) *livePolicies {
-	return &livePolicies{client: client, keys: keys, clock: clock, lists: map[string]*policyList{}}
+func newLivePolicies(client policyclient.VerificationPoliciesGetter, cluster policy.ClusterPolicies, keys *policy.Keys, clock clock.PassiveClock) *livePolicies {
+	return &livePolicies{client: client, cluster: cluster, keys: keys, clock: clock, lists: map[string]*policyList{}}
 }
 
 // readAfter returns the policies of a namespace as they were at some time after
@@ -166,5 +167,9 @@ func (l *livePolicies) read(ctx context.Context, namespace string) (*policy.Set,
 	if err != nil {
 		return nil, fmt.Errorf("reading the VerificationPolicies of namespace %s: %w", namespace, err)
 	}
-	return policy.NewSet(policies, l.keys.Fresh()), nil
+	ranks, err := l.cluster.Ranks(namespace)
+	if err != nil {
+		return nil, err
+	}
+	return policy.NewSet(policies, l.keys.Fresh()).With(ranks), nil
 }

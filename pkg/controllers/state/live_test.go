@@ -57,8 +57,13 @@ type live struct {
 func newLive(t *testing.T) live {
 	t.Helper()
 	server, clock := &apiServer{count: 1}, clocktesting.NewFakeClock(time.Now())
-	return live{newLivePolicies(server, policy.NewKeys(policy.Sources{Clock: clock}), clock), t, server, clock}
+	return live{newLivePolicies(server, noCluster{}, policy.NewKeys(policy.Sources{Clock: clock}), clock), t, server, clock}
 }
+
+// noCluster is a cluster without ClusterVerificationPolicies.
+type noCluster struct{}
+
+func (noCluster) Ranks(string) (policy.Ranks, error) { return policy.Ranks{}, nil }
 
 // received returns the time of a state that is received now, and lets time pass.
 func (l live) received() time.Time {

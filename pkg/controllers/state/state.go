@@ -51,6 +51,8 @@ type Sources struct {
 	Emitter Emitter
 	// Rings are the KeyRings of the cluster.
 	Rings Rings
+	// Cluster are the ClusterVerificationPolicies.
+	Cluster policy.ClusterPolicies
 }
 
 // Rings are the KeyRings of the cluster.
@@ -92,7 +94,7 @@ func New(ctx context.Context, sources Sources) *State {
 		},
 	)
 	s.policyKeys = policy.NewKeys(s.PolicySources())
-	s.live = newLivePolicies(sources.LivePolicies, s.policyKeys, clock.RealClock{})
+	s.live = newLivePolicies(sources.LivePolicies, sources.Cluster, s.policyKeys, clock.RealClock{})
 	return s
 }
 
@@ -234,5 +236,9 @@ func (a cachedAuthorities) Authorizes(ctx context.Context, signature, checksum [
 	if err != nil {
 		return false, err
 	}
-	return policy.NewSet(policies, a.state.policyKeys).Authorizes(ctx, signature, checksum)
+	ranks, err := a.state.sources.Cluster.Ranks(a.namespace)
+	if err != nil {
+		return false, err
+	}
+	return policy.NewSet(policies, a.state.policyKeys).With(ranks).Authorizes(ctx, signature, checksum)
 }

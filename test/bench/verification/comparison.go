@@ -42,7 +42,7 @@ func NewComparison(ctx context.Context, s Scenario, kmsRef string) (*Comparison,
 		return nil, err
 	}
 	c.policies, c.client = policies, fake.NewClientset(secrets...)
-	c.verifier = policy.New(c, c.sources())
+	c.verifier = policy.New(c, nil, c.sources())
 	return c, nil
 }
 

@@ -37,7 +37,7 @@ func MeasureMemory(ctx context.Context, sourceBytes int) (Memory, error) {
 	}
 	m := Memory{Verdicts: policy.MaxVerdicts + policy.MaxVerdicts/10, SourceBytes: sourceBytes}
 	before := heap()
-	verifier := policy.New(c, c.sources())
+	verifier := policy.New(c, nil, c.sources())
 	for i := range m.Verdicts {
 		in, err := signer.input(i, sourceBytes)
 		if err != nil {

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package clusterpolicies
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes"
+	corev1listers "k8s.io/client-go/listers/core/v1"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/workqueue"
+	"knative.dev/pkg/controller"
+	"knative.dev/pkg/logging"
+	"knative.dev/pkg/reconciler"
+
+	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
+	"github.com/trusted-resources/chains-extension/pkg/controllers/inforce"
+	"github.com/trusted-resources/chains-extension/pkg/observe"
+)
+
+const (
+	// timeout bounds one look at all policies, with the reads of their keys.
+	timeout = time.Minute
+	// interval is the time between two looks that nothing has caused: Secrets and KMS may
+	// have other keys, and somebody may have removed an admission policy.
+	interval = 10 * time.Second
+	// soon is the time until the next look while the API server does not know the last
+	// ConfigMap yet.
+	soon = time.Second
+
+	firstRetry, maxRetryDelay = time.Second, 30 * time.Second
+)
+
+// Client reads and writes ClusterVerificationPolicies.
+type Client interface {
+	Get(ctx context.Context, name string, o metav1.GetOptions) (*v1alpha1.ClusterVerificationPolicy, error)
+	List(ctx context.Context, o metav1.ListOptions) (*v1alpha1.ClusterVerificationPolicyList, error)
+	Watch(ctx context.Context, o metav1.ListOptions) (watch.Interface, error)
+	UpdateStatus(ctx context.Context, p *v1alpha1.ClusterVerificationPolicy, o metav1.UpdateOptions) (*v1alpha1.ClusterVerificationPolicy, error)
+}
+
+// Emitter emits facts.
+type Emitter interface {
+	Emit(ctx context.Context, f observe.Fact)
+}
+
+// Inputs are what the controller works with.
+type Inputs struct {
+	Client Client
+	// Definition returns the CustomResourceDefinition of the policies.
+	Definition func(ctx context.Context) (metav1.Object, error)
+	Kube       kubernetes.Interface
+	Namespaces corev1listers.NamespaceLister
+	Keys       *Keys
+	Followed   *Followed
+	// InForce returns what the API server does with the Pods of TaskRuns now.
+	InForce func(ctx context.Context) inforce.State
+	// Verdicts are those of the gate.
+	Verdicts *Verdicts
+	Emitter  Emitter
+	// Changes calls its argument when namespaces or keys have changed.
+	Changes func(func(namespace string))
+}
+
+// Controller writes the policies that are in force. All policies are one key of its queue:
+// they share a ConfigMap.
+type Controller struct {
+	reconciler.LeaderAwareFuncs
+	Inputs
+
+	policies cache.SharedIndexInformer
+	// stated is what the last status of each policy says, so that Events are sent once.
+	stated map[string]string
+	held   []string // the policies that stay in force although their definition is gone
+}
+
+var (
+	_ controller.Reconciler  = (*Controller)(nil)
+	_ reconciler.LeaderAware = (*Controller)(nil)
+)
+
+// all is the only key of the queue.
+var all = types.NamespacedName{Name: "all"}
+
+// NewController returns the controller.
+func NewController(ctx context.Context, in Inputs) (*controller.Impl, error) {
+	c := &Controller{Inputs: in, stated: map[string]string{}}
+	impl := controller.NewContext(ctx, c, controller.ControllerOptions{
+		WorkQueueName: v1alpha1.Group + ".clusterpolicies",
+		Logger:        logging.FromContext(ctx).Named("clusterpolicies"),
+		RateLimiter:   workqueue.NewTypedItemExponentialFailureRateLimiter[any](firstRetry, maxRetryDelay),
+		Concurrency:   1,
+	})
+	enqueue := func() { impl.EnqueueKey(all) }
+	c.PromoteFunc = func(reconciler.Bucket, func(reconciler.Bucket, types.NamespacedName)) error {
+		enqueue()
+		return nil
+	}
+	c.policies = newInformer(in.Client)
+	if _, err := c.policies.AddEventHandler(controller.HandleAll(func(any) { enqueue() })); err != nil {
+		return nil, err
+	}
+	go c.policies.RunWithContext(ctx)
+	in.Followed.OnChange(enqueue)
+	in.Changes(func(string) { enqueue() })
+	go in.Verdicts.run(ctx, in.Client)
+	return impl, nil
+}
+
+// newInformer returns an informer of all policies. It tries again while the
+// CustomResourceDefinition is not installed.
+func newInformer(client Client) cache.SharedIndexInformer {
+	informer := cache.NewSharedIndexInformer(&cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return client.List(ctx, o) },
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			return client.Watch(ctx, o)
+		},
+	}, &v1alpha1.ClusterVerificationPolicy{}, 0, nil)
+	var once sync.Once
+	_ = informer.SetWatchErrorHandlerWithContext(func(ctx context.Context, r *cache.Reflector, err error) {
+		if !apierrors.IsNotFound(err) {
+			cache.DefaultWatchErrorHandler(ctx, r, err)
+			return
+		}
+		once.Do(func() {
+			logging.FromContext(ctx).Infow("ClusterVerificationPolicies are not installed: apply config/101-clusterverificationpolicies.yaml to use them", zap.Error(err))
+		})
+	})
+	return informer
+}
+
+// Reconcile brings the ConfigMap and the status of all policies up to date.
+func (c *Controller) Reconcile(ctx context.Context, key string) error {
+	if !c.IsLeaderFor(all) {
+		return controller.NewSkipKey(key)
+	}
+	if !c.policies.HasSynced() {
+		return controller.NewRequeueAfter(firstRetry)
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	var known bool
+	err := observe.Guard(func() (err error) {
+		known, err = c.reconcile(ctx)
+		return err
+	})
+	switch {
+	case apierrors.IsConflict(err): // the next look sees what has changed
+		return controller.NewRequeueAfter(firstRetry)
+	case err != nil:
+		return err
+	case !known:
+		return controller.NewRequeueAfter(soon)
+	}
+	return controller.NewRequeueAfter(interval)
+}
+
+// selected returns the number of namespaces with labels that a policy selects, by the name of
+// the policy.
+func (c *Controller) selected(selects func(map[string]string) []string) (map[string]int32, error) {
+	found, err := c.Namespaces.List(everything)
+	if err != nil {
+		return nil, err
+	}
+	count := map[string]int32{}
+	for _, ns := range found {
+		if ns.Status.Phase == corev1.NamespaceTerminating {
+			continue
+		}
+		for _, name := range selects(ns.Labels) {
+			count[name]++
+		}
+	}
+	return count, nil
+}
