@@ -107,6 +107,7 @@ func (b *bench) measure(ctx context.Context, o options, results *report) error {
 		{"memory", o.memory, func() (err error) { results.Memory, err = b.measureMemory(ctx, o); return err }},
 		{"gate", o.gate, func() (err error) { results.Gate, err = b.measureGate(ctx, o); return err }},
 		{"rotation", o.rotation, func() (err error) { results.Rotation, err = b.measureRotation(ctx, o); return err }},
+		{"policies", o.clusterPolicies, func() (err error) { results.Policies, err = b.measurePolicies(ctx, o); return err }},
 		{"webhook", o.webhook, func() (err error) { results.Webhook, err = b.measureWebhook(ctx, o); return err }},
 		{"soak", o.soak, func() (err error) { results.Soak, err = b.measureSoak(ctx, o); return err }},
 	} {

@@ -24,7 +24,7 @@ const (
 )
 
 type options struct {
-	latency, backlog, memory, verification, storage, soak, gate, webhook, rotation bool
+	latency, backlog, memory, verification, storage, soak, gate, webhook, rotation, clusterPolicies bool
 
 	count        int
 	memoryCounts []int
@@ -38,6 +38,8 @@ type options struct {
 
 	namespaces int // of the rotation
 
+	policyNamespaces, policies int // of clusterPolicies
+
 	// Of the gate: Pods that wait, and that have finished.
 	waiting, finished int
 
@@ -50,7 +52,7 @@ type options struct {
 }
 
 func (o options) needsCluster() bool {
-	return o.latency || o.backlog || o.memory || o.soak || o.gate || o.webhook || o.rotation
+	return o.latency || o.backlog || o.memory || o.soak || o.gate || o.webhook || o.rotation || o.clusterPolicies
 }
 
 // latencyCount returns the number of Tasks for each row of the latency table.
@@ -86,6 +88,9 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	flags.BoolVar(&o.webhook, "webhook", false, "Measure what the webhook adds to requests. Only on request.")
 	flags.BoolVar(&o.rotation, "rotation", false, "Measure how long a rotation of a KeyRing takes, and how fast resources are signed again, compared with a client that only writes. Only on request. Each round takes at least 2 minutes.")
 	flags.IntVar(&o.namespaces, "namespaces", 40, "Number of namespaces for --rotation, each with a VerificationPolicy.")
+	flags.BoolVar(&o.clusterPolicies, "policies", false, "Measure how long ClusterVerificationPolicies need to come into force, what they write, and the memory with them. Only on request.")
+	flags.IntVar(&o.policies, "policy-count", 200, "Number of ClusterVerificationPolicies for --policies.")
+	flags.IntVar(&o.policyNamespaces, "policy-namespaces", 2000, "Number of namespaces for --policies.")
 	o.soakFlags(flags)
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -106,6 +111,8 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 		return o, fmt.Errorf("found --count=%d --rounds=%d --concurrency=%d, expected at least 10, 1 and 1", o.count, o.rounds, o.concurrency)
 	case o.waiting < 2 || o.finished < 1:
 		return o, fmt.Errorf("found --waiting=%d --finished=%d, expected at least 2 and 1", o.waiting, o.finished)
+	case o.policies < 1 || o.policyNamespaces < 1:
+		return o, fmt.Errorf("found --policy-count=%d --policy-namespaces=%d, expected at least 1 of each", o.policies, o.policyNamespaces)
 	case o.namespaces < 1:
 		return o, fmt.Errorf("found --namespaces=%d, expected at least 1", o.namespaces)
 	case o.storageCount < 1 || o.commandCount < 0:

@@ -24,6 +24,7 @@ type report struct {
 	Rotation     *rotation      `json:"rotation,omitempty"`
 	Memory       []memory       `json:"memory,omitempty"`
 	Gate         *gate          `json:"gate,omitempty"`
+	Policies     *policies      `json:"policies,omitempty"`
 	Webhook      []webhook      `json:"webhook,omitempty"`
 	Soak         *soak          `json:"soak,omitempty"`
 }

@@ -35,6 +35,9 @@ func (r report) printTables(out io.Writer) error {
 		t.rotation(r.Rotation)
 		t.cores("Rotation", r.Rotation.passes())
 	}
+	if r.Policies != nil {
+		t.policies(r.Policies)
+	}
 	if r.Memory != nil {
 		t.memory(r.Memory)
 	}
