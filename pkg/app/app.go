@@ -218,7 +218,7 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 		gate.Open(ctx, func(ctx context.Context) error {
 			keyRings.Read(ctx) // nothing is signed before
 			go keyRings.Run(ctx)
-			return watched.Start(ctx)
+			return errors.Join(policies.Wait(ctx), watched.Start(ctx))
 		}),
 	)
 	if err != nil {

@@ -67,6 +67,7 @@ func TestDecide(t *testing.T) {
 		"signature is no base64":        {[]attestation.Record{record(outcome(policy.Failed, policy.SignatureInvalid, policy.Enforce), warned)}, nil, allow, gate.Refuse, "SignatureInvalid"},
 		"no policy matches":             {[]attestation.Record{noPolicy}, nil, strict, gate.Refuse, "trustedresources.gate.unmatched"},
 		"no policy matches, allowed":    {[]attestation.Record{noPolicy}, nil, allow, gate.Release, ""},
+		"skipped by a policy":           {[]attestation.Record{record(policy.Outcome{Result: policy.Skipped, Reason: policy.PolicySkip, Mode: policy.Skip})}, nil, strict, gate.Release, ""},
 		"inline":                        {[]attestation.Record{inline}, nil, strict, gate.Refuse, "trustedresources.gate.inline"},
 		"inline, allowed":               {[]attestation.Record{inline}, nil, allow, gate.Release, ""},
 		"inline allowed, StepAction no": {[]attestation.Record{inline, record(unsigned)}, nil, allow, gate.Refuse, "Unsigned"},

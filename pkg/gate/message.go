@@ -46,6 +46,8 @@ var remedies = map[policy.Reason]string{
 	policy.NamespaceMismatch:  "sign the resource in the namespace that its source names",
 	policy.ContentUnavailable: "what the run executes cannot be proven any more; start the run again",
 	policy.Inline:             "refer to a signed resource, or set trustedresources.gate.inline to allow",
+	// This one releases.
+	policy.PolicySkip: "change the policy in mode skip if the resource has to be verified",
 	// These two wait, unless another policy has refused the resource.
 	policy.KeyUnavailable:       "wait until the key of the policy can be read",
 	policy.SignatureUnavailable: "wait until the registry answers",

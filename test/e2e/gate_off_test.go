@@ -179,8 +179,8 @@ func TestGate_DecidesPodWithoutTektonsLabel(t *testing.T) {
 	ns := g.enforced()
 	g.check(g.controller.Stop(t.Context()))
 	g.signedTask(ns, "signed")
-	g.createStepAction(ns, "action", true)
-	g.createTask(newTask(ns, "unsigned", withStepAction(&v1.Ref{ResolverRef: harness.ClusterRef(resource.StepAction, ns, "action")})))
+	g.createStepAction(ns, "action", false)
+	g.signedTask(ns, "unsigned", withStepAction(&v1.Ref{Name: "action"})) // Tekton does not verify StepActions
 	started := g.recordStarted(ns)
 	for _, name := range []string{"signed", "unsigned"} {
 		g.createTaskRun(ns, name, &v1.TaskRef{ResolverRef: harness.ClusterRef(resource.Task, ns, name)})

@@ -33,6 +33,9 @@ const (
 	// interval is the time between two looks that nothing has caused: Secrets and KMS may
 	// have other keys, and somebody may have removed an admission policy.
 	interval = 10 * time.Second
+	// debounce is the time from a change of a namespace or of the configuration until a look:
+	// there may be many such changes, and they only change the status.
+	debounce = 5 * time.Second
 	// soon is the time until the next look while the API server does not know the last
 	// ConfigMap yet.
 	soon = time.Second
@@ -67,7 +70,7 @@ type Inputs struct {
 	// Verdicts are those of the gate.
 	Verdicts *Verdicts
 	Emitter  Emitter
-	// Changes calls its argument when namespaces or keys have changed.
+	// Changes calls its argument with each namespace whose labels have changed.
 	Changes func(func(namespace string))
 }
 
@@ -111,7 +114,7 @@ func NewController(ctx context.Context, in Inputs) (*controller.Impl, error) {
 	}
 	go c.policies.RunWithContext(ctx)
 	in.Followed.OnChange(enqueue)
-	in.Changes(func(string) { enqueue() })
+	in.Changes(func(string) { impl.EnqueueKeyAfter(all, debounce) })
 	go in.Verdicts.run(ctx, in.Client)
 	return impl, nil
 }

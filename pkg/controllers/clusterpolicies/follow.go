@@ -38,7 +38,9 @@ type Followed struct {
 	namespaces corev1listers.NamespaceLister
 	ring       Ring
 
-	view atomic.Pointer[view]
+	view  atomic.Pointer[view]
+	first sync.Once
+	known chan struct{} // closed by the first read
 
 	mu      sync.Mutex // guards changed
 	changed []func()
@@ -59,7 +61,7 @@ var _ policy.ClusterPolicies = (*Followed)(nil)
 
 // Follow reads the ConfigMap, and follows it until the context ends.
 func Follow(ctx context.Context, kube kubernetes.Interface, namespaces corev1listers.NamespaceLister, ring Ring) (*Followed, error) {
-	f := &Followed{kube: kube, namespaces: namespaces, ring: ring}
+	f := &Followed{kube: kube, namespaces: namespaces, ring: ring, known: make(chan struct{})}
 	f.view.Store(&view{err: ErrNotRead})
 	factory := informers.NewSharedInformerFactoryWithOptions(kube, 0,
 		informers.WithNamespace(v1alpha1.PoliciesNamespace),
@@ -88,6 +90,16 @@ func Follow(ctx context.Context, kube kubernetes.Interface, namespaces corev1lis
 	return f, nil
 }
 
+// Wait waits until the policies were read. Before, no run can be verified.
+func (f *Followed) Wait(ctx context.Context) error {
+	select {
+	case <-f.known:
+		return nil
+	case <-ctx.Done():
+		return ErrNotRead
+	}
+}
+
 // OnChange registers a function that is called when other policies are in force.
 func (f *Followed) OnChange(changed func()) {
 	f.mu.Lock()
@@ -98,6 +110,7 @@ func (f *Followed) OnChange(changed func()) {
 // read replaces the view. Data that cannot be read changes nothing: the last good policies
 // stay in force.
 func (f *Followed) read(ctx context.Context, data map[string]string) {
+	defer f.first.Do(func() { close(f.known) })
 	next, err := viewOf(data)
 	if err != nil {
 		logging.FromContext(ctx).Errorw("ConfigMap refused, the last good ClusterVerificationPolicies stay in force",
