@@ -42,8 +42,8 @@ func override(name string, priority int32, mode Mode, source string, keys ...key
 	return clusterPolicy(name, v1alpha1.TierOverride, priority, mode, source, keys...)
 }
 
-func fallback(source string, keys ...keyPair) ClusterPolicy {
-	return clusterPolicy("base", v1alpha1.TierDefault, 500, Enforce, source, keys...)
+func fallback(keys ...keyPair) ClusterPolicy {
+	return clusterPolicy("base", v1alpha1.TierDefault, 500, Enforce, "*", keys...)
 }
 
 // inCluster gives namespaces their policies.
@@ -103,13 +103,13 @@ func TestClusterPolicies_DecideInOrder(t *testing.T) {
 		"8":                     {[]ClusterPolicy{override("acme", 100, Enforce, gh, a), everything}, nil, ours, &a, Failed, SignatureInvalid, Enforce, "all", "skip"},
 		"8, signed by K":        {[]ClusterPolicy{override("acme", 100, Enforce, gh, a), everything}, nil, ours, &k, Failed, SignatureInvalid, Enforce, "acme", "skip"},
 		"9":                     {[]ClusterPolicy{override("skip-acme", 100, Skip, gh), everything}, nil, ours, nil, Failed, Unsigned, Enforce, "all", "skip"},
-		"11":                    {[]ClusterPolicy{fallback("*", k)}, own(warn("own", inline(a)), `https://github\.com/acme/.*`), ours, nil, Failed, Unsigned, Warn, "own", "warn"},
-		"12":                    {[]ClusterPolicy{fallback("*", k)}, own(warn("own", inline(a)), `https://github\.com/acme/.*`), local, nil, Failed, Unsigned, Enforce, "base", "skip"},
-		"13":                    {[]ClusterPolicy{fallback("*", k)}, own(enforce("own", inline(a)), "https://(github.com|b)/.*"), ours, &a, Passed, "", Enforce, "own", "pass"},
+		"11":                    {[]ClusterPolicy{fallback(k)}, own(warn("own", inline(a)), `https://github\.com/acme/.*`), ours, nil, Failed, Unsigned, Warn, "own", "warn"},
+		"12":                    {[]ClusterPolicy{fallback(k)}, own(warn("own", inline(a)), `https://github\.com/acme/.*`), local, nil, Failed, Unsigned, Enforce, "base", "skip"},
+		"13":                    {[]ClusterPolicy{fallback(k)}, own(enforce("own", inline(a)), "https://(github.com|b)/.*"), ours, &a, Passed, "", Enforce, "own", "pass"},
 		"16":                    {[]ClusterPolicy{everything}, own(enforce("own", inline(a)), `x\$`), local, &k, Passed, "", Enforce, "all", "error"},
 		"17":                    {nil, nil, local, nil, Skipped, NoPolicy, Skip, "", "skip"},
 		"warn of the cluster":   {[]ClusterPolicy{override("w", 1, Warn, "*", k)}, nil, local, nil, Failed, Unsigned, Warn, "w", "skip"},
-		"own broken, Default":   {[]ClusterPolicy{fallback("*", k)}, own(enforce("own", inline(a)), `x\$`), local, &k, Failed, PolicyInvalid, Enforce, "own", "error"},
+		"own broken, Default":   {[]ClusterPolicy{fallback(k)}, own(enforce("own", inline(a)), `x\$`), local, &k, Failed, PolicyInvalid, Enforce, "own", "error"},
 		"own, no cluster match": {[]ClusterPolicy{acmeOnly}, own(enforce("own", inline(a)), ".*"), local, &a, Passed, "", Enforce, "own", "pass"},
 	} {
 		t.Run(name, func(t *testing.T) {
