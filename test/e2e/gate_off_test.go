@@ -180,7 +180,9 @@ func TestGate_DecidesPodWithoutTektonsLabel(t *testing.T) {
 	g.check(g.controller.Stop(t.Context()))
 	g.signedTask(ns, "signed")
 	g.createStepAction(ns, "action", false)
-	g.signedTask(ns, "unsigned", withStepAction(&v1.Ref{Name: "action"})) // Tekton does not verify StepActions
+	g.signedTask(ns, "unsigned", withStepAction(&v1.Ref{ // which Tekton does not verify
+		ResolverRef: harness.ClusterRef(resource.StepAction, ns, "action"),
+	}))
 	started := g.recordStarted(ns)
 	for _, name := range []string{"signed", "unsigned"} {
 		g.createTaskRun(ns, name, &v1.TaskRef{ResolverRef: harness.ClusterRef(resource.Task, ns, name)})
