@@ -185,12 +185,9 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 	var s *state.State
 	kms := keys.NewKMS(func() chainsconfig.KMSAuth { return s.Config().Chains.Signers.KMS.Auth })
 	ringKeys, keyRings := a.keyRings(ctx, kube, kms)
-	policies, err := clusterpolicies.Follow(ctx, kube, watched.Namespaces().Lister(), func(namespace map[string]string) ([]string, error) {
+	policies := clusterpolicies.NewFollowed(kube, watched.Namespaces().Lister(), func(namespace map[string]string) ([]string, error) {
 		return trustedKeys(keyRings, s.LegacyKeys, namespace)
 	})
-	if err != nil {
-		logging.FromContext(ctx).Fatalw("Cannot follow the ClusterVerificationPolicies", zap.Error(err))
-	}
 	s = state.New(ctx, state.Sources{
 		Rings:        keyRings,
 		Cluster:      policies,
@@ -218,7 +215,7 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 		gate.Open(ctx, func(ctx context.Context) error {
 			keyRings.Read(ctx) // nothing is signed before
 			go keyRings.Run(ctx)
-			return errors.Join(policies.Wait(ctx), watched.Start(ctx))
+			return errors.Join(policies.Start(ctx), watched.Start(ctx))
 		}),
 	)
 	if err != nil {

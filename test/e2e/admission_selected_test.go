@@ -15,6 +15,7 @@ import (
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/rand"
@@ -122,6 +123,14 @@ func TestSelected_IsGuardedLikeTheLabel(t *testing.T) {
 		t.Fatalf("gates: %v in the selected namespace, %v in the other", guardedPod.Spec.SchedulingGates, freePod.Spec.SchedulingGates)
 	}
 	for _, a := range attempts {
+		if a.guard == guardOfConnections { // each policy comes into force at its own time
+			e.eventually(soon, func() error {
+				if err := a.try(t.Context(), editor, guardedPod); !apierrors.IsForbidden(err) {
+					return fmt.Errorf("%s: got %v, want a refusal", a.name, err)
+				}
+				return nil
+			})
+		}
 		t.Run(a.name, func(t *testing.T) {
 			expectGuarded(t, a.try(t.Context(), editor, guardedPod), a.guard)
 			if err := a.try(t.Context(), editor, freePod); err != nil {

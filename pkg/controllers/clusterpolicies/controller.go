@@ -112,7 +112,11 @@ func NewController(ctx context.Context, in Inputs) (*controller.Impl, error) {
 	if _, err := c.policies.AddEventHandler(controller.HandleAll(func(any) { enqueue() })); err != nil {
 		return nil, err
 	}
-	go c.policies.RunWithContext(ctx)
+	go func() {
+		if in.Followed.Wait(ctx) == nil { // the rights were granted
+			c.policies.RunWithContext(ctx)
+		}
+	}()
 	in.Followed.OnChange(enqueue)
 	in.Changes(func(string) { impl.EnqueueKeyAfter(all, debounce) })
 	go in.Verdicts.run(ctx, in.Client)

@@ -59,11 +59,17 @@ type view struct {
 
 var _ policy.ClusterPolicies = (*Followed)(nil)
 
-// Follow reads the ConfigMap, and follows it until the context ends.
-func Follow(ctx context.Context, kube kubernetes.Interface, namespaces corev1listers.NamespaceLister, ring Ring) (*Followed, error) {
+// NewFollowed returns policies that were not read yet.
+func NewFollowed(kube kubernetes.Interface, namespaces corev1listers.NamespaceLister, ring Ring) *Followed {
 	f := &Followed{kube: kube, namespaces: namespaces, ring: ring, known: make(chan struct{})}
 	f.view.Store(&view{err: ErrNotRead})
-	factory := informers.NewSharedInformerFactoryWithOptions(kube, 0,
+	return f
+}
+
+// Start reads the ConfigMap, and follows it until the context ends. It needs the right to
+// watch the ConfigMap.
+func (f *Followed) Start(ctx context.Context) error {
+	factory := informers.NewSharedInformerFactoryWithOptions(f.kube, 0,
 		informers.WithNamespace(v1alpha1.PoliciesNamespace),
 		informers.WithTweakListOptions(func(o *metav1.ListOptions) {
 			o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, v1alpha1.ClusterPoliciesConfigMap).String()
@@ -79,7 +85,7 @@ func Follow(ctx context.Context, kube kubernetes.Interface, namespaces corev1lis
 		UpdateFunc: func(_, item any) { read(item) },
 		DeleteFunc: func(any) { f.read(ctx, nil) },
 	}); err != nil {
-		return nil, err
+		return err
 	}
 	factory.Start(ctx.Done())
 	go func() {
@@ -87,7 +93,7 @@ func Follow(ctx context.Context, kube kubernetes.Interface, namespaces corev1lis
 			f.read(ctx, nil) // there is no ConfigMap
 		}
 	}()
-	return f, nil
+	return f.Wait(ctx)
 }
 
 // Wait waits until the policies were read. Before, no run can be verified.
