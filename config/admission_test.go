@@ -184,8 +184,8 @@ func line(r metav1.LabelSelectorRequirement) string {
 	return r.Key + " " + string(r.Operator) + " " + strings.Join(r.Values, ",")
 }
 
-// Without a line nothing is selected. What is not understood selects, so that a mistake
-// lets nothing start unverified.
+// Without a line, no namespace is selected. A requirement of an unknown form selects every
+// namespace, so that a mistake lets no run start unverified.
 func TestAdmission_SelectsWhatItDoesNotUnderstand(t *testing.T) {
 	matches := selects(t)
 	expect := func(params any, want bool) {

@@ -52,9 +52,8 @@ type Ring func(namespace map[string]string) ([]string, error)
 
 // view is one state of the ConfigMap. It is never changed.
 type view struct {
-	cluster  *policy.Cluster
-	revision string
-	err      error // why there is no cluster
+	cluster *policy.Cluster
+	err     error // why there is no cluster
 }
 
 var _ policy.ClusterPolicies = (*Followed)(nil)
@@ -144,7 +143,7 @@ func viewOf(data map[string]string) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &view{cluster: cluster, revision: data[v1alpha1.RevisionKey]}, nil
+	return &view{cluster: cluster}, nil
 }
 
 // Ranks implements policy.ClusterPolicies.

@@ -173,8 +173,8 @@ func (c *Controller) authorities(ctx context.Context, made *compiled, last *poli
 
 // kept returns the policies in the ConfigMap that stay there although the cache has no
 // objects of their names: the objects are newer than the cache; or the
-// CustomResourceDefinition is gone, or being deleted, or is another one. Nobody has decided
-// then that the policies end.
+// CustomResourceDefinition is gone, is being deleted, or is another one. In these cases no
+// administrator has deleted the policies themselves.
 func (c *Controller) kept(ctx context.Context, configMap *corev1.ConfigMap, before []policy.ClusterPolicy, looked []*compiled) ([]policy.ClusterPolicy, error) {
 	gone := slices.DeleteFunc(slices.Clone(before), func(p policy.ClusterPolicy) bool {
 		return slices.ContainsFunc(looked, func(m *compiled) bool { return m.object.Name == p.Name })

@@ -82,8 +82,7 @@ type Inputs struct {
 	Rights Rights
 	// Decisions gets what was decided.
 	Decisions *Decisions
-	// Decided is told the verdicts behind a run that was released or refused, or that
-	// starts anyway.
+	// Decided gets the records of each run about which the gate has decided.
 	Decided func(records []attestation.Record, at time.Time)
 	// Changes calls its argument with each namespace whose policies, or all namespaces
 	// (empty) whose configuration have changed.
