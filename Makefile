@@ -42,7 +42,7 @@ E2E_GATE_AND_KEYS := ^Test(Admission|Gate|Guards|Key|Operations|Requester|Webhoo
 
 .PHONY: test
 test: binaries ## Run all tests, also those on a real control plane
-	$(MAKE) -j2 test-packages test-e2e-gate-and-keys test-e2e-others
+	$(MAKE) -k -j2 test-packages test-e2e-gate-and-keys test-e2e-others
 	cd test/localcluster && go test -timeout 20m ./...
 	cd release && go test ./...
 

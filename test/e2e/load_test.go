@@ -23,7 +23,8 @@ import (
 // loadSize says how much a load does.
 type loadSize struct {
 	namespaces, tasksEach int
-	// perSecond is the number of TaskRuns that begin each second.
+	// perSecond is the number of TaskRuns that begin each second, if no more than
+	// mostTaskRuns go on.
 	perSecond int
 	// pipelineRuns is the number of PipelineRuns that go on at any time. Each runs a number
 	// of tasks one after the other, each of which lasts for a time.
@@ -108,26 +109,44 @@ func (l *runLoad) pipeline(namespace string) *v1.Pipeline {
 	return pipeline
 }
 
-// startTaskRuns begins TaskRuns at the rate of the load, and waits for none of them.
+// mostTaskRuns is the number of TaskRuns that go on at most. On a busy machine, a rate alone
+// would begin more runs than Tekton's controller can end, and no run would end in time.
+const mostTaskRuns = 20
+
+// startTaskRuns begins TaskRuns at the rate of the load, unless too many go on.
 func (l *runLoad) startTaskRuns(ctx context.Context) {
 	ticker := time.NewTicker(time.Second / time.Duration(l.size.perSecond))
 	defer ticker.Stop()
-	for {
+	var group errgroup.Group
+	group.SetLimit(mostTaskRuns)
+	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-			return
 		case <-ticker.C:
+			group.Go(func() error { l.note(ctx, l.runTask(ctx)); return nil })
 		}
-		ns, task := l.namespaces[rand.N(len(l.namespaces))].name, taskName(rand.N(l.size.tasksEach)) //nolint:gosec // which Task runs is no secret
-		_, err := cluster.Tekton.TektonV1().TaskRuns(ns).Create(ctx, &v1.TaskRun{
-			ObjectMeta: metav1.ObjectMeta{GenerateName: task + "-", Annotations: harness.BuildsImage()},
-			Spec:       v1.TaskRunSpec{TaskRef: &v1.TaskRef{ResolverRef: harness.ClusterRef(resource.Task, ns, task)}},
-		}, metav1.CreateOptions{})
-		l.note(ctx, err)
-		l.mu.Lock()
-		l.begun++
-		l.mu.Unlock()
 	}
+	_ = group.Wait() // the errors are noted
+}
+
+// runTask begins a TaskRun and waits until it is done.
+func (l *runLoad) runTask(ctx context.Context) error {
+	ns, task := l.namespaces[rand.N(len(l.namespaces))].name, taskName(rand.N(l.size.tasksEach)) //nolint:gosec // which Task runs is no secret
+	runs := cluster.Tekton.TektonV1().TaskRuns(ns)
+	run, err := runs.Create(ctx, &v1.TaskRun{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: task + "-", Annotations: harness.BuildsImage()},
+		Spec:       v1.TaskRunSpec{TaskRef: &v1.TaskRef{ResolverRef: harness.ClusterRef(resource.Task, ns, task)}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.begun++
+	l.mu.Unlock()
+	return wait.PollUntilContextCancel(ctx, time.Second, false, func(ctx context.Context) (bool, error) {
+		found, err := runs.Get(ctx, run.Name, metav1.GetOptions{})
+		return err == nil && found.IsDone(), err
+	})
 }
 
 // keepPipelineRun keeps one PipelineRun going. The last one ends after the load.
@@ -158,6 +177,25 @@ func (l *runLoad) note(ctx context.Context, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.failed = append(l.failed, err)
+}
+
+// taskRuns returns how many TaskRuns the load has begun.
+func (l *runLoad) taskRuns() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.begun
+}
+
+// waitRuns waits until the load has begun this number of TaskRuns.
+func (l *runLoad) waitRuns(wanted int) {
+	l.t.Helper()
+	atRate := time.Duration(wanted/l.size.perSecond) * time.Second
+	l.eventually(harness.TimeLimit(4*atRate+10*time.Second), func() error {
+		if found := l.taskRuns(); found < wanted {
+			return fmt.Errorf("%d of %d TaskRuns have begun", found, wanted)
+		}
+		return nil
+	})
 }
 
 // stop begins no more runs, waits for the last ones and their attestations, and returns

@@ -5,7 +5,6 @@
 package e2e
 
 import (
-	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -147,18 +146,7 @@ func (l *runLoad) begin(to ringKey) {
 // moreRuns waits until this number of TaskRuns has begun from now on.
 func (l *runLoad) moreRuns(n int) {
 	l.t.Helper()
-	begun := func() int {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		return l.begun
-	}
-	wanted := begun() + n
-	l.eventually(harness.TimeLimit(2*time.Duration(n/l.size.perSecond)*time.Second+10*time.Second), func() error {
-		if found := begun(); found < wanted {
-			return fmt.Errorf("%d of %d TaskRuns have begun", found, wanted)
-		}
-		return nil
-	})
+	l.waitRuns(l.taskRuns() + n)
 }
 
 // waitBlocked waits until the rotation waits. A mutant goes on instead, and done says that
