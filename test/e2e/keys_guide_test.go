@@ -74,43 +74,17 @@ func TestKeysGuide_WorksBlockByBlock(t *testing.T) {
 		})
 		e.waitKeyRing(name, harness.TimeLimit(5*time.Minute), hasState("signing-secrets", v1alpha1.KeyRetired))
 	}
-	steps := []struct {
-		section string
-		before  func()
-		after   func(output string)
-	}{
+	e.executePage("keys.md", []pageStep{
 		{section: "Begin"},
 		{section: "Begin", after: verified("signing-secrets", "2027")},
 		{section: "Begin", after: func(output string) { e.expectText(output, e.publicKeyPEM()) }},
 		{section: "Rotate", after: verified("Active")},
 		{section: "Rotate", after: verified("Active")},
-		{section: "Rotate", before: retired, after: verified("signing-secrets")},
+		{section: "Rotate", before: first(retired), after: verified("signing-secrets")},
 		{section: "Revoke", after: verified("Untrusted")},
 		{section: "What an auditor needs", after: func(output string) { e.expectText(output, "signing-secrets", "2027", "2028", "KeyCompromise") }},
 		{section: "Restore"},
-	}
-	page, err := os.ReadFile(filepath.Join(harness.Root(), "docs", "keys.md"))
-	e.check(err)
-	blocks := harness.ShellBlocks(string(page))
-	if len(blocks) != len(steps) {
-		t.Fatalf("the page has %d blocks, the test %d steps", len(blocks), len(steps))
-	}
-	for i, block := range blocks {
-		step := steps[i]
-		if step.section != block.Section {
-			t.Fatalf("docs/keys.md:%d: a block of the section %q, the test has %q", block.Line, block.Section, step.section)
-		}
-		if step.before != nil {
-			step.before()
-		}
-		output := e.bash(block.Script)
-		if step.after != nil {
-			step.after(output)
-		}
-		if t.Failed() {
-			t.Fatalf("docs/keys.md:%d failed, with the output\n%s", block.Line, output)
-		}
-	}
+	})
 }
 
 // installCommand builds tkn-trust into a directory of the PATH.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -21,13 +20,6 @@ import (
 // team is the namespace in docs/operations.md.
 const team = "team-a"
 
-// operation says what is true before and after a block of commands of the page.
-type operation struct {
-	section, name string
-	before        func()
-	after         func(output string)
-}
-
 // Each block of commands of docs/operations.md does what the page says. The page is
 // executed from top to bottom, with an outage: the controller does not run.
 func TestOperations_WorkBlockByBlock(t *testing.T) {
@@ -38,53 +30,29 @@ func TestOperations_WorkBlockByBlock(t *testing.T) {
 	e.createTeam()
 	g.createPolicies(team, trusted)
 	other := e.enforced()
-	page, err := os.ReadFile(filepath.Join(harness.Root(), "docs", "operations.md"))
-	e.check(err)
-	operations := g.operations(other)
-	blocks := harness.ShellBlocks(string(page))
-	if len(blocks) != len(operations) {
-		t.Fatalf("docs/operations.md has %d blocks of commands, the test %d", len(blocks), len(operations))
-	}
-	for i, block := range blocks {
-		op := operations[i]
-		if op.section != block.Section {
-			t.Fatalf("docs/operations.md:%d: a block of the section %q, where the test expects %q of %q", block.Line, block.Section, op.name, op.section)
-		}
-		if op.before != nil {
-			op.before()
-		}
-		output := e.bash(block.Script)
-		if op.after != nil {
-			op.after(output)
-		}
-	}
+	e.executePage("operations.md", g.operations(other))
 }
 
-func (g *gated) operations(other string) []operation {
+func (g *gated) operations(other string) []pageStep {
 	const isIt, works, open, who, leaves, closeAgain = "Is it the gate?", "Does the controller work?", "Open the gate in an emergency",
 		"Who may open it", "What that leaves behind", "Close the gate again"
 	contains := func(texts ...string) func(string) {
-		return func(output string) {
-			g.t.Helper()
-			if !containsAll(output, texts) {
-				g.t.Errorf("the output lacks one of %q:\n%s", texts, output)
-			}
-		}
+		return func(output string) { g.expectText(output, texts...) }
 	}
-	return []operation{
-		{isIt, "what waits", g.breakDown, contains("waits-pod", v1alpha1.SchedulingGate)},
-		{isIt, "why", nil, contains("RunRefused", "Refused by trustedresources.tekton.dev")},
-		{works, "look", nil, contains("GateInForce")},
-		{works, "try", nil, contains("only Tekton creates Pods of TaskRuns")},
-		{open, "one namespace", nil, func(string) { g.expectLabel(team, v1alpha1.VerifyWarn) }},
-		{open, "release by hand", nil, func(string) { g.expectSuccess(g.waitDone(team, "waits")) }},
-		{open, "all namespaces", nil, func(string) { g.expectLabel(other, v1alpha1.VerifyWarn) }},
-		{open, "without the policies", nil, contains("deleted")},
-		{who, "one namespace", nil, func(string) { g.expectMayOpenOnly(other) }},
-		{leaves, "audit", nil, contains(team, other)},
-		{closeAgain, "forged Pods", g.forgePod, contains("forged-pod")},
-		{closeAgain, "close", nil, func(string) { g.waitGuarded() }},
-		{closeAgain, "what ran", nil, nil},
+	return []pageStep{
+		{isIt, first(g.breakDown), contains("waits-pod", v1alpha1.SchedulingGate)},
+		{isIt, nil, contains("RunRefused", "Refused by trustedresources.tekton.dev")},
+		{works, nil, contains("GateInForce")},
+		{works, nil, contains("only Tekton creates Pods of TaskRuns")},
+		{open, nil, func(string) { g.expectLabel(team, v1alpha1.VerifyWarn) }},
+		{open, nil, func(string) { g.expectSuccess(g.waitDone(team, "waits")) }},
+		{open, nil, func(string) { g.expectLabel(other, v1alpha1.VerifyWarn) }},
+		{open, nil, contains("deleted")},
+		{who, nil, func(string) { g.expectMayOpenOnly(other) }},
+		{leaves, nil, contains(team, other)},
+		{closeAgain, first(g.forgePod), contains("forged-pod")},
+		{closeAgain, nil, func(string) { g.waitGuarded() }},
+		{closeAgain, nil, nil},
 	}
 }
 

@@ -4,8 +4,6 @@ package e2e
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -13,7 +11,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
-	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
 // Each block of docs/requester.md is executed, in the order of the page. Only the
@@ -35,11 +32,7 @@ func TestRequesterGuide_WorksBlockByBlock(t *testing.T) {
 	e.check(err)
 	build, second := e.named(ns, versionOf("tasks", "v1"), "build"), e.named(ns, versionOf("tasks", "v1"), "second")
 	annotations := func(n named) string { return fmt.Sprint(e.stored(n).GetAnnotations()) }
-	steps := []struct {
-		section string
-		before  func() (instead bool)
-		after   func(output string)
-	}{
+	e.executePage("requester.md", []pageStep{
 		{section: "Install", before: func() bool { carriers["webhook"](e); return true }},
 		{section: "Who may have what signed", after: func(output string) { e.expectText(output, "yes") }},
 		{section: "Turn it on", after: func(string) {
@@ -68,29 +61,7 @@ func TestRequesterGuide_WorksBlockByBlock(t *testing.T) {
 			e.patch(editor, second, `{"spec":{"description":"x"}}`)
 			e.waitSigned(ns, second.name)
 		}},
-	}
-	page, err := os.ReadFile(filepath.Join(harness.Root(), "docs", "requester.md"))
-	e.check(err)
-	blocks := harness.ShellBlocks(string(page))
-	if len(blocks) != len(steps) {
-		t.Fatalf("the page has %d blocks, the test %d steps", len(blocks), len(steps))
-	}
-	for i, block := range blocks {
-		step := steps[i]
-		if step.section != block.Section {
-			t.Fatalf("docs/requester.md:%d: a block of the section %q, the test has %q", block.Line, block.Section, step.section)
-		}
-		if step.before != nil && step.before() {
-			continue
-		}
-		output := e.bash(block.Script)
-		if step.after != nil {
-			step.after(output)
-		}
-		if t.Failed() {
-			t.Fatalf("docs/requester.md:%d failed, with the output\n%s", block.Line, output)
-		}
-	}
+	})
 }
 
 func (e *env) expectText(text string, wants ...string) {
