@@ -54,13 +54,14 @@ var mayImport = map[string][]string{
 	"controllers/clusterpolicies": {
 		"apis/v1alpha1", "attestation", "clusterpolicy", "controllers/inforce", "keys", "observe", "policy",
 	},
-	"controllers/inforce":  {"apis/v1alpha1"},
-	"controllers/leases":   {},
-	"controllers/turns":    {},
-	"controllers/rights":   {"apis/v1alpha1", "resource"},
-	"controllers/rings":    {"apis/v1alpha1", "keyring", "keys"},
-	"controllers/rotation": {"apis/v1alpha1", "controllers/rings", "decision", "keyring", "keys", "observe", "policy", "resource", "tekton"},
-	"controllers/state":    {"config", "decision", "keys", "observe", "policy", "resource", "snapshot", "tekton"},
+	"controllers/inforce":       {"apis/v1alpha1"},
+	"controllers/leases":        {},
+	"controllers/materializing": {"apis/v1alpha1", "observe", "policy"},
+	"controllers/turns":         {},
+	"controllers/rights":        {"apis/v1alpha1", "resource"},
+	"controllers/rings":         {"apis/v1alpha1", "keyring", "keys"},
+	"controllers/rotation":      {"apis/v1alpha1", "controllers/rings", "decision", "keyring", "keys", "observe", "policy", "resource", "tekton"},
+	"controllers/state":         {"config", "decision", "keys", "observe", "policy", "resource", "snapshot", "tekton"},
 	"controllers/resources": {
 		"apis/v1alpha1", "controllers/informers", "controllers/turns", "decision", "keys", "observe", "oci/registry", "resource", "tekton",
 	},
@@ -83,7 +84,7 @@ var mayImport = map[string][]string{
 	// Wiring.
 	"app": {
 		"apis/v1alpha1", "attestation", "client", "config",
-		"controllers/clusterpolicies", "controllers/gating", "controllers/inforce", "controllers/informers", "controllers/leases", "controllers/rights", "controllers/rings", "controllers/rotation", "controllers/runs", "controllers/signing", "controllers/state", "controllers/storing",
+		"controllers/clusterpolicies", "controllers/gating", "controllers/inforce", "controllers/informers", "controllers/leases", "controllers/materializing", "controllers/rights", "controllers/rings", "controllers/rotation", "controllers/runs", "controllers/signing", "controllers/state", "controllers/storing",
 		"keys", "observe", "oci/imagesignature", "oci/registry", "policy", "resource", "store/annotation", "store/oci", "tekton",
 		"verification", "version",
 	},
@@ -93,7 +94,7 @@ var mayImport = map[string][]string{
 // of knative. All other packages take interfaces of one to three methods.
 var withClients = map[string]bool{
 	"app": true, "client": true, "observe": true, "webhook": true,
-	"controllers/clusterpolicies": true, "controllers/gating": true, "controllers/informers": true, "controllers/leases": true, "controllers/resources": true, "controllers/rights": true, "controllers/rings": true, "controllers/rotation": true, "controllers/runs": true,
+	"controllers/clusterpolicies": true, "controllers/gating": true, "controllers/informers": true, "controllers/leases": true, "controllers/materializing": true, "controllers/resources": true, "controllers/rights": true, "controllers/rings": true, "controllers/rotation": true, "controllers/runs": true,
 	"controllers/signing": true, "controllers/state": true, "controllers/storing": true, "controllers/turns": true,
 	// Tekton's functions want a client; this one answers without a server.
 	"dependencies/offline": true,

@@ -4,9 +4,14 @@ package app
 
 import (
 	"context"
+	"fmt"
+	"slices"
 
+	pipelineclient "github.com/tektoncd/pipeline/pkg/client/injection/client"
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
 	"k8s.io/utils/clock"
 	kubeclient "knative.dev/pkg/client/injection/kube/client"
@@ -18,6 +23,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/client"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/clusterpolicies"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/inforce"
+	"github.com/trusted-resources/chains-extension/pkg/controllers/materializing"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/rings"
 	"github.com/trusted-resources/chains-extension/pkg/keys"
 )
@@ -58,7 +64,34 @@ func clusterPoliciesController(ctx context.Context, s *shared) (*controller.Impl
 		},
 		Keys:     &clusterpolicies.Keys{Namespace: system.Namespace(), Secrets: secrets{kube.CoreV1()}, Clock: clock.RealClock{}},
 		Followed: s.policies,
+		Policies: s.watched.Policies().Lister(),
+		Materialized: materializing.New(materializing.Inputs{
+			Policies: s.policies, Client: pipelineclient.Get(ctx).TektonV1alpha1(),
+			Objects: s.watched.Policies().Lister(), Namespaces: s.watched.Namespaces().Lister(), Scope: s.state.Scope(),
+		}),
+		Guard:    func(ctx context.Context) error { return unguarded(ctx, kube) },
 		InForce:  func(ctx context.Context) inforce.State { return inforce.Look(ctx, gateProbes(kube)) },
 		Verdicts: s.verdicts, Emitter: s.emitter, Changes: s.state.OnChange,
 	})
+}
+
+// unguarded returns why the API server does not refuse that others change the
+// VerificationPolicies that this controller writes.
+func unguarded(ctx context.Context, kube kubernetes.Interface) error {
+	client := kube.AdmissionregistrationV1()
+	guard, err := client.ValidatingAdmissionPolicies().Get(ctx, v1alpha1.MaterializedGuard, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	if guard.Spec.FailurePolicy != nil && *guard.Spec.FailurePolicy != admissionv1.Fail {
+		return fmt.Errorf("ValidatingAdmissionPolicy %s has failurePolicy %s, expected %s", guard.Name, *guard.Spec.FailurePolicy, admissionv1.Fail)
+	}
+	binding, err := client.ValidatingAdmissionPolicyBindings().Get(ctx, v1alpha1.MaterializedGuard, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	if binding.Spec.PolicyName != guard.Name || !slices.Contains(binding.Spec.ValidationActions, admissionv1.Deny) || binding.Spec.MatchResources != nil {
+		return fmt.Errorf("ValidatingAdmissionPolicyBinding %s is not as it was installed", binding.Name)
+	}
+	return nil
 }

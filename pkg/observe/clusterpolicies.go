@@ -3,6 +3,7 @@
 package observe
 
 import (
+	"fmt"
 	"strings"
 
 	"go.uber.org/zap"
@@ -35,6 +36,30 @@ func (f ClusterPolicyReady) report() report {
 	return report{
 		about: f.Policy, event: Warning(v1alpha1.ReasonPolicyNotInForce, "The policy is not in force: "+f.Why),
 		log: logLine{zapcore.WarnLevel, "ClusterVerificationPolicy not in force", []any{"policy", f.Policy.Name, "why", f.Why}},
+	}
+}
+
+// ClusterPolicyConflicts means that a policy conflicts with others in another number of
+// namespaces than before.
+type ClusterPolicyConflicts struct {
+	Policy     *corev1.ObjectReference
+	Namespaces v1alpha1.PolicyNamespaces
+}
+
+func (f ClusterPolicyConflicts) report() report {
+	n := f.Namespaces
+	if n.Conflicting == 0 {
+		return report{
+			about: f.Policy, event: Normal(v1alpha1.ReasonPolicyConflictsEnded, "The policy conflicts with no other policy any more"),
+			log: logLine{zapcore.InfoLevel, "ClusterVerificationPolicy without conflicts", []any{"policy", f.Policy.Name}},
+		}
+	}
+	message := fmt.Sprintf("The policy conflicts with others in %d of %d namespaces, such as %s: %s", n.Conflicting, n.Selected, n.Conflicts[0].Namespace, n.Conflicts[0].Message)
+	return report{
+		about: f.Policy, event: Warning(v1alpha1.ReasonPolicyConflicts, message),
+		log: logLine{zapcore.WarnLevel, "ClusterVerificationPolicy conflicts with others", []any{
+			"policy", f.Policy.Name, "conflicting", n.Conflicting, "namespace", n.Conflicts[0].Namespace, "why", n.Conflicts[0].Message,
+		}},
 	}
 }
 

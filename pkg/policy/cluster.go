@@ -44,6 +44,9 @@ type Cluster struct {
 	// made are the policies as Sets use them. Namespaces share them, because most policies
 	// are the same in each namespace.
 	made map[instance]*policy
+	// conflicting are the names of each two policies that nothing passes together; nil before
+	// somebody asks.
+	conflicting [][2]string
 }
 
 type selecting struct {
@@ -144,7 +147,11 @@ func (s selecting) followsRing() bool {
 
 // Ranks are the ClusterVerificationPolicies for one namespace, those that decide first
 // before others. The policies of one rank decide together.
-type Ranks struct{ override, fallback [][]*policy }
+type Ranks struct {
+	override, fallback [][]*policy
+	// materialized are the names of the VerificationPolicies that stand for some of these.
+	materialized map[string]bool
+}
 
 // Ranks returns the policies that select a namespace with these labels. ring returns the
 // public keys in PEM of the KeyRing that serves the namespace.
@@ -157,7 +164,13 @@ func (c *Cluster) Ranks(namespace string, namespaceLabels map[string]string, rin
 		}
 		next, err := c.make(p, namespace, ring)
 		if err != nil {
-			return Ranks{}, fmt.Errorf("ClusterVerificationPolicy %s: the keys of the KeyRing of namespace %s are not known: %w", p.Name, namespace, err)
+			return Ranks{}, err
+		}
+		if p.Spec.Materialize {
+			if ranks.materialized == nil {
+				ranks.materialized = map[string]bool{}
+			}
+			ranks.materialized[MaterializedName(p.Name)] = true
 		}
 		tier := &ranks.override
 		if p.Spec.Tier == v1alpha1.TierDefault {
@@ -185,7 +198,7 @@ func (c *Cluster) make(p selecting, namespace string, ring func() ([]string, err
 	if p.followsRing() {
 		var err error
 		if keys, err = ring(); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("ClusterVerificationPolicy %s: the keys of the KeyRing of namespace %s are not known: %w", p.Name, namespace, err)
 		}
 		key.ring = strings.Join(keys, "\x00")
 	}
@@ -237,12 +250,23 @@ func patternOf(resource v1alpha1.PolicyResource, namespace string) pattern {
 // of the namespace itself. Policies of the tier Default decide only where none of the
 // namespace itself matches.
 func (r Ranks) over(own *match, source string) *match {
-	deciding := own
-	if own.invalid == nil && len(own.policies) == 0 {
+	deciding := own.withoutMaterialized()
+	if deciding.invalid == nil && len(deciding.policies) == 0 {
 		deciding = decidingOf(r.fallback, own, own, source)
 	}
 	return decidingOf(r.override, deciding, own, source)
 }
+
+// withoutMaterialized returns the match without the policies that stand for
+// ClusterVerificationPolicies: these decide at their own rank.
+func (m *match) withoutMaterialized() *match {
+	if m.invalid != nil || !slices.ContainsFunc(m.policies, isMaterialized) {
+		return m
+	}
+	return &match{policies: slices.DeleteFunc(slices.Clone(m.policies), isMaterialized), own: m}
+}
+
+func isMaterialized(p *policy) bool { return p.materialized }
 
 // decidingOf returns the match of the first rank that has one, or else the match below.
 func decidingOf(ranks [][]*policy, below, own *match, source string) *match {

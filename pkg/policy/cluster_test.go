@@ -274,6 +274,34 @@ func TestClusterPolicies_AgreeWithTheReference(t *testing.T) {
 	}
 }
 
+// Somebody with all rights on the policies of a namespace can neither loosen nor tighten what
+// the tier Override decides.
+func TestClusterPolicies_OwnPoliciesDoNotChangeOverride(t *testing.T) {
+	t.Parallel()
+	seed := *differentialSeed
+	if seed == 0 {
+		seed = rand.Uint64() //nolint:gosec // needs no secrecy
+	}
+	g := &clusterGenerator{rand.New(rand.NewPCG(seed, 0)), []keyPair{newKey(), newKey(), newKey()}} //nolint:gosec // needs to be repeatable
+	decided := 0
+	for i := range scenarioCount / 5 {
+		s := g.scenario()
+		if len(s.lowest(v1alpha1.TierOverride)) == 0 || len(s.own) == 0 {
+			continue
+		}
+		decided++
+		with := s.evaluate(t)
+		own := s.own
+		s.own = nil
+		if without := s.evaluate(t); with != without {
+			t.Fatalf("scenario %d: %s, and %s with own policies; repeat with -differential.seed=%d\n%+v\n%+v", i, without, with, seed, s, own)
+		}
+	}
+	if decided < scenarioCount/50 {
+		t.Errorf("only %d scenarios have policies of both kinds (seed %d)", decided, seed)
+	}
+}
+
 type clusterGenerator struct {
 	*rand.Rand
 

@@ -10,7 +10,9 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
+	tekton "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
+
+	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 )
 
 // Set holds the policies of one namespace. It reads no keys before they are
@@ -26,18 +28,20 @@ type Set struct {
 // policy is one policy of a Set. Its object has the authorities; that of a
 // ClusterVerificationPolicy has nothing else.
 type policy struct {
-	object   *v1alpha1.VerificationPolicy
+	object   *tekton.VerificationPolicy
 	patterns []pattern
 	rank     *Rank // nil for a VerificationPolicy
-	mode     Mode
-	revision func() Revision // computed once
+	// materialized: the VerificationPolicy stands for a ClusterVerificationPolicy of the Set.
+	materialized bool
+	mode         Mode
+	revision     func() Revision // computed once
 
 	keys    atomic.Pointer[policyKeys] // nil before the first match
 	loading chan struct{}              // full while a caller loads the keys
 }
 
 // NewSet returns the Set of the policies of one namespace. It does no I/O.
-func NewSet(policies []*v1alpha1.VerificationPolicy, keys *Keys) *Set {
+func NewSet(policies []*tekton.VerificationPolicy, keys *Keys) *Set {
 	s := &Set{keys: keys, policies: make([]*policy, 0, len(policies))}
 	for _, object := range policies {
 		s.policies = append(s.policies, &policy{
@@ -53,6 +57,9 @@ func NewSet(policies []*v1alpha1.VerificationPolicy, keys *Keys) *Set {
 // it before the Set is used.
 func (s *Set) With(ranks Ranks) *Set {
 	s.ranks = ranks
+	for _, p := range s.policies {
+		p.materialized = ranks.materialized[p.object.Name] && p.object.Labels[v1alpha1.MaterializedLabel] == p.object.Name
+	}
 	return s
 }
 
@@ -61,7 +68,7 @@ func byModeAndName(a, b *policy) int {
 	return cmp.Or(cmp.Compare(a.mode, b.mode), cmp.Compare(a.object.Name, b.object.Name))
 }
 
-func patternsOf(p *v1alpha1.VerificationPolicy) []pattern {
+func patternsOf(p *tekton.VerificationPolicy) []pattern {
 	patterns := make([]pattern, 0, len(p.Spec.Resources))
 	for _, resource := range p.Spec.Resources {
 		patterns = append(patterns, pattern{text: resource.Pattern})
@@ -70,8 +77,8 @@ func patternsOf(p *v1alpha1.VerificationPolicy) []pattern {
 }
 
 // modeOf returns Enforce for every mode but warn, as Tekton does.
-func modeOf(p *v1alpha1.VerificationPolicy) Mode {
-	if p.Spec.Mode == v1alpha1.ModeWarn {
+func modeOf(p *tekton.VerificationPolicy) Mode {
+	if p.Spec.Mode == tekton.ModeWarn {
 		return Warn
 	}
 	return Enforce
@@ -141,7 +148,7 @@ func (p *policy) rememberedKeys(keys *Keys) *policyKeys {
 }
 
 func (p *policy) namesKMS() bool {
-	return slices.ContainsFunc(p.object.Spec.Authorities, func(a v1alpha1.Authority) bool { return a.Key != nil && a.Key.KMS != "" })
+	return slices.ContainsFunc(p.object.Spec.Authorities, func(a tekton.Authority) bool { return a.Key != nil && a.Key.KMS != "" })
 }
 
 // match holds the policies that match one source, and decide.

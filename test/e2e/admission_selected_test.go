@@ -219,7 +219,8 @@ func TestSelected_HasNoLocalReferences(t *testing.T) {
 	}
 }
 
-// Whoever writes labels of a namespace cannot take it out of the last selector.
+// Somebody who may only change the labels of a namespace cannot end its enforcement: the last
+// policy in mode enforce goes on to select it.
 func TestSelected_StaysWithoutTheVerbOpen(t *testing.T) {
 	e := newEnv(t)
 	e.installAdmission()

@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"errors"
-	"os"
 	"path/filepath"
 	"testing"
 
@@ -30,9 +29,10 @@ func TestClusterPolicyGuide_WorksBlockByBlock(t *testing.T) {
 		})
 	}
 	r.cleanup(func() error {
+		_, unguarded := cluster.RunKubectl(cleanupContext(), "", "delete", "--ignore-not-found", "-f", filepath.Join(harness.Root(), "config", "materialize"))
 		_, err := cluster.RunKubectl(cleanupContext(), "", "delete", "--ignore-not-found", "namespace/"+ns, "namespace/"+vendor,
 			"cvp/signed-by-us", "cvp/signed-by-us-stage-1", "cvp/vendor-is-not-verified")
-		return err
+		return errors.Join(unguarded, err)
 	})
 	r.createTask(newTask(ns, "ours"))
 	r.waitSigned(ns, "ours")
@@ -47,13 +47,9 @@ func TestClusterPolicyGuide_WorksBlockByBlock(t *testing.T) {
 			r.expectHeldBack(done, "Unsigned", "signed-by-us-stage-1")
 		}
 	}
-	steps := []struct {
-		section string
-		before  func()
-		after   func(output string)
-	}{
+	r.executePage("cluster-policies.md", []pageStep{
 		{section: "Write one", after: func(output string) { r.expectText(output, "signed-by-us", "Override", "warn") }},
-		{section: "Introduce it in stages", before: func() {
+		{section: "Introduce it in stages", before: first(func() {
 			run("warned", theirs, true)
 			r.eventually(soon, func() error {
 				p, err := r.policies.Get(t.Context(), "signed-by-us", metav1.GetOptions{})
@@ -62,38 +58,22 @@ func TestClusterPolicyGuide_WorksBlockByBlock(t *testing.T) {
 				}
 				return err
 			})
-		}, after: func(output string) { r.expectText(output, `"failed":1`, "warned") }},
+		}), after: func(output string) { r.expectText(output, `"failed":1`, "warned") }},
 		{section: "Introduce it in stages", after: func(string) {
 			run("enforced", theirs, false)
 			run("ours", &v1.TaskRef{Name: "ours"}, true)
 		}},
 		{section: "Make an exception", after: func(string) { run("excepted", theirs, true) }},
 		{section: "Is it in force?", after: func(output string) { r.expectText(output, "Enforced=True InForce", "Ready=True") }},
-		{section: "Is it in force?", after: func(string) {
+		{section: "Let Tekton refuse, too", after: func(output string) {
+			r.expectText(output, "cvp-signed-by-us-stage-1-", "^(?:(?s:.*))$", "BEGIN PUBLIC KEY")
+			r.createTaskRun(ns, "by-tekton", theirs)
+			r.expectRefused(r.waitDone(ns, "by-tekton"))
+		}},
+		{section: "End policies", after: func(string) {
+			r.waitNoVerificationPolicy(ns, "signed-by-us-stage-1")
 			r.createTaskRun(ns, "afterwards", theirs)
 			r.expectSuccess(r.waitDone(ns, "afterwards"))
 		}},
-	}
-	page, err := os.ReadFile(filepath.Join(harness.Root(), "docs", "cluster-policies.md"))
-	r.check(err)
-	blocks := harness.ShellBlocks(string(page))
-	if len(blocks) != len(steps) {
-		t.Fatalf("the page has %d blocks, the test %d steps", len(blocks), len(steps))
-	}
-	for i, block := range blocks {
-		step := steps[i]
-		if step.section != block.Section {
-			t.Fatalf("docs/cluster-policies.md:%d: a block of the section %q, the test has %q", block.Line, block.Section, step.section)
-		}
-		if step.before != nil {
-			step.before()
-		}
-		output := r.bash(block.Script)
-		if step.after != nil {
-			step.after(output)
-		}
-		if t.Failed() {
-			t.Fatalf("docs/cluster-policies.md:%d failed, with the output\n%s", block.Line, output)
-		}
-	}
+	})
 }

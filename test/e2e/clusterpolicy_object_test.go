@@ -210,3 +210,39 @@ func TestClusterPolicy_OutlivesItsDefinition(t *testing.T) {
 	r.createTaskRun(ns, "ended", &v1.TaskRef{Name: "unsigned"})
 	r.expectSuccess(r.waitDone(ns, "ended"))
 }
+
+// Policies of the namespace that get in the way are named in the status, and Tekton refuses
+// what the policy for the cluster accepts: examples 3 and 16.
+func TestClusterPolicy_ReportsConflicts(t *testing.T) {
+	r := newRuled(startController(t))
+	for pattern, reason := range map[string]string{".*": v1alpha1.PolicyConflicting, `x\$`: v1alpha1.PolicyNamespaceBroken} {
+		t.Run(reason, func(t *testing.T) {
+			r := r.sub(t)
+			name := strings.ToLower(reason)
+			ns := r.group(name)
+			r.signedBy(&r.signer, newTask(ns, "signed"))
+			r.createPolicy(ns, "own", pattern, "enforce", r.otherSigner)
+			r.put(r.cvp(name, name, tierOverride, 100, modeEnforce, "*", r.signer))
+			var found *v1alpha1.ClusterVerificationPolicy
+			expect := func(conflicting int32) {
+				t.Helper()
+				r.eventually(soon, func() (err error) {
+					if found, err = r.policies.Get(t.Context(), name, metav1.GetOptions{}); err == nil && (found.Status.Namespaces.Conflicting != conflicting || len(found.Status.Namespaces.Conflicts) != int(conflicting)) {
+						err = fmt.Errorf("the status says %+v, want %d conflicts", found.Status.Namespaces, conflicting)
+					}
+					return err
+				})
+			}
+			expect(1)
+			if conflict := found.Status.Namespaces.Conflicts[0]; conflict.Namespace != ns || conflict.Reason != reason || !strings.Contains(conflict.Message, "VerificationPolicy own") {
+				t.Errorf("got %+v", conflict)
+			}
+			r.waitEvent(found, v1alpha1.ReasonPolicyConflicts, ns, "VerificationPolicy own")
+			r.runExpectingRefusal(ns, "signed")
+			r.check(cluster.Tekton.TektonV1alpha1().VerificationPolicies(ns).Delete(t.Context(), "own", metav1.DeleteOptions{}))
+			expect(0)
+			r.waitEvent(found, v1alpha1.ReasonPolicyConflictsEnded)
+			r.runTasks(ns, "signed")
+		})
+	}
+}

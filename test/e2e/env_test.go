@@ -127,7 +127,7 @@ func (e *env) namespaceLabelled(labels map[string]string) string {
 	}, metav1.CreateOptions{})
 	e.check(err)
 	e.cleanup(func() error {
-		return cluster.Kube.CoreV1().Namespaces().Delete(cleanupContext(), ns.Name, metav1.DeleteOptions{})
+		return ignoreNotFound(cluster.Kube.CoreV1().Namespaces().Delete(cleanupContext(), ns.Name, metav1.DeleteOptions{}))
 	})
 	e.eventually(soon, func() error { // a Pod needs this ServiceAccount
 		_, err := cluster.Kube.CoreV1().ServiceAccounts(ns.Name).Get(e.t.Context(), "default", metav1.GetOptions{})

@@ -19,6 +19,8 @@ import (
 // +kubebuilder:printcolumn:name="Priority",type=integer,JSONPath=`.spec.priority`
 // +kubebuilder:printcolumn:name="Mode",type=string,JSONPath=`.spec.mode`
 // +kubebuilder:printcolumn:name="Selected",type=integer,JSONPath=`.status.namespaces.selected`
+// +kubebuilder:printcolumn:name="Conflicting",type=integer,JSONPath=`.status.namespaces.conflicting`,priority=1
+// +kubebuilder:printcolumn:name="Synced",type=integer,JSONPath=`.status.namespaces.synced`,priority=1
 // +kubebuilder:printcolumn:name="Enforced",type=string,JSONPath=`.status.conditions[?(@.type=="Enforced")].status`
 // +kubebuilder:printcolumn:name="Passed",type=integer,JSONPath=`.status.verdicts.passed`
 // +kubebuilder:printcolumn:name="Failed",type=integer,JSONPath=`.status.verdicts.failed`
@@ -47,6 +49,7 @@ type ClusterVerificationPolicyList struct {
 //
 // +kubebuilder:validation:XValidation:rule="self.mode == 'skip' ? !has(self.authorities) : has(self.authorities) && size(self.authorities) > 0",message="modes enforce and warn need authorities, and mode skip has none"
 // +kubebuilder:validation:XValidation:rule="self.mode != 'skip' || self.resources.all(r, has(r.source))",message="mode skip needs a source in each entry of resources, and no pattern"
+// +kubebuilder:validation:XValidation:rule="self.mode != 'skip' || !has(self.materialize) || !self.materialize",message="mode skip cannot be materialized: Tekton has no policy that ends a verification"
 type ClusterVerificationPolicySpec struct {
 	// Tier says whether the policy comes before the VerificationPolicies of a namespace
 	// (Override), or counts only where none of them matches (Default).
@@ -58,8 +61,8 @@ type ClusterVerificationPolicySpec struct {
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000
 	Priority int32 `json:"priority"`
-	// NamespaceSelector selects the namespaces of the runs; {} selects all. Whoever may
-	// change the labels of a namespace decides about the policies of the namespace.
+	// NamespaceSelector selects the namespaces whose runs are verified; {} selects all.
+	// Somebody who may change the labels of a namespace decides which policies select it.
 	NamespaceSelector metav1.LabelSelector `json:"namespaceSelector"`
 	// Resources are the sources that the policy is for. One match is enough.
 	// +kubebuilder:validation:MinItems=1
@@ -74,6 +77,12 @@ type ClusterVerificationPolicySpec struct {
 	// +listType=map
 	// +listMapKey=name
 	Authorities []PolicyAuthority `json:"authorities,omitempty"`
+	// Materialize lets the controller write the policy into each selected namespace as a
+	// VerificationPolicy of Tekton, so that Tekton itself refuses runs. That is done only
+	// where Tekton would decide the same: where no policy that comes before this one has
+	// sources in common with it. The controller needs config/materialize.
+	// +optional
+	Materialize bool `json:"materialize,omitempty"`
 }
 
 // PolicyTier is the place of a policy before or after those of the namespaces.
@@ -187,6 +196,37 @@ type ClusterVerificationPolicyStatus struct {
 type PolicyNamespaces struct {
 	// Selected is the number of namespaces that the policy selects.
 	Selected int32 `json:"selected"`
+	// Synced is the number of selected namespaces that have the VerificationPolicy, if the
+	// policy is materialized.
+	// +optional
+	Synced *int32 `json:"synced,omitempty"`
+	// NotSynced are the first namespaces that do not have the VerificationPolicy as it
+	// should be, by name.
+	// +optional
+	// +listType=map
+	// +listMapKey=namespace
+	// +kubebuilder:validation:MaxItems=20
+	NotSynced []PolicyNamespace `json:"notSynced,omitempty"`
+	// Conflicting is the number of selected namespaces in which the policy does not have the
+	// effect that somebody who reads the policy expects.
+	// +optional
+	Conflicting int32 `json:"conflicting,omitempty"`
+	// Conflicts are the first of these namespaces, by name.
+	// +optional
+	// +listType=map
+	// +listMapKey=namespace
+	// +kubebuilder:validation:MaxItems=20
+	Conflicts []PolicyNamespace `json:"conflicts,omitempty"`
+}
+
+// MaxPolicyNamespaces bounds the lists in PolicyNamespaces.
+const MaxPolicyNamespaces = 20
+
+// PolicyNamespace says what is wrong with a policy in one namespace.
+type PolicyNamespace struct {
+	Namespace string `json:"namespace"`
+	Reason    string `json:"reason"`
+	Message   string `json:"message"`
 }
 
 // PolicyAuthorityStatus is the public key of an authority.
@@ -225,6 +265,12 @@ const (
 	PolicyAccepted = "Accepted"
 	// PolicyEnforced: the API server holds the Pods of runs in each selected namespace.
 	PolicyEnforced = "Enforced"
+	// PolicyMaterialized: each selected namespace has the VerificationPolicy. The condition
+	// is absent if spec.materialize is false.
+	PolicyMaterialized = "Materialized"
+	// PolicyProtected: the API server refuses that others change the VerificationPolicies.
+	// The condition is absent if spec.materialize is false.
+	PolicyProtected = "Protected"
 	// PolicyReady summarizes the other conditions.
 	PolicyReady = "Ready"
 )
@@ -246,6 +292,22 @@ const (
 	PolicyNotHeld = "NotHeld"
 	// PolicyNotEnforcing: the mode of the policy is not enforce.
 	PolicyNotEnforcing = "NotEnforcing"
+	// PolicySynced: all selected namespaces have the VerificationPolicy.
+	PolicySynced = "Synced"
+	// PolicyNotYetSynced: the VerificationPolicy was not written yet, or the last write failed.
+	PolicyNotYetSynced = "NotSynced"
+	// PolicyOverlaps: another policy, which comes first, has sources in common.
+	PolicyOverlaps = "Overlaps"
+	// PolicyNotExpressible: there can be no such VerificationPolicy.
+	PolicyNotExpressible = "NotExpressible"
+	// PolicyNotPermitted: the controller may not write VerificationPolicies.
+	PolicyNotPermitted = "NotPermitted"
+	// PolicyConflicting: another policy, which must also pass, trusts no key of this policy.
+	PolicyConflicting = "Conflicting"
+	// PolicyNamespaceBroken: Tekton refuses each run with a resolver in the namespace.
+	PolicyNamespaceBroken = "NamespaceBroken"
+	// PolicyNotGuarded: the admission policy that protects the VerificationPolicies is absent.
+	PolicyNotGuarded = "NotGuarded"
 )
 
 // ClusterPoliciesConfigMap has the policies that are in force, with their keys, in
@@ -267,4 +329,16 @@ const (
 	// ClusterPoliciesAnnotation is the revision of ClusterPoliciesConfigMap that the line
 	// belongs to. The API server copies it to the Pod of a dry run.
 	ClusterPoliciesAnnotation = Group + "/cluster-policies"
+)
+
+const (
+	// MaterializedLabel marks the VerificationPolicies that the controller writes. Its value
+	// is the name of the VerificationPolicy.
+	MaterializedLabel = Group + "/cluster-policy"
+	// MaterializedAnnotation on such a VerificationPolicy has the name, the UID and the
+	// generation of the ClusterVerificationPolicy, with "/" between them.
+	MaterializedAnnotation = Group + "/cluster-policy-generation"
+	// MaterializedGuard is the name of the ValidatingAdmissionPolicy, and of its binding, that
+	// protects these VerificationPolicies. See config/materialize.
+	MaterializedGuard = "materialized-policies.guard." + Group
 )

@@ -95,6 +95,10 @@ const (
 	ReasonPolicyInForce = "PolicyInForce"
 	// ReasonPolicyNotInForce: the policy does not, or not everywhere; the message says why.
 	ReasonPolicyNotInForce = "PolicyNotInForce"
+	// ReasonPolicyConflicts: the policy conflicts with others in some namespaces.
+	ReasonPolicyConflicts = "PolicyConflicts"
+	// ReasonPolicyConflictsEnded: the policy conflicts with no other policy any more.
+	ReasonPolicyConflictsEnded = "PolicyConflictsEnded"
 )
 
 // Reasons of the Events on KeyRings, besides ReasonKeyRevoked.

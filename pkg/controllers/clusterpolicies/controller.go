@@ -7,8 +7,8 @@ import (
 	"sync"
 	"time"
 
+	tektonlisters "github.com/tektoncd/pipeline/pkg/client/listers/pipeline/v1alpha1"
 	"go.uber.org/zap"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -67,11 +67,29 @@ type Inputs struct {
 	Followed   *Followed
 	// InForce returns what the API server does with the Pods of TaskRuns now.
 	InForce func(ctx context.Context) inforce.State
+	// Policies are the VerificationPolicies of the namespaces.
+	Policies tektonlisters.VerificationPolicyLister
+	// Materialized writes the policies that ask for it into namespaces.
+	Materialized Materializer
+	// Guard returns why others may change what Materialized wrote.
+	Guard func(ctx context.Context) error
 	// Verdicts are those of the gate.
 	Verdicts *Verdicts
 	Emitter  Emitter
-	// Changes calls its argument with each namespace whose labels have changed.
+	// Changes calls its argument with each namespace whose labels or VerificationPolicies have
+	// changed.
 	Changes func(func(namespace string))
+}
+
+// Materializer writes policies into namespaces; materializing.Writer implements it.
+type Materializer interface {
+	Run(ctx context.Context, leads func() bool, changed func())
+	// Look looks at one namespace, or at all of them (empty).
+	Look(namespace string)
+	// SetCovered says whether the gate is in force by the last state of the policies.
+	SetCovered(covered bool)
+	// Of returns in how many namespaces a policy is synced, and where it is not.
+	Of(clusterPolicy string) (synced int32, not []v1alpha1.PolicyNamespace)
 }
 
 // Controller writes the policies that are in force. All policies are one key of its queue:
@@ -81,9 +99,13 @@ type Controller struct {
 	Inputs
 
 	policies cache.SharedIndexInformer
-	// stated is what the last status of each policy says, so that Events are sent once.
-	stated map[string]string
-	held   []string // the policies that stay in force although their definition is gone
+	// stated and conflicting are what the last status of each policy says, so that Events are
+	// sent once.
+	stated      map[string]string
+	conflicting map[string]int32
+	// lastConflicts are those that were found last, by namespace.
+	lastConflicts map[string]conflicts
+	held          []string // the policies that stay in force although their definition is gone
 }
 
 var (
@@ -96,7 +118,7 @@ var all = types.NamespacedName{Name: "all"}
 
 // NewController returns the controller.
 func NewController(ctx context.Context, in Inputs) (*controller.Impl, error) {
-	c := &Controller{Inputs: in, stated: map[string]string{}}
+	c := &Controller{Inputs: in, stated: map[string]string{}, conflicting: map[string]int32{}}
 	impl := controller.NewContext(ctx, c, controller.ControllerOptions{
 		WorkQueueName: v1alpha1.Group + ".clusterpolicies",
 		Logger:        logging.FromContext(ctx).Named("clusterpolicies"),
@@ -106,6 +128,7 @@ func NewController(ctx context.Context, in Inputs) (*controller.Impl, error) {
 	enqueue := func() { impl.EnqueueKey(all) }
 	c.PromoteFunc = func(reconciler.Bucket, func(reconciler.Bucket, types.NamespacedName)) error {
 		enqueue()
+		in.Materialized.Look("")
 		return nil
 	}
 	c.policies = newInformer(in.Client)
@@ -117,8 +140,16 @@ func NewController(ctx context.Context, in Inputs) (*controller.Impl, error) {
 			c.policies.RunWithContext(ctx)
 		}
 	}()
-	in.Followed.OnChange(enqueue)
-	in.Changes(func(string) { impl.EnqueueKeyAfter(all, debounce) })
+	later := func() { impl.EnqueueKeyAfter(all, debounce) }
+	go in.Materialized.Run(ctx, func() bool { return c.IsLeaderFor(all) }, later)
+	in.Followed.OnChange(func() {
+		enqueue()
+		in.Materialized.Look("")
+	})
+	in.Changes(func(namespace string) {
+		later()
+		in.Materialized.Look(namespace)
+	})
 	go in.Verdicts.run(ctx, in.Client)
 	return impl, nil
 }
@@ -169,23 +200,4 @@ func (c *Controller) Reconcile(ctx context.Context, key string) error {
 		return controller.NewRequeueAfter(soon)
 	}
 	return controller.NewRequeueAfter(interval)
-}
-
-// selected returns the number of namespaces with labels that a policy selects, by the name of
-// the policy.
-func (c *Controller) selected(selects func(map[string]string) []string) (map[string]int32, error) {
-	found, err := c.Namespaces.List(everything)
-	if err != nil {
-		return nil, err
-	}
-	count := map[string]int32{}
-	for _, ns := range found {
-		if ns.Status.Phase == corev1.NamespaceTerminating {
-			continue
-		}
-		for _, name := range selects(ns.Labels) {
-			count[name]++
-		}
-	}
-	return count, nil
 }

@@ -185,20 +185,30 @@ func modeOf(v *view, namespace map[string]string) string {
 // needs it before it lets something pass because a cache, which can be old, says that the
 // namespace is not enforced.
 func (f *Followed) ModeNow(ctx context.Context, namespace string) (string, error) {
-	found, err := f.kube.CoreV1().Namespaces().List(ctx, metav1.ListOptions{
-		FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, namespace).String(),
-	})
+	ns, err := f.namespaceNow(ctx, namespace)
 	if err != nil {
 		return "", err
 	}
-	if len(found.Items) != 1 { // nothing runs in a namespace that is gone
+	if ns == nil { // nothing runs in a namespace that is gone
 		return v1alpha1.VerifyEnforce, nil
 	}
 	now, err := f.now(ctx)
 	if err != nil {
 		return "", err
 	}
-	return modeOf(now, found.Items[0].Labels), nil
+	return modeOf(now, ns.Labels), nil
+}
+
+// namespaceNow returns a namespace as the API server has it now, or nil if there is none. It
+// needs the right to list namespaces, and no other one.
+func (f *Followed) namespaceNow(ctx context.Context, name string) (*corev1.Namespace, error) {
+	found, err := f.kube.CoreV1().Namespaces().List(ctx, metav1.ListOptions{
+		FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, name).String(),
+	})
+	if err != nil || len(found.Items) == 0 {
+		return nil, err
+	}
+	return &found.Items[0], nil
 }
 
 // now returns what the API server has now.
@@ -227,6 +237,32 @@ func (f *Followed) WithFixedKeys(ctx context.Context, live bool) ([]*tekton.Veri
 		return nil, view.err
 	}
 	return view.cluster.WithFixedKeys(), nil
+}
+
+// Materialized returns what is to be materialized in a namespace, as
+// policy.Cluster.Materialized describes it.
+func (f *Followed) Materialized(ns *corev1.Namespace, own []*tekton.VerificationPolicy) ([]policy.Materialized, error) {
+	return f.materialized(f.view.Load(), ns, own)
+}
+
+// MaterializedNow is Materialized with the labels and the policies that the API server has now.
+func (f *Followed) MaterializedNow(ctx context.Context, namespace string, own []*tekton.VerificationPolicy) ([]policy.Materialized, error) {
+	ns, err := f.namespaceNow(ctx, namespace)
+	if err != nil || ns == nil {
+		return nil, err
+	}
+	now, err := f.now(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return f.materialized(now, ns, own)
+}
+
+func (f *Followed) materialized(v *view, ns *corev1.Namespace, own []*tekton.VerificationPolicy) ([]policy.Materialized, error) {
+	if v.err != nil {
+		return nil, v.err
+	}
+	return v.cluster.Materialized(ns.Name, ns.Labels, own, func() ([]string, error) { return f.ring(ns.Labels) })
 }
 
 // Any reports whether there is a policy.
