@@ -37,6 +37,8 @@ type policies struct {
 	// Without and With are the memory of an idle controller without policies, and with all.
 	Without footprint `json:"memoryWithout"`
 	With    footprint `json:"memoryWith"`
+
+	Materialized *materialized `json:"materialized"`
 }
 
 const (
@@ -49,6 +51,7 @@ type policyBench struct {
 	*bench
 
 	client            *client.ClusterPolicies
+	namespaces        []string
 	configMap, status atomic.Int64
 }
 
@@ -78,11 +81,15 @@ func (p *policyBench) createNamespaces(ctx context.Context, count int) error {
 	p.log.Printf("creating %d namespaces", count)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(creators)
+	p.namespaces = make([]string, count)
 	for i := range count {
 		group.Go(func() error {
-			_, err := p.cluster.Kube.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+			created, err := p.cluster.Kube.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 				GenerateName: "policies-", Labels: map[string]string{"group": fmt.Sprint(i % 10)},
 			}}, metav1.CreateOptions{})
+			if err == nil {
+				p.namespaces[i] = created.Name
+			}
 			return err
 		})
 	}
@@ -124,7 +131,10 @@ func (p *policyBench) measure(ctx context.Context, controller *harness.Controlle
 	if _, err := waitIdle(ctx, part.PID); err != nil {
 		return err
 	}
-	result.With, err = readFootprint(part.PID)
+	if result.With, err = readFootprint(part.PID); err != nil {
+		return err
+	}
+	result.Materialized, err = p.measureMaterialized(ctx, controller, p.namespaces)
 	return err
 }
 
@@ -220,4 +230,5 @@ func (t *tables) policies(p *policies) {
 	t.line("\nMemory of an idle controller, resident / anonymous part of it / peak since the process started")
 	t.row("without policies", "with all policies")
 	t.row(p.Without, p.With)
+	t.materialized(p.Materialized)
 }
