@@ -199,7 +199,9 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 		Secrets:      secrets{kube.CoreV1()},
 		Emitter:      emitter,
 	})
-	keyRings.OnChange(func() { s.Changed(state.AllNamespaces) })
+	for _, onChange := range []func(func()){keyRings.OnChange, policies.OnChange} {
+		onChange(func() { s.Changed(state.AllNamespaces) })
+	}
 	s.WatchConfig(ctx, configMaps, system.Namespace())
 	observer := rightsObserver{kube.CoreV1(), emitter, observe.WithoutRights}
 	observer.watchRequester(ctx, kube, s)
@@ -232,11 +234,8 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 	made.verifier, err = runs.NewVerifier(ctx, runs.Sources{
 		Config: s.Config, Keys: s.Keys, Verified: keyRings.Verified, Dialect: s.Dialect, Store: made.store.load,
 		SignatureWrites: made.signatureWrites, Cluster: policies,
-		OnChange: func(changed func(string)) {
-			s.OnChange(changed)
-			policies.OnChange(func() { changed(state.AllNamespaces) })
-		},
-		Objects: made.objects, Policies: s.PolicySources(), Watched: watched, Handlers: &a.handlers,
+		OnChange: s.OnChange,
+		Objects:  made.objects, Policies: s.PolicySources(), Watched: watched, Handlers: &a.handlers,
 	})
 	if err != nil {
 		logging.FromContext(ctx).Fatalw("Cannot watch runs", zap.Error(err))

@@ -246,3 +246,23 @@ func TestClusterPolicy_ReportsConflicts(t *testing.T) {
 		})
 	}
 }
+
+// The controller keeps a signature of a key that a policy trusts, and signs the resource itself
+// when the policy is gone.
+func TestClusterPolicy_KeepsSignaturesOfItsAuthorities(t *testing.T) {
+	r := newRuled(startController(t))
+	ns := r.namespaceLabelled(map[string]string{v1alpha1.SignLabel: "true", everywhere: "vendor"})
+	theirs, vendor := r.foreignTask(ns)
+	p := r.cvp("vendor", "vendor", tierOverride, 100, modeWarn, "*", r.otherSigner)
+	p.Spec.Authorities[0].Data = vendor.publicKeyPEM()
+	r.put(p)
+	r.waitCondition("vendor", v1alpha1.PolicyAccepted, metav1.ConditionTrue, v1alpha1.PolicyInForce)
+	r.createTask(theirs)
+	r.createTask(newTask(ns, "after"))
+	r.waitSigned(ns, "after")
+	if got := r.getTask(ns, "theirs"); signature(got) != signature(theirs) {
+		t.Error("the signature of the vendor was overwritten")
+	}
+	r.check(r.policies.Delete(t.Context(), "vendor", metav1.DeleteOptions{}))
+	r.waitSigned(ns, "theirs")
+}

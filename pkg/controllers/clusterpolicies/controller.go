@@ -77,7 +77,7 @@ type Inputs struct {
 	Verdicts *Verdicts
 	Emitter  Emitter
 	// Changes calls its argument with each namespace whose labels or VerificationPolicies have
-	// changed.
+	// changed, and with all (empty) when other policies are in force.
 	Changes func(func(namespace string))
 }
 
@@ -142,10 +142,7 @@ func NewController(ctx context.Context, in Inputs) (*controller.Impl, error) {
 	}()
 	later := func() { impl.EnqueueKeyAfter(all, debounce) }
 	go in.Materialized.Run(ctx, func() bool { return c.IsLeaderFor(all) }, later)
-	in.Followed.OnChange(func() {
-		enqueue()
-		in.Materialized.Look("")
-	})
+	in.Followed.OnChange(enqueue)
 	in.Changes(func(namespace string) {
 		later()
 		in.Materialized.Look(namespace)
