@@ -174,6 +174,7 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 	if err != nil {
 		logging.FromContext(ctx).Fatalw("Cannot set up metrics", zap.Error(err))
 	}
+	emitter.CountFromZero(ctx)
 	watched, err := informers.NewWatched(ctx)
 	if err != nil {
 		logging.FromContext(ctx).Fatalw("Cannot watch the cluster", zap.Error(err))

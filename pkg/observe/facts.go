@@ -67,7 +67,7 @@ func (f EarlierStateRestored) report() report {
 			"somebody restored an earlier state, or another holder of the key signed this one", f.KeyID)),
 		log: logLine{zapcore.WarnLevel, "Earlier state restored", append(names(f.Resource),
 			"keyId", f.KeyID, "checksum", fmt.Sprintf("%x", f.Resource.Checksums.In(f.Dialect)))},
-		count: counted{earlierStates, []attribute.KeyValue{attribute.String("kind", string(f.Resource.Kind))}},
+		count: counted{earlierStates, ofKind(string(f.Resource.Kind))},
 	}
 }
 
@@ -250,9 +250,18 @@ type Verified struct {
 	// Kind and Name are those of the resource.
 	Kind resource.Kind
 	Name string
-	// Result, Reason, Policy and Message are those of the verdict.
-	Result, Reason, Policy, Message string
-	Passed                          bool
+	// Result, Reason, Policy, Mode and Message are those of the verdict.
+	Result, Reason, Policy, Mode, Message string
+	Passed, Failed                        bool
+	// Violated are the policies that failed.
+	Violated []ViolatedPolicy
+}
+
+// ViolatedPolicy is a policy that a resource failed.
+type ViolatedPolicy struct {
+	Name, Mode string
+	// Cluster says that this is a ClusterVerificationPolicy.
+	Cluster bool
 }
 
 func (f Verified) report() report {
@@ -260,6 +269,19 @@ func (f Verified) report() report {
 	if !f.Passed {
 		made.log = logLine{zapcore.InfoLevel, "Resource not verified", append(runNames(f.Run),
 			"resourceKind", f.Kind, "resource", f.Name, "result", f.Result, "reason", f.Reason, "policy", f.Policy, "message", f.Message)}
+	}
+	namespace := namespaceLabel.String(f.Run.Namespace)
+	if f.Failed {
+		made.bounded = append(made.bounded, counted{verificationFailures, append(kindAndReason(string(f.Kind), f.Reason), attribute.String("mode", f.Mode), namespace)})
+	}
+	for _, p := range f.Violated {
+		scope := "namespace"
+		if p.Cluster {
+			scope = "cluster"
+		}
+		made.bounded = append(made.bounded, counted{policyViolations, []attribute.KeyValue{
+			namespace, policyLabel.String(p.Name), attribute.String("policy_scope", scope), attribute.String("mode", p.Mode),
+		}})
 	}
 	return made
 }
@@ -296,7 +318,7 @@ func (f VerificationDiffers) report() report {
 	return report{
 		about: f.Run, event: Warning(v1alpha1.ReasonVerificationDiffers, differing),
 		log:   logLine{zapcore.WarnLevel, "Verification differs from Tekton's", append(runNames(f.Run), "differing", differing)},
-		count: counted{verificationDifferences, []attribute.KeyValue{attribute.String("kind", f.Run.Kind)}},
+		count: counted{verificationDifferences, ofKind(f.Run.Kind)},
 	}
 }
 

@@ -20,6 +20,8 @@ const (
 	configErrors            counter = "trustedresources_config_errors"
 	runFailures             counter = "trustedresources_run_failures"
 	verifications           counter = "trustedresources_verifications"
+	verificationFailures    counter = "trustedresources_verification_failures"
+	policyViolations        counter = "trustedresources_policy_violations"
 	verificationDifferences counter = "trustedresources_verification_differences"
 	stored                  counter = "trustedresources_stored"
 	earlierStates           counter = "trustedresources_earlier_states_restored"
@@ -35,6 +37,8 @@ var descriptions = map[counter]string{
 	runFailures:             "Runs that could not be signed, or not be verified, by kind and reason.",
 	configErrors:            "ConfigMaps that were refused.",
 	verifications:           "Resources behind runs that were verified for an attestation, by kind, result and reason.",
+	verificationFailures:    "Resources behind runs that failed the verification for an attestation, by namespace of the run, kind, reason and mode.",
+	policyViolations:        "Resources behind runs that failed a policy, by namespace of the run, policy, its scope and mode.",
 	verificationDifferences: "Runs whose verification gave another result than Tekton's, by kind.",
 	stored:                  "Signed resources found in or written to the registry, by kind and whether the resource was uploaded.",
 	earlierStates:           "Resources that changed to a state with a signature of this installation that was not made for this change, by kind.",
@@ -59,6 +63,7 @@ var gaugeDescriptions = map[gauge]string{
 type metrics struct {
 	counters map[counter]metric.Int64Counter
 	gauges   map[gauge]metric.Int64Gauge
+	series   series
 }
 
 // newMetrics registers the metrics with the global meter provider, which knative

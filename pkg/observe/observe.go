@@ -19,11 +19,13 @@ type Fact interface{ report() report }
 
 // report is what becomes of a fact. The zero value of each field means: nothing.
 type report struct {
-	about  *corev1.ObjectReference // of the Event
-	event  Event
-	log    logLine
-	count  counted
-	gauges map[gauge]bool // true: 1, false: 0
+	about *corev1.ObjectReference // of the Event
+	event Event
+	log   logLine
+	count counted
+	// bounded are counters with labels that come from users.
+	bounded []counted
+	gauges  map[gauge]bool // true: 1, false: 0
 }
 
 // logLine is one structured log line.
@@ -73,6 +75,9 @@ func (e *Emitter) Emit(ctx context.Context, f Fact) {
 	}
 	if r.count.counter != "" {
 		e.metrics.counters[r.count.counter].Add(ctx, 1, metric.WithAttributes(r.count.attributes...))
+	}
+	for _, c := range r.bounded {
+		e.metrics.counters[c.counter].Add(ctx, 1, metric.WithAttributes(e.metrics.series.bounded(c)...))
 	}
 	for name, value := range r.gauges {
 		e.metrics.gauges[name].Record(ctx, number(value))

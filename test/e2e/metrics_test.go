@@ -9,6 +9,12 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
+	tekton "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
+
+	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
 func TestMetrics_CountSignaturesAndConfigErrors(t *testing.T) {
@@ -26,6 +32,28 @@ func TestMetrics_CountSignaturesAndConfigErrors(t *testing.T) {
 	} {
 		e.waitMetric(want)
 	}
+}
+
+// Failures are counted by namespace and policy, and each series with known labels is there
+// before the first event.
+func TestMetrics_CountFailuresByNamespaceAndPolicy(t *testing.T) {
+	e := startController(t)
+	e.configure(withProvenance)
+	for _, want := range []string{
+		`trustedresources_signatures_total{kind="StepAction",reason="KeyRotated"} 0`,
+		`trustedresources_signing_failures_total{kind="Task",reason="NoSigningKey"} 0`,
+		`trustedresources_verification_differences_total{kind="PipelineRun"} 0`,
+	} {
+		e.waitMetric(want)
+	}
+	m := newMatrix(e)
+	ns := e.namespaceLabelled(nil)
+	m.createPolicy(ns, "watch", ".*", tekton.ModeWarn, m.signer)
+	e.createTask(newTask(ns, "unsigned"))
+	m.createTaskRun(ns, "run", &v1.TaskRef{ResolverRef: harness.ClusterRef(resource.Task, ns, "unsigned")})
+	e.expectSuccess(m.waitDone(ns, "run"))
+	e.waitMetric(`trustedresources_verification_failures_total{kind="Task",mode="warn",reason="Unsigned",resource_namespace="` + ns + `"} 1`)
+	e.waitMetric(`trustedresources_policy_violations_total{mode="warn",policy="watch",policy_scope="namespace",resource_namespace="` + ns + `"} 1`)
 }
 
 // waitMetric waits until the controller's metrics contain a line.

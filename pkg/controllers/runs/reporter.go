@@ -169,7 +169,8 @@ func (r *reporter) emit(ctx context.Context, about *corev1.ObjectReference, repo
 	for _, record := range report.Records {
 		r.Emitter.Emit(ctx, observe.Verified{
 			Run: about, Kind: record.Kind, Name: record.Name, Result: string(record.Result), Reason: string(record.Reason),
-			Policy: record.Policy, Message: record.Message, Passed: record.Result == policy.Passed,
+			Policy: record.Policy, Mode: string(record.Mode), Message: record.Message,
+			Passed: record.Result == policy.Passed, Failed: record.Result == policy.Failed, Violated: violated(record.Policies),
 		})
 	}
 	if report.Agreement == attestation.Differs {
@@ -182,4 +183,13 @@ func reference(run metav1.Object, kind schema.GroupVersionKind) *corev1.ObjectRe
 		APIVersion: v1.SchemeGroupVersion.String(), Kind: kind.Kind,
 		Namespace: run.GetNamespace(), Name: run.GetName(), UID: run.GetUID(), ResourceVersion: run.GetResourceVersion(),
 	}
+}
+
+func violated(outcomes []policy.Outcome) (violated []observe.ViolatedPolicy) {
+	for _, o := range outcomes {
+		if o.Result == policy.Failed {
+			violated = append(violated, observe.ViolatedPolicy{Name: o.Policy, Mode: string(o.Mode), Cluster: o.Rank != nil})
+		}
+	}
+	return violated
 }

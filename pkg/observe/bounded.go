@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package observe
+
+import (
+	"sync"
+
+	"go.opentelemetry.io/otel/attribute"
+)
+
+const (
+	// maxSeries bounds the series of one counter with labels that come from users. Beyond 2,000,
+	// OpenTelemetry drops all labels.
+	maxSeries = 1800
+	// other is the value of labels in series beyond the bound.
+	other = "_other"
+)
+
+// series remembers which series a counter has.
+type series struct {
+	mu   sync.Mutex
+	seen map[counter]map[attribute.Distinct]bool
+}
+
+// bounded returns the labels of a counter. When the counter has too many series, the labels
+// that come from users have the value "_other" in each new one.
+func (s *series) bounded(c counted) []attribute.KeyValue {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.seen == nil {
+		s.seen = map[counter]map[attribute.Distinct]bool{}
+	}
+	if s.seen[c.counter] == nil {
+		s.seen[c.counter] = map[attribute.Distinct]bool{}
+	}
+	seen := s.seen[c.counter]
+	set := attribute.NewSet(c.attributes...)
+	if seen[set.Equivalent()] {
+		return c.attributes
+	}
+	if len(seen) < maxSeries {
+		seen[set.Equivalent()] = true
+		return c.attributes
+	}
+	labels := make([]attribute.KeyValue, 0, len(c.attributes))
+	for _, label := range c.attributes {
+		if label.Key == namespaceLabel || label.Key == policyLabel {
+			label.Value = attribute.StringValue(other)
+		}
+		labels = append(labels, label)
+	}
+	return labels
+}
+
+// Labels whose values come from users. The name "namespace" would be taken by the namespace of
+// the Pod that Prometheus scrapes.
+const (
+	namespaceLabel = attribute.Key("resource_namespace")
+	policyLabel    = attribute.Key("policy")
+)
