@@ -37,8 +37,9 @@ unit: ## Run the tests of all packages that need no cluster (seconds for a chang
 	go test $(UNIT_PACKAGES)
 
 # The end-to-end tests run in two processes, each with a cluster of its own: for half of its
-# time, such a test waits. This one has the tests of the gate, of the requester and of keys.
-E2E_GATE_AND_KEYS := ^Test(Admission|Gate|Guards|Key|Operations|Requester|Webhook)
+# time, such a test waits. This one has the tests of the gate, of the requester, of keys and of
+# policies for the cluster.
+E2E_GATE_AND_KEYS := ^Test(Admission|ClusterPolicy|Gate|Guards|Key|Materialized|Operations|Requester|Webhook)
 
 .PHONY: test
 test: binaries ## Run all tests, also those on a real control plane
@@ -93,7 +94,7 @@ test-kms: binaries vault ## Run the tests that need a KMS: HashiCorp Vault, buil
 
 # Not part of test: takes two hours, most of which are rotations that wait for runs.
 .PHONY: test-rotation
-test-rotation: binaries vault ## Rotate keys in danger: faults, killed leaders, an absent Vault, controllers without a check
+test-rotation: binaries vault ## Rotate keys in danger: under load, with faults, killed leaders, an absent Vault, controllers without a check
 	go test -timeout 180m -count 1 -v -tags kms,rotation -run TestRotation_ ./test/e2e
 
 .PHONY: vault

@@ -246,11 +246,7 @@ func TestNewCluster_RefusesWhatCannotBeEvaluated(t *testing.T) {
 // order in which policies are listed.
 func TestClusterPolicies_AgreeWithTheReference(t *testing.T) {
 	t.Parallel()
-	seed := *differentialSeed
-	if seed == 0 {
-		seed = rand.Uint64() //nolint:gosec // needs no secrecy
-	}
-	g := &clusterGenerator{rand.New(rand.NewPCG(seed, 0)), []keyPair{newKey(), newKey(), newKey()}} //nolint:gosec // needs to be repeatable
+	g := newClusterGenerator()
 	outcomes := map[string]int{}
 	const count = scenarioCount
 	for i := range count {
@@ -258,18 +254,18 @@ func TestClusterPolicies_AgreeWithTheReference(t *testing.T) {
 		want := s.reference()
 		got := s.evaluate(t)
 		if got != want {
-			t.Fatalf("scenario %d: got %s, want %s; repeat with -differential.seed=%d\n%+v", i, got, want, seed, s)
+			t.Fatalf("scenario %d: got %s, want %s; repeat with -differential.seed=%d\n%+v", i, got, want, g.seed, s)
 		}
 		s.shuffle(g.Rand)
 		if again := s.evaluate(t); again != got {
-			t.Fatalf("scenario %d: got %s in another order, want %s; repeat with -differential.seed=%d\n%+v", i, again, got, seed, s)
+			t.Fatalf("scenario %d: got %s in another order, want %s; repeat with -differential.seed=%d\n%+v", i, again, got, g.seed, s)
 		}
 		outcomes[strings.Fields(got)[0]]++
 	}
-	t.Logf("seed %d: %v", seed, outcomes)
+	t.Logf("seed %d: %v", g.seed, outcomes)
 	for _, result := range []string{"PASSED", "FAILED", "SKIPPED"} {
 		if outcomes[result] < count/50 {
-			t.Errorf("only %d of %d are %s (seed %d)", outcomes[result], count, result, seed)
+			t.Errorf("only %d of %d are %s (seed %d)", outcomes[result], count, result, g.seed)
 		}
 	}
 }
@@ -278,11 +274,7 @@ func TestClusterPolicies_AgreeWithTheReference(t *testing.T) {
 // the tier Override decides.
 func TestClusterPolicies_OwnPoliciesDoNotChangeOverride(t *testing.T) {
 	t.Parallel()
-	seed := *differentialSeed
-	if seed == 0 {
-		seed = rand.Uint64() //nolint:gosec // needs no secrecy
-	}
-	g := &clusterGenerator{rand.New(rand.NewPCG(seed, 0)), []keyPair{newKey(), newKey(), newKey()}} //nolint:gosec // needs to be repeatable
+	g := newClusterGenerator()
 	decided := 0
 	for i := range scenarioCount / 5 {
 		s := g.scenario()
@@ -294,18 +286,28 @@ func TestClusterPolicies_OwnPoliciesDoNotChangeOverride(t *testing.T) {
 		own := s.own
 		s.own = nil
 		if without := s.evaluate(t); with != without {
-			t.Fatalf("scenario %d: %s, and %s with own policies; repeat with -differential.seed=%d\n%+v\n%+v", i, without, with, seed, s, own)
+			t.Fatalf("scenario %d: %s, and %s with own policies; repeat with -differential.seed=%d\n%+v\n%+v", i, without, with, g.seed, s, own)
 		}
 	}
 	if decided < scenarioCount/50 {
-		t.Errorf("only %d scenarios have policies of both kinds (seed %d)", decided, seed)
+		t.Errorf("only %d scenarios have policies of both kinds (seed %d)", decided, g.seed)
 	}
 }
 
+// clusterGenerator makes scenarios from a seed.
 type clusterGenerator struct {
 	*rand.Rand
 
+	seed uint64
 	keys []keyPair
+}
+
+func newClusterGenerator() *clusterGenerator {
+	seed := *differentialSeed
+	if seed == 0 {
+		seed = rand.Uint64() //nolint:gosec // needs no secrecy
+	}
+	return &clusterGenerator{rand.New(rand.NewPCG(seed, 0)), seed, []keyPair{newKey(), newKey(), newKey()}} //nolint:gosec // needs to be repeatable
 }
 
 // clusterScenario is one source with the policies that are there.

@@ -4,7 +4,6 @@ package policy
 
 import (
 	"crypto"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -115,11 +114,7 @@ func TestMaterialized_HasItsLimits(t *testing.T) {
 // verdict is the same with and without them.
 func TestMaterialized_TektonDecidesTheSame(t *testing.T) {
 	t.Parallel()
-	seed := *differentialSeed
-	if seed == 0 {
-		seed = rand.Uint64() //nolint:gosec // needs no secrecy
-	}
-	g := &clusterGenerator{rand.New(rand.NewPCG(seed, 0)), []keyPair{newKey(), newKey(), newKey()}} //nolint:gosec // needs to be repeatable
+	g := newClusterGenerator()
 	objects := g.signed(t)
 	seen := map[trustedresources.VerificationResultType]int{}
 	for i := range scenarioCount / 5 {
@@ -132,13 +127,13 @@ func TestMaterialized_TektonDecidesTheSame(t *testing.T) {
 		s.input.Signature = object.Annotations[trustedresources.SignatureAnnotation]
 		compareMaterialized(t, s, object, seen)
 		if t.Failed() {
-			t.Fatalf("scenario %d; repeat with -differential.seed=%d\n%+v", i, seed, s)
+			t.Fatalf("scenario %d; repeat with -differential.seed=%d\n%+v", i, g.seed, s)
 		}
 	}
-	t.Logf("seed %d: Tekton's verdicts: %v", seed, seen)
+	t.Logf("seed %d: Tekton's verdicts: %v", g.seed, seen)
 	for _, verdict := range []trustedresources.VerificationResultType{trustedresources.VerificationPass, trustedresources.VerificationError, trustedresources.VerificationWarn} {
 		if seen[verdict] < scenarioCount/500 {
-			t.Errorf("only %d of Tekton's verdicts are %v (seed %d)", seen[verdict], resultNames[verdict], seed)
+			t.Errorf("only %d of Tekton's verdicts are %v (seed %d)", seen[verdict], resultNames[verdict], g.seed)
 		}
 	}
 }

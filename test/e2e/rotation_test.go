@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build rotation
+
 package e2e
 
 import (
@@ -24,7 +26,7 @@ var whileBusy = harness.TimeLimit(5 * time.Minute)
 
 // A key becomes active when every policy that trusts the old key trusts the new one, and
 // the old key is retired when nothing needs it. No run is refused meanwhile.
-func TestKeyRing_RotatesWithoutARefusedRun(t *testing.T) {
+func TestRotation_RefusesNoRun(t *testing.T) {
 	e := newEnv(t)
 	first, second := e.newRingKey("first"), e.newRingKey("second")
 	l := e.startRotationLoad(smallLoad, first)
