@@ -4,8 +4,8 @@ package observe
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -27,13 +27,14 @@ func metricNames() (all []string) {
 
 // No page names a metric that does not exist, and the table of metrics has all that do.
 func TestMetrics_AreThoseOfTheDocumentation(t *testing.T) {
-	pages, err := filepath.Glob("../../docs/*.md")
+	project := os.DirFS("../..")
+	pages, err := fs.Glob(project, "docs/*.md")
 	if err != nil || len(pages) == 0 {
 		t.Fatalf("no pages: %v", err)
 	}
 	metric := regexp.MustCompile(`trustedresources_[a-z_]+`)
-	for _, page := range append(pages, "../../README.md") {
-		content, err := os.ReadFile(page)
+	for _, page := range append(pages, "README.md") {
+		content, err := fs.ReadFile(project, page)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -43,7 +44,7 @@ func TestMetrics_AreThoseOfTheDocumentation(t *testing.T) {
 			}
 		}
 	}
-	reference, err := os.ReadFile("../../docs/reference.md")
+	reference, err := fs.ReadFile(project, "docs/reference.md")
 	if err != nil {
 		t.Fatal(err)
 	}

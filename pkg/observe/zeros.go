@@ -24,7 +24,8 @@ func (e *Emitter) CountFromZero(ctx context.Context) {
 }
 
 func known() []counted {
-	all := []counted{{configErrors, nil}}
+	all := make([]counted, 0, 128)
+	all = append(all, counted{configErrors, nil})
 	for _, kind := range resource.Kinds {
 		for _, reason := range []decision.Reason{decision.Unsigned, decision.KeyRotated, decision.TektonChanged, decision.ContentChanged} {
 			all = append(all, counted{signatures, kindAndReason(string(kind), string(reason))})

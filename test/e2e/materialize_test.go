@@ -475,22 +475,29 @@ func TestMaterialized_HoldsOverRestartsOfTheAPIServer(t *testing.T) {
 		}
 		return nil
 	})
-	succeeded := 0
-	for i := range runs.Items {
-		run := &runs.Items[i]
-		condition := run.Status.GetCondition(apis.ConditionSucceeded)
-		refused := []string{v1.TaskRunReasonResourceVerificationFailed.String(), v1.TaskRunReasonCancelled.String()}
-		switch wanted := strings.HasPrefix(run.Name, "signed"); {
-		case run.IsSuccessful() && wanted:
-			succeeded++
-		case run.IsSuccessful(), wanted && slices.Contains(refused, condition.Reason):
-			t.Errorf("TaskRun %s succeeded: %t, want %t: %+v", run.Name, !wanted, wanted, condition)
-		case wanted:
-			t.Logf("TaskRun %s: Tekton gives up while the API server starts: %s", run.Name, condition.Message)
-		}
-	}
+	succeeded := r.judgeRestarts(runs.Items)
 	if all := rounds * 2 * signed; len(runs.Items) != rounds*2*(signed+unsigned) || succeeded < all/2 {
 		t.Errorf("%d TaskRuns, of which %d signed ones succeeded, want that most of %d do", len(runs.Items), succeeded, all)
 	}
 	r.waitReady("restarts")
+}
+
+// judgeRestarts returns how many of the signed runs succeeded. No other must have been refused, and
+// no unsigned one may have succeeded.
+func (r *ruled) judgeRestarts(runs []v1.TaskRun) (succeeded int) {
+	r.t.Helper()
+	refused := []string{v1.TaskRunReasonResourceVerificationFailed.String(), v1.TaskRunReasonCancelled.String()}
+	for i := range runs {
+		run := &runs[i]
+		condition := run.Status.GetCondition(apis.ConditionSucceeded)
+		switch wanted := strings.HasPrefix(run.Name, "signed"); {
+		case run.IsSuccessful() && wanted:
+			succeeded++
+		case run.IsSuccessful(), wanted && slices.Contains(refused, condition.Reason):
+			r.t.Errorf("TaskRun %s succeeded: %t, want %t: %+v", run.Name, !wanted, wanted, condition)
+		case wanted:
+			r.t.Logf("TaskRun %s: Tekton gives up while the API server starts: %s", run.Name, condition.Message)
+		}
+	}
+	return succeeded
 }

@@ -59,10 +59,12 @@ func (g *gated) operations(other string) []pageStep {
 func (e *env) createTeam() {
 	e.t.Helper()
 	namespaces := cluster.Kube.CoreV1().Namespaces()
-	_, err := namespaces.Create(e.t.Context(), &corev1.Namespace{
-		ObjectMeta: metav1.ObjectMeta{Name: team, Labels: map[string]string{v1alpha1.VerifyLabel: v1alpha1.VerifyEnforce}},
-	}, metav1.CreateOptions{})
-	e.check(err)
+	e.eventually(2*soon, func() error { // the test of another page has a namespace of this name
+		_, err := namespaces.Create(e.t.Context(), &corev1.Namespace{
+			ObjectMeta: metav1.ObjectMeta{Name: team, Labels: map[string]string{v1alpha1.VerifyLabel: v1alpha1.VerifyEnforce}},
+		}, metav1.CreateOptions{})
+		return err
+	})
 	e.cleanup(func() error { return namespaces.Delete(cleanupContext(), team, metav1.DeleteOptions{}) })
 }
 
