@@ -44,10 +44,13 @@ func (c *Cluster) Conflicts(
 			continue
 		}
 		here[p.Name] = true
-		if broken != "" {
+		switch {
+		case broken != "":
 			found = append(found, Conflict{p.Name, v1alpha1.PolicyNamespaceBroken, broken})
-		} else if made, err := c.make(p, namespace, ring); err == nil && p.Spec.Tier == v1alpha1.TierOverride && len(own) > 0 {
-			override = append(override, made)
+		case p.Spec.Tier == v1alpha1.TierOverride && len(own) > 0:
+			if made, err := c.make(p, namespace, ring); err == nil {
+				override = append(override, made)
+			}
 		}
 	}
 	if broken != "" {

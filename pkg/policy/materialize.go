@@ -3,11 +3,13 @@
 package policy
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -55,16 +57,6 @@ func (c *Cluster) Materialized(
 		made = append(made, next)
 	}
 	return made, nil
-}
-
-// Materializes reports whether a policy is to be materialized.
-func (c *Cluster) Materializes() bool {
-	for _, p := range c.policies {
-		if p.Spec.Materialize {
-			return true
-		}
-	}
-	return false
 }
 
 // before says which policy comes before p and has sources in common with it in a namespace.
@@ -161,6 +153,20 @@ func (p pattern) expression() string {
 		return whole(regexp.QuoteMeta(p.text) + "(?s:.*)") // a source may have line feeds
 	}
 	return whole(regexp.QuoteMeta(p.text))
+}
+
+// IsMaterialized reports whether a VerificationPolicy has the mark of those that stand for a
+// ClusterVerificationPolicy.
+func IsMaterialized(p *tekton.VerificationPolicy) bool {
+	return p.Labels[v1alpha1.MaterializedLabel] != ""
+}
+
+// Own returns the VerificationPolicies without those that stand for a ClusterVerificationPolicy, by
+// name.
+func Own(found []*tekton.VerificationPolicy) []*tekton.VerificationPolicy {
+	own := slices.DeleteFunc(slices.Clone(found), IsMaterialized)
+	slices.SortFunc(own, func(a, b *tekton.VerificationPolicy) int { return cmp.Compare(a.Name, b.Name) })
+	return own
 }
 
 // maxNamePart bounds the part of a name that tells people which policy it is. Tekton allows

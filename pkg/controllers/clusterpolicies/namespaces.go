@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"slices"
 
-	tekton "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
@@ -63,12 +62,11 @@ func (c *Controller) namespaces(ctx context.Context, looked []*compiled, revisio
 // conflicts returns the conflicts in a namespace. It looks for them again when something that
 // they depend on has changed.
 func (c *Controller) conflicts(ctx context.Context, cluster *policy.Cluster, revision string, ns *corev1.Namespace) (conflicts, error) {
-	own, err := c.Policies.VerificationPolicies(ns.Name).List(everything)
+	found, err := c.Policies.VerificationPolicies(ns.Name).List(everything)
 	if err != nil {
 		return conflicts{}, err
 	}
-	own = slices.DeleteFunc(own, func(p *tekton.VerificationPolicy) bool { return p.Labels[v1alpha1.MaterializedLabel] != "" })
-	slices.SortFunc(own, func(a, b *tekton.VerificationPolicy) int { return cmp.Compare(a.Name, b.Name) })
+	own := policy.Own(found)
 	var ring []string
 	if len(own) > 0 {
 		if ring, err = c.Followed.ring(ns.Labels); err != nil {

@@ -115,8 +115,8 @@ func protected(unguarded error) metav1.Condition {
 	}
 }
 
-// ready returns the condition Ready. A policy in mode warn or skip need not hold Pods, and
-// one that nobody wants to be materialized has no such condition.
+// ready returns the condition Ready. A policy in mode warn or skip need not hold Pods. A policy
+// without spec.materialize has no conditions Materialized and Protected.
 func ready(accepted, enforced metav1.Condition, others []metav1.Condition) metav1.Condition {
 	conditions := []metav1.Condition{accepted, enforced}
 	for _, condition := range others {

@@ -133,7 +133,7 @@ func (w *Writer) next(ctx context.Context, leads func() bool) bool {
 		return false
 	}
 	defer w.queue.Done(namespace)
-	if !leads() { // whoever becomes the leader looks at all namespaces
+	if !leads() { // the next leader looks at all namespaces
 		w.queue.Forget(namespace)
 		return true
 	}
@@ -159,8 +159,7 @@ func (w *Writer) sync(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	slices.SortFunc(found, func(a, b *tekton.VerificationPolicy) int { return cmp.Compare(a.Name, b.Name) })
-	wanted, err := w.Policies.Materialized(ns, ownOf(found))
+	wanted, err := w.Policies.Materialized(ns, policy.Own(found))
 	if err != nil {
 		return err
 	}
@@ -186,13 +185,6 @@ func (w *Writer) active(name string) *corev1.Namespace {
 func (w *Writer) inScope(namespace string) bool {
 	return len(w.Scope) == 0 || slices.Contains(w.Scope, namespace)
 }
-
-// ownOf returns the policies that are not materialized.
-func ownOf(found []*tekton.VerificationPolicy) []*tekton.VerificationPolicy {
-	return slices.DeleteFunc(slices.Clone(found), isOurs)
-}
-
-func isOurs(p *tekton.VerificationPolicy) bool { return p.Labels[v1alpha1.MaterializedLabel] != "" }
 
 func (w *Writer) setStates(namespace string, states []state) {
 	w.mu.Lock()

@@ -47,7 +47,7 @@ func planOf(wanted []policy.Materialized, found []*tekton.VerificationPolicy, co
 		}
 	}
 	for _, f := range found {
-		if isOurs(f) && !slices.ContainsFunc(wanted, func(m policy.Materialized) bool { return m.Name == f.Name }) {
+		if policy.IsMaterialized(f) && !slices.ContainsFunc(wanted, func(m policy.Materialized) bool { return m.Name == f.Name }) {
 			p.remove = append(p.remove, f)
 		}
 	}
@@ -56,7 +56,7 @@ func planOf(wanted []policy.Materialized, found []*tekton.VerificationPolicy, co
 
 func (p *plan) add(m policy.Materialized, before *tekton.VerificationPolicy, covered bool) error {
 	switch {
-	case m.Object == nil && before != nil && isOurs(before):
+	case m.Object == nil && before != nil && policy.IsMaterialized(before):
 		if before.Spec.Mode != tekton.ModeWarn && !covered {
 			m.Message += "; the VerificationPolicy stays until the gate is in force"
 		} else {
@@ -83,7 +83,7 @@ func (p *plan) replace(before, after *tekton.VerificationPolicy) {
 	lost := slices.DeleteFunc(slices.Clone(before.Spec.Resources), func(r tekton.ResourcePattern) bool { return covers(after, r) })
 	gains := slices.ContainsFunc(after.Spec.Resources, func(r tekton.ResourcePattern) bool { return !covers(before, r) })
 	switch {
-	case len(lost) == 0 || !isOurs(before): // what somebody else wrote covered nothing for us
+	case len(lost) == 0 || !policy.IsMaterialized(before): // what somebody else wrote covered nothing for us
 		p.widen = append(p.widen, change{before, after})
 	case !gains:
 		p.shrink = append(p.shrink, change{before, after})
@@ -95,8 +95,8 @@ func (p *plan) replace(before, after *tekton.VerificationPolicy) {
 	}
 }
 
-// same reports whether a policy is as it should be. Whoever may write policies could add an
-// owner, with which the policy would be deleted, or a finalizer.
+// same reports whether a policy is as it should be. Somebody who may write policies could add
+// an owner, with which Kubernetes would delete the policy, or a finalizer.
 func same(found, wanted *tekton.VerificationPolicy) bool {
 	return equality.Semantic.DeepEqual(found.Spec, wanted.Spec) &&
 		equality.Semantic.DeepEqual(found.Labels, wanted.Labels) &&

@@ -67,7 +67,7 @@ func (w *Writer) remove(ctx context.Context, namespace string, policies []*tekto
 	for i := range list.Items {
 		found = append(found, &list.Items[i])
 	}
-	wanted, err := w.Policies.MaterializedNow(ctx, namespace, ownOf(found))
+	wanted, err := w.Policies.MaterializedNow(ctx, namespace, policy.Own(found))
 	if err != nil {
 		return err
 	}
