@@ -259,12 +259,30 @@ func (e *env) waitSignature(n named) {
 	})
 }
 
+// waitProtected waits until the API server uses the policy of config/webhook, some time after
+// the policy was installed.
+func (e *env) waitProtected(namespace string) {
+	e.t.Helper()
+	tasks := e.dynamicAs(editor).Resource(versionOf("tasks", "v1")).Namespace(namespace)
+	forged := e.named(namespace, versionOf("tasks", "v1"), "forged").annotated(v1alpha1.RequestedByAnnotation, holder)
+	e.eventually(soon, func() error {
+		if _, err := tasks.Create(e.t.Context(), forged.object(), dryRunCreate); !isProtected(err) {
+			return fmt.Errorf("the policy does not refuse a forged requester (error %w)", err)
+		}
+		return nil
+	})
+}
+
 // expectProtected requires that the policy of config/webhook has refused a write.
 func (e *env) expectProtected(what string, err error) {
 	e.t.Helper()
-	if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "requester.trustedresources.tekton.dev") {
+	if !isProtected(err) {
 		e.t.Errorf("%s: got %v, want a refusal by the policy", what, err)
 	}
+}
+
+func isProtected(err error) bool {
+	return apierrors.IsForbidden(err) && strings.Contains(err.Error(), "requester.trustedresources.tekton.dev")
 }
 
 func (e *env) tektonAs(user string) versioned.Interface {

@@ -100,6 +100,7 @@ func TestRequester_CannotBeForgedBeforeLabelling(t *testing.T) {
 	webhook := e.startWebhook("required")
 	ns := e.namespaceLabelled(nil)
 	e.users(ns)
+	e.waitProtected(ns)
 	for _, gvr := range versions {
 		t.Run(gvr.Resource+" "+gvr.Version, func(t *testing.T) {
 			e := e.sub(t)
