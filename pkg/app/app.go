@@ -27,6 +27,7 @@ import (
 	"knative.dev/pkg/signals"
 	"knative.dev/pkg/system"
 
+	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/attestation"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/clusterpolicies"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/gating"
@@ -107,6 +108,12 @@ type shared struct {
 	verdicts *clusterpolicies.Verdicts
 }
 
+// enforced reports whether an unverified resource would be refused in a namespace.
+func (s *shared) enforced(namespace string) bool {
+	ns, err := s.watched.Namespaces().Lister().Get(namespace)
+	return err == nil && s.policies.ModeOf(ns.Labels) == v1alpha1.VerifyEnforce
+}
+
 // controllers returns the constructors of all controllers. Knative calls them one
 // after the other, with clients and informers in the context, and starts the
 // informers afterwards.
@@ -117,6 +124,7 @@ func (a *app) controllers() []injection.ControllerConstructor {
 			a.constructor(func(ctx context.Context, _ configmap.Watcher, s *shared) (*controller.Impl, error) {
 				return signing.NewController(ctx, kind, signing.Inputs{
 					State: s.state, Watched: s.watched, Emitter: s.emitter, Patcher: s.patcher, Replaced: s.signatureWrites.Wrote,
+					Enforced: s.enforced,
 				})
 			}),
 			a.constructor(func(ctx context.Context, _ configmap.Watcher, s *shared) (*controller.Impl, error) {

@@ -3,6 +3,7 @@
 package observe
 
 import (
+	"slices"
 	"sync"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -42,14 +43,18 @@ func (s *series) bounded(c counted) []attribute.KeyValue {
 		seen[set.Equivalent()] = true
 		return c.attributes
 	}
-	labels := make([]attribute.KeyValue, 0, len(c.attributes))
-	for _, label := range c.attributes {
+	return withoutNames(c.attributes)
+}
+
+// withoutNames returns the labels with the value "_other" for those that come from users.
+func withoutNames(labels []attribute.KeyValue) []attribute.KeyValue {
+	without := slices.Clone(labels)
+	for i, label := range without {
 		if label.Key == namespaceLabel || label.Key == policyLabel {
-			label.Value = attribute.StringValue(other)
+			without[i].Value = attribute.StringValue(other)
 		}
-		labels = append(labels, label)
 	}
-	return labels
+	return without
 }
 
 // Labels whose values come from users. The name "namespace" would be taken by the namespace of

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.uber.org/zap"
@@ -27,6 +28,9 @@ type Signed struct {
 	KeyID    string
 	// Dialect is that of the checksum that was signed.
 	Dialect tekton.Dialect
+	// KeyTook is the time that the key needed. Took is the time since this process received
+	// the state that was signed.
+	KeyTook, Took time.Duration
 }
 
 func (f Signed) report() report {
@@ -39,6 +43,10 @@ func (f Signed) report() report {
 		log: logLine{zapcore.InfoLevel, "Resource signed", append(names(f.Resource),
 			"reason", f.Reason, "keyId", f.KeyID, "checksum", fmt.Sprintf("%x", f.Resource.Checksums.In(f.Dialect)))},
 		count: counted{signatures, kindAndReason(string(f.Resource.Kind), string(f.Reason))},
+		took: []measured{
+			{signingDuration, f.KeyTook, ofKind(string(f.Resource.Kind))},
+			{signingLatency, f.Took, ofKind(string(f.Resource.Kind))},
+		},
 	}
 }
 
@@ -148,7 +156,8 @@ func (f EarlierBundle) report() report {
 type ConfigLoaded struct{ SignerTypes, Namespaces any }
 
 func (f ConfigLoaded) report() report {
-	return report{log: logLine{zapcore.InfoLevel, "Configuration loaded", []any{"signers", f.SignerTypes, "namespaces", f.Namespaces}}}
+	return report{log: logLine{zapcore.InfoLevel, "Configuration loaded", []any{"signers", f.SignerTypes, "namespaces", f.Namespaces}},
+		gauges: map[gauge]bool{configValid: true}}
 }
 
 // ConfigRefused means that a ConfigMap has a setting that cannot be used.
@@ -167,7 +176,8 @@ func (f ConfigRefused) report() report {
 		event: Warning(v1alpha1.ReasonConfigRefused, fmt.Sprintf("The last good configuration stays in force: %v", f.Err)),
 		log: logLine{zapcore.ErrorLevel, "Configuration refused, the last good one stays in force",
 			[]any{"namespace", cm.Namespace, "name", cm.Name, zap.Error(f.Err)}},
-		count: counted{configErrors, nil},
+		count:  counted{configErrors, nil},
+		gauges: map[gauge]bool{configValid: false},
 	}
 }
 

@@ -3,6 +3,7 @@
 package observe
 
 import (
+	"errors"
 	"fmt"
 
 	"go.opentelemetry.io/otel"
@@ -53,39 +54,88 @@ type gauge string
 const (
 	gateHeld    gauge = "trustedresources_gate_held"
 	gateGuarded gauge = "trustedresources_gate_guarded"
+	configValid gauge = "trustedresources_config_valid"
 )
 
 var gaugeDescriptions = map[gauge]string{
 	gateHeld:    "1 if the API server adds the scheduling gate to Pods of TaskRuns in enforced namespaces, 0 if not or if that is not known.",
 	gateGuarded: "1 if the API server guards the Pods of TaskRuns in enforced namespaces, 0 if not or if that is not known.",
+	configValid: "1 if the configuration in force is that of the ConfigMaps, 0 if a ConfigMap was refused.",
 }
 
+// histogram is the name of a distribution of durations, without the suffix _seconds that
+// Prometheus adds.
+type histogram string
+
+const (
+	signingDuration histogram = "trustedresources_signing_duration"
+	signingLatency  histogram = "trustedresources_signing_latency"
+)
+
+// distribution describes a histogram.
+type distribution struct {
+	description string
+	buckets     []float64 // upper bounds in seconds
+}
+
+var distributions = map[histogram]distribution{
+	signingDuration: {"Time that a key took for one signature, by kind.", fromMicroseconds},
+	signingLatency:  {"Time from the arrival of a changed resource to the answer of the API server that it has the signature, by kind.", fromMilliseconds},
+}
+
+var (
+	// fromMicroseconds are the buckets of work without a remote system.
+	fromMicroseconds = []float64{10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1, 2.5, 5, 10}
+	// fromMilliseconds are the buckets of work that waits for queues and remote systems.
+	fromMilliseconds = []float64{1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1, 2.5, 5, 10, 30, 60, 300}
+)
+
 type metrics struct {
-	counters map[counter]metric.Int64Counter
-	gauges   map[gauge]metric.Int64Gauge
-	series   series
+	counters   map[counter]metric.Int64Counter
+	gauges     map[gauge]metric.Int64Gauge
+	histograms map[histogram]metric.Float64Histogram
+	states     map[state]metric.Float64ObservableGauge
+	series     series
+	meter      metric.Meter
 }
 
 // newMetrics registers the metrics with the global meter provider, which knative
 // configures from config-observability.
 func newMetrics() (*metrics, error) {
 	meter := otel.GetMeterProvider().Meter("github.com/trusted-resources/chains-extension")
-	m := &metrics{counters: map[counter]metric.Int64Counter{}, gauges: map[gauge]metric.Int64Gauge{}}
-	for name, description := range descriptions {
-		c, err := meter.Int64Counter(string(name), metric.WithDescription(description))
+	m := &metrics{meter: meter}
+	var errs [4]error
+	m.counters, errs[0] = instruments(descriptions, func(name, description string) (metric.Int64Counter, error) {
+		return meter.Int64Counter(name, metric.WithDescription(description))
+	})
+	m.gauges, errs[1] = instruments(gaugeDescriptions, func(name, description string) (metric.Int64Gauge, error) {
+		return meter.Int64Gauge(name, metric.WithDescription(description))
+	})
+	m.histograms, errs[2] = instruments(distributions, func(name string, d distribution) (metric.Float64Histogram, error) {
+		return meter.Float64Histogram(name, metric.WithDescription(d.description), metric.WithUnit(seconds), metric.WithExplicitBucketBoundaries(d.buckets...))
+	})
+	m.states, errs[3] = instruments(stateDescriptions, func(name string, d stateDescription) (metric.Float64ObservableGauge, error) {
+		return meter.Float64ObservableGauge(name, metric.WithDescription(d.description), metric.WithUnit(d.unit))
+	})
+	return m, errors.Join(errs[:]...)
+}
+
+// seconds is a unit, of which Prometheus makes the suffix _seconds.
+const seconds = "s"
+
+// instruments makes an instrument of each description.
+func instruments[Name ~string, Description, Instrument any](
+	of map[Name]Description, instrument func(name string, d Description) (Instrument, error),
+) (map[Name]Instrument, error) {
+	made := make(map[Name]Instrument, len(of))
+	for name, description := range of {
+		one, err := instrument(string(name), description)
 		if err != nil {
 			return nil, fmt.Errorf("metric %s: %w", name, err)
 		}
-		m.counters[name] = c
+		made[name] = one
 	}
-	for name, description := range gaugeDescriptions {
-		g, err := meter.Int64Gauge(string(name), metric.WithDescription(description))
-		if err != nil {
-			return nil, fmt.Errorf("metric %s: %w", name, err)
-		}
-		m.gauges[name] = g
-	}
-	return m, nil
+	return made, nil
 }
 
 func kindAndReason(kind, reason string) []attribute.KeyValue {

@@ -6,6 +6,7 @@ package observe
 
 import (
 	"context"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -26,6 +27,14 @@ type report struct {
 	// bounded are counters with labels that come from users.
 	bounded []counted
 	gauges  map[gauge]bool // true: 1, false: 0
+	took    []measured
+}
+
+// measured is one duration of a distribution.
+type measured struct {
+	histogram  histogram
+	duration   time.Duration
+	attributes []attribute.KeyValue
 }
 
 // logLine is one structured log line.
@@ -45,6 +54,7 @@ type counted struct {
 type Emitter struct {
 	events  recorder
 	metrics *metrics
+	readers readers
 }
 
 // recorder posts Events. It does not wait.
@@ -61,7 +71,8 @@ func NewEmitter(events recorder) (*Emitter, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Emitter{events: events, metrics: m}, nil
+	e := &Emitter{events: events, metrics: m}
+	return e, e.observeStates()
 }
 
 // Emit reports a fact as Event, log line and metric. It does not wait.
@@ -78,6 +89,9 @@ func (e *Emitter) Emit(ctx context.Context, f Fact) {
 	}
 	for _, c := range r.bounded {
 		e.metrics.counters[c.counter].Add(ctx, 1, metric.WithAttributes(e.metrics.series.bounded(c)...))
+	}
+	for _, m := range r.took {
+		e.metrics.histograms[m.histogram].Record(ctx, m.duration.Seconds(), metric.WithAttributes(m.attributes...))
 	}
 	for name, value := range r.gauges {
 		e.metrics.gauges[name].Record(ctx, number(value))

@@ -56,6 +56,47 @@ func TestMetrics_CountFailuresByNamespaceAndPolicy(t *testing.T) {
 	e.waitMetric(`trustedresources_policy_violations_total{mode="warn",policy="watch",policy_scope="namespace",resource_namespace="` + ns + `"} 1`)
 }
 
+// The gauges say how the signatures of the selected namespaces stand, and who signs. Series
+// of states that no resource has any more end.
+func TestMetrics_SayHowSignaturesStand(t *testing.T) {
+	e := startController(t)
+	ns := e.namespace()
+	e.createTask(newTask(ns, "one"))
+	e.createTask(newTask(ns, "two"))
+	other := e.namespaceLabelled(nil)
+	e.createTask(newTask(other, "not-selected"))
+	standing := func(namespace, state string) string {
+		return `trustedresources_resources{enforced="false",kind="Task",resource_namespace="` + namespace + `",state="` + state + `"}`
+	}
+	for _, want := range []string{
+		standing(ns, "signed") + " 2",
+		`trustedresources_leader{kind="Task"} 1`,
+		`trustedresources_inventory_complete{kind="Task"} 1`,
+		`trustedresources_oldest_unsigned_age_seconds{kind="Task"} 0`,
+		`trustedresources_signing_duration_seconds_count{kind="Task"} 2`,
+		`trustedresources_signing_latency_seconds_bucket{kind="Task",le="+Inf"} 2`,
+		`trustedresources_config_valid 1`,
+	} {
+		e.waitMetric(want)
+	}
+	e.configure(with(signAll, map[string]string{"artifacts.task.signer": "pgp"}))
+	e.waitMetric(`trustedresources_config_valid 0`)
+	e.configure(with(signAll, map[string]string{"trustedresources.requester": "required"}))
+	e.createTask(newTask(ns, "nobody"))
+	e.waitMetric(standing(ns, "unsigned") + " 1")
+	e.configure(signAll)
+	e.waitMetric(standing(ns, "signed") + " 3")
+	metrics, err := httpGet(e.t.Context(), e.controller.MetricsURL)
+	e.check(err)
+	for line := range strings.Lines(metrics) {
+		for _, ended := range []string{standing(ns, "unsigned"), `resource_namespace="` + other + `"`} {
+			if strings.Contains(withoutScope(line), ended) {
+				t.Errorf("got %s, want no such series", withoutScope(line))
+			}
+		}
+	}
+}
+
 // waitMetric waits until the controller's metrics contain a line.
 func (e *env) waitMetric(want string) {
 	e.t.Helper()

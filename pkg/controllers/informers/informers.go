@@ -58,6 +58,15 @@ func (s *Summaries) Get(key types.NamespacedName) (*resource.Summary, error) {
 	return summary, nil
 }
 
+// Visit calls visit with each summary.
+func (s *Summaries) Visit(visit func(*resource.Summary)) {
+	for _, item := range s.informer.GetStore().List() {
+		if summary, ok := item.(*resource.Summary); ok && s.has(summary.Namespace) {
+			visit(summary)
+		}
+	}
+}
+
 // Keys returns the keys of the resources in a namespace, or in all namespaces if
 // namespace is empty.
 func (s *Summaries) Keys(namespace string) []types.NamespacedName {
@@ -93,5 +102,9 @@ func (s *Summaries) OnEvent(handlers *Handlers, handle func(types.NamespacedName
 
 func (s *Summaries) inScope(name cache.ObjectName, err error) (key types.NamespacedName, ok bool) {
 	key = types.NamespacedName{Namespace: name.Namespace, Name: name.Name}
-	return key, err == nil && (len(s.scope) == 0 || slices.Contains(s.scope, key.Namespace))
+	return key, err == nil && s.has(key.Namespace)
+}
+
+func (s *Summaries) has(namespace string) bool {
+	return len(s.scope) == 0 || slices.Contains(s.scope, namespace)
 }

@@ -7,6 +7,7 @@ package resources
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -28,6 +29,7 @@ type Resources struct {
 
 	summaries *informers.Summaries
 	turns     *turns.Turns
+	led       sync.Map // by name: the buckets that this replica leads
 }
 
 var _ reconciler.LeaderAware = (*Resources)(nil)
@@ -48,6 +50,36 @@ func (r *Resources) enqueueAll(bucket reconciler.Bucket, _ func(reconciler.Bucke
 		}
 	}
 	return nil
+}
+
+// Promote implements reconciler.LeaderAware.
+func (r *Resources) Promote(bucket reconciler.Bucket, enqueue func(reconciler.Bucket, types.NamespacedName)) error {
+	r.led.Store(bucket.Name(), true)
+	return r.LeaderAwareFuncs.Promote(bucket, enqueue)
+}
+
+// Demote implements reconciler.LeaderAware.
+func (r *Resources) Demote(bucket reconciler.Bucket) {
+	r.led.Delete(bucket.Name())
+	r.LeaderAwareFuncs.Demote(bucket)
+}
+
+// Leads reports whether this replica looks after any resources.
+func (r *Resources) Leads() (leads bool) {
+	r.led.Range(func(_, _ any) bool {
+		leads = true
+		return false
+	})
+	return leads
+}
+
+// Visit calls visit with the summary of each resource that this replica looks after.
+func (r *Resources) Visit(visit func(*resource.Summary)) {
+	r.summaries.Visit(func(s *resource.Summary) {
+		if r.IsLeaderFor(s.Key()) {
+			visit(s)
+		}
+	})
 }
 
 // Get returns the summary of the resource with this key ("namespace/name"). It

@@ -37,12 +37,20 @@ const (
 	maxDisputeDelay   = 5 * time.Minute
 )
 
+// Emitter emits facts, and asks for the values of gauges.
+type Emitter interface {
+	resources.Emitter
+	Measure(read func() []observe.Measurement)
+}
+
 // Inputs are what the controllers work with.
 type Inputs struct {
 	State   *state.State
 	Watched *informers.Watched
-	Emitter resources.Emitter
+	Emitter Emitter
 	Patcher annotation.Patcher
+	// Enforced reports whether an unverified resource would be refused in a namespace.
+	Enforced func(namespace string) bool
 	// Replaced is called after a write that replaced the signature of a resource in one
 	// resourceVersion, and made another.
 	Replaced func(uid types.UID, from, to string)
@@ -64,6 +72,9 @@ type Signer struct {
 	disputes *flowcontrol.Backoff
 	writes   *writes
 	contents *contents
+	ledger   *ledger
+	// enforced is Inputs.Enforced.
+	enforced func(namespace string) bool
 }
 
 var _ controller.Reconciler = (*Signer)(nil)
@@ -77,10 +88,13 @@ func NewController(ctx context.Context, kind resource.Kind, in Inputs) (*control
 		disputes: flowcontrol.NewBackOff(firstDisputeDelay, maxDisputeDelay),
 		writes:   newWrites(),
 		contents: newContents(clock.RealClock{}),
+		ledger:   newLedger(clock.RealClock{}), enforced: in.Enforced,
 	}
+	in.Emitter.Measure(signer.measure)
 	enqueueAll := signer.PromoteFunc
 	signer.PromoteFunc = func(bucket reconciler.Bucket, enqueue func(reconciler.Bucket, types.NamespacedName)) error {
 		signer.contents.restart()
+		signer.ledger.restart()
 		return enqueueAll(bucket, enqueue)
 	}
 	return signer.NewController(ctx, &in.Watched.Handlers, signer, resources.Queue{
@@ -126,6 +140,7 @@ func (s *Signer) Reconcile(ctx context.Context, key string) error {
 // is not signed any more.
 func (s *Signer) forget(key string, r *resource.Summary) {
 	s.writes.forget(key)
+	s.ledger.forget(key)
 	if r == nil {
 		s.contents.gone(key)
 		return
@@ -153,6 +168,7 @@ func (s *Signer) reconcile(ctx context.Context, key string, r *resource.Summary)
 // sign decides and acts on the decision.
 func (s *Signer) sign(ctx context.Context, key string, r *resource.Summary) error {
 	d := s.decide(ctx, r)
+	s.ledger.decided(key, r, d)
 	s.noticeEarlier(ctx, key, r, d)
 	if d.Action != decision.Sign {
 		return d.Err
@@ -160,13 +176,14 @@ func (s *Signer) sign(ctx context.Context, key string, r *resource.Summary) erro
 	if now := s.disputes.Clock.Now(); s.disputes.IsInBackOffSinceUpdate(key, now) {
 		return controller.NewRequeueAfter(s.disputes.Get(key))
 	}
+	began := time.Now()
 	signature, err := d.Key.Sign(ctx, r.Checksums.In(d.Dialect))
 	if err != nil {
 		return err
 	}
 	sent := write{
 		content: r.Checksums.Content(), signature: signature,
-		fact: observe.Signed{Resource: r, Reason: d.Reason, KeyID: d.Key.ID, Dialect: d.Dialect},
+		fact: observe.Signed{Resource: r, Reason: d.Reason, KeyID: d.Key.ID, Dialect: d.Dialect, KeyTook: time.Since(began)},
 	}
 	s.writes.add(key, sent)
 	patched, err := annotation.Put(ctx, s.patcher, r, signature)
@@ -186,9 +203,11 @@ func (s *Signer) sign(ctx context.Context, key string, r *resource.Summary) erro
 // resourceVersion.
 func (s *Signer) wrote(ctx context.Context, key string, written write, resourceVersion string) {
 	s.contents.wrote(key, written.content)
+	s.ledger.signed(key, resourceVersion)
 	signed := *written.fact.Resource
 	signed.ResourceVersion = resourceVersion
 	written.fact.Resource = &signed
+	written.fact.Took = time.Since(signed.Received)
 	s.emitter.Emit(ctx, written.fact)
 }
 

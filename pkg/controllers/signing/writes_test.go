@@ -75,6 +75,7 @@ func TestSigner_ReportsASignatureWhoseAnswerWasLost(t *testing.T) {
 			return decision.Decision{Action: decision.Leave, Reason: decision.SignedByActiveKey}
 		},
 		emitter: &emitted, writes: newWrites(), contents: newContents(clock.RealClock{}),
+		ledger:   newLedger(clock.RealClock{}),
 		disputes: flowcontrol.NewBackOff(time.Second, time.Minute),
 	}
 	s.writes.add("ns/t", sent(false))

@@ -136,6 +136,12 @@ func (s *State) Decide(ctx context.Context, r *resource.Summary) decision.Decisi
 	return decision.Decide(ctx, snap.WithAuthorities(liveAuthorities{s.live, r}), r)
 }
 
+// Selects reports whether the resources of a namespace are signed.
+func (s *State) Selects(namespace string) bool {
+	ns := s.namespace(namespace)
+	return ns.Active && s.config.Load().Selects(ns.Labels)
+}
+
 // SetRequesterUnsafe sets why the requesters in resources cannot be relied upon; nil if
 // they can.
 func (s *State) SetRequesterUnsafe(err error) {
