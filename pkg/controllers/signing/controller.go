@@ -6,6 +6,7 @@ package signing
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"time"
@@ -153,7 +154,7 @@ func (s *Signer) forget(key string, r *resource.Summary) {
 func (s *Signer) reconcile(ctx context.Context, key string, r *resource.Summary) error {
 	written, ours := s.writes.take(key, r)
 	if ours && !written.answered() {
-		s.wrote(ctx, key, written, r.ResourceVersion)
+		s.wrote(ctx, key, *written.fact, r.ResourceVersion)
 		ours = written.made(r) // otherwise another writer has changed the resource since
 	}
 	if ours {
@@ -182,33 +183,33 @@ func (s *Signer) sign(ctx context.Context, key string, r *resource.Summary) erro
 		return err
 	}
 	sent := write{
-		content: r.Checksums.Content(), signature: signature,
-		fact: observe.Signed{Resource: r, Reason: d.Reason, KeyID: d.Key.ID, Dialect: d.Dialect, KeyTook: time.Since(began)},
+		content: [sha256.Size]byte(r.Checksums.Content()), signature: signature,
+		fact: &observe.Signed{Resource: r, Reason: d.Reason, KeyID: d.Key.ID, Dialect: d.Dialect, KeyTook: time.Since(began)},
 	}
 	s.writes.add(key, sent)
 	patched, err := annotation.Put(ctx, s.patcher, r, signature)
 	if err != nil {
 		return err
 	}
-	sent.resourceVersion = patched.GetResourceVersion()
+	fact := *sent.fact
+	sent.resourceVersion, sent.fact = patched.GetResourceVersion(), nil
 	if d.Reason != decision.Unsigned {
 		s.replaced(r.UID, r.ResourceVersion, sent.resourceVersion)
 	}
 	s.writes.add(key, sent)
-	s.wrote(ctx, key, sent, sent.resourceVersion)
+	s.wrote(ctx, key, fact, sent.resourceVersion)
 	return nil
 }
 
 // wrote reports a signature that the API server has, in the state with this
 // resourceVersion.
-func (s *Signer) wrote(ctx context.Context, key string, written write, resourceVersion string) {
-	s.contents.wrote(key, written.content)
+func (s *Signer) wrote(ctx context.Context, key string, fact observe.Signed, resourceVersion string) {
+	s.contents.wrote(key, fact.Resource.Checksums.Content())
 	s.ledger.signed(key, resourceVersion)
-	signed := *written.fact.Resource
+	signed := *fact.Resource
 	signed.ResourceVersion = resourceVersion
-	written.fact.Resource = &signed
-	written.fact.Took = time.Since(signed.Received)
-	s.emitter.Emit(ctx, written.fact)
+	fact.Resource, fact.Took = &signed, time.Since(signed.Received)
+	s.emitter.Emit(ctx, fact)
 }
 
 // noticeEarlier reports a content with a signature of this installation that this

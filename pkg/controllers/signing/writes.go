@@ -4,6 +4,7 @@ package signing
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"sync"
 
 	"github.com/trusted-resources/chains-extension/pkg/observe"
@@ -21,10 +22,13 @@ type writes struct {
 type write struct {
 	// resourceVersion is that after the write. It is empty if the API server has not
 	// answered: the answer can be lost although the signature was written.
-	resourceVersion    string
-	content, signature []byte
-	// fact is emitted when it is known that the signature was written.
-	fact observe.Signed
+	resourceVersion string
+	content         [sha256.Size]byte
+	signature       []byte
+	// fact is emitted when it is known that the signature was written. It is nil
+	// afterwards: during a backlog, many writes wait for the informer cache, and the fact
+	// has the whole summary.
+	fact *observe.Signed
 }
 
 func newWrites() *writes { return &writes{pending: map[string]write{}} }
@@ -68,5 +72,5 @@ func (w write) answered() bool { return w.resourceVersion != "" }
 // made reports whether the API server stored what was signed. A mutating webhook
 // can change more than the annotation.
 func (w write) made(r *resource.Summary) bool {
-	return bytes.Equal(w.content, r.Checksums.Content()) && bytes.Equal(w.signature, r.Signature)
+	return bytes.Equal(w.content[:], r.Checksums.Content()) && bytes.Equal(w.signature, r.Signature)
 }

@@ -4,6 +4,7 @@ package signing
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"testing"
 	"time"
@@ -26,9 +27,11 @@ func (f *facts) Emit(_ context.Context, fact observe.Fact) { *f = append(*f, fac
 // state after it has resourceVersion 2, if the API server has answered.
 func sent(answered bool) write {
 	before := &resource.Summary{Namespace: "ns", Name: "t", ResourceVersion: "1", Checksums: sums("a")}
-	w := write{content: before.Checksums.Content(), signature: []byte("s"), fact: observe.Signed{Resource: before, KeyID: "k"}}
+	w := write{content: [sha256.Size]byte(before.Checksums.Content()), signature: []byte("s")}
 	if answered {
 		w.resourceVersion = "2"
+	} else {
+		w.fact = &observe.Signed{Resource: before, KeyID: "k"}
 	}
 	return w
 }
