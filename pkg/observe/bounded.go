@@ -17,15 +17,15 @@ const (
 	other = "_other"
 )
 
-// series remembers which series a counter has.
-type series struct {
+// seenSeries remembers which series a counter has.
+type seenSeries struct {
 	mu   sync.Mutex
 	seen map[counter]map[attribute.Distinct]bool
 }
 
 // bounded returns the labels of a counter. When the counter has too many series, the labels
 // that come from users have the value "_other" in each new one.
-func (s *series) bounded(c counted) []attribute.KeyValue {
+func (s *seenSeries) bounded(c counted) []attribute.KeyValue {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.seen == nil {
@@ -50,7 +50,7 @@ func (s *series) bounded(c counted) []attribute.KeyValue {
 func withoutNames(labels []attribute.KeyValue) []attribute.KeyValue {
 	without := slices.Clone(labels)
 	for i, label := range without {
-		if label.Key == namespaceLabel || label.Key == policyLabel {
+		if isName(label.Key) {
 			without[i].Value = attribute.StringValue(other)
 		}
 	}
@@ -63,3 +63,9 @@ const (
 	namespaceLabel = attribute.Key("resource_namespace")
 	policyLabel    = attribute.Key("policy")
 )
+
+// isName reports whether the values of a label come from users.
+func isName(label attribute.Key) bool { return label == namespaceLabel || label == policyLabel }
+
+// kindLabel is the label with the kind of a resource or of a run.
+const kindLabel = attribute.Key("kind")

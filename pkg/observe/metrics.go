@@ -95,7 +95,7 @@ type metrics struct {
 	gauges     map[gauge]metric.Int64Gauge
 	histograms map[histogram]metric.Float64Histogram
 	states     map[state]metric.Float64ObservableGauge
-	series     series
+	series     seenSeries
 	meter      metric.Meter
 }
 

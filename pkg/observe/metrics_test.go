@@ -104,7 +104,7 @@ func TestCountFromZero(t *testing.T) {
 // Many namespaces and policies do not make more series than OpenTelemetry keeps: what a user
 // names cannot take away the labels of all others.
 func TestSeries_AreBounded(t *testing.T) {
-	var s series
+	var s seenSeries
 	distinct, others := map[attribute.Distinct]bool{}, 0
 	for namespace := range 5000 {
 		for _, mode := range []string{"enforce", "warn"} {

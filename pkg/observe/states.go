@@ -3,9 +3,10 @@
 package observe
 
 import (
-	"cmp"
 	"context"
+	"maps"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -25,21 +26,42 @@ const (
 )
 
 // stateDescription describes a gauge. The unit is empty for numbers of things.
-type stateDescription struct{ description, unit string }
+type stateDescription struct {
+	description, unit string
+	labels            []attribute.Key
+}
 
 var stateDescriptions = map[state]stateDescription{
 	resources: {"Resources of the selected namespaces that this replica looks after, by namespace, kind, state of the signature, " +
-		"and whether an unverified resource would be refused there. There are no series with the value 0.", ""},
-	oldestUnsignedAge: {"Age of the oldest change that waits for a signature of this replica, by kind. The age begins when the process receives the change.", seconds},
-	inventoryComplete: {"1 if this replica has looked at all resources of the kind since it began to look after them. Only of replicas that sign.", ""},
-	leader:            {"1 if this replica signs resources of the kind, 0 if it only waits for the failure of another.", ""},
+		"and whether an unverified resource would be refused there. There are no series with the value 0.",
+		"", []attribute.Key{namespaceLabel, kindLabel, "state", "enforced"}},
+	oldestUnsignedAge: {"Age of the oldest change that waits for a signature of this replica, by kind. The age begins when the process receives the change.",
+		seconds, []attribute.Key{kindLabel}},
+	inventoryComplete: {"1 if this replica has looked at all resources of the kind since it began to look after them. Only of replicas that sign.",
+		"", []attribute.Key{kindLabel}},
+	leader: {"1 if this replica signs resources of the kind, 0 if it only waits for the failure of another.",
+		"", []attribute.Key{kindLabel}},
 }
 
 // Measurement is the value of one series of a gauge at one moment.
 type Measurement struct {
-	of     state
-	labels []attribute.KeyValue
-	value  float64
+	series
+	value float64
+}
+
+// series names one series of a gauge.
+type series struct {
+	of state
+	// values are those of the labels, in the order of the description.
+	values [maxLabels]string
+}
+
+const maxLabels = 4
+
+func measurement(value float64, of state, values ...string) Measurement {
+	m := Measurement{series: series{of: of}, value: value}
+	copy(m.values[:], values)
+	return m
 }
 
 // readers are the functions that are called at each scrape.
@@ -72,76 +94,95 @@ func (e *Emitter) observeStates() error {
 	}
 	_, err := e.metrics.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		for _, m := range e.readers.read() {
-			o.ObserveFloat64(e.metrics.states[m.of], m.value, metric.WithAttributes(m.labels...))
+			o.ObserveFloat64(e.metrics.states[m.of], m.value, metric.WithAttributes(m.attributes()...))
 		}
 		return nil
 	}, all...)
 	return err
 }
 
+func (s series) attributes() []attribute.KeyValue {
+	labels := stateDescriptions[s.of].labels
+	all := make([]attribute.KeyValue, len(labels))
+	for i, label := range labels {
+		all[i] = label.String(s.values[i])
+	}
+	return all
+}
+
 // Leads says whether this replica signs resources of a kind.
 func Leads(kind string, leads bool) Measurement {
-	return Measurement{leader, ofKind(kind), float64(number(leads))}
+	return measurement(float64(number(leads)), leader, kind)
 }
 
 // OldestUnsigned is the age of the oldest change that waits for a signature; 0 if none does.
 func OldestUnsigned(kind string, age time.Duration) Measurement {
-	return Measurement{oldestUnsignedAge, ofKind(kind), age.Seconds()}
+	return measurement(age.Seconds(), oldestUnsignedAge, kind)
 }
 
 // InventoryComplete says whether all resources of a kind were looked at.
 func InventoryComplete(kind string, complete bool) Measurement {
-	return Measurement{inventoryComplete, ofKind(kind), float64(number(complete))}
+	return measurement(float64(number(complete)), inventoryComplete, kind)
 }
 
 // ResourceCount is the number of resources in one state.
 func ResourceCount(namespace, kind, state string, enforced bool, count int) Measurement {
-	return Measurement{resources, append(ofKind(kind), namespaceLabel.String(namespace),
-		attribute.String("state", state), attribute.Bool("enforced", enforced)), float64(count)}
+	return measurement(float64(count), resources, namespace, kind, state, strconv.FormatBool(enforced))
 }
 
 // bounded sums up the values of the last namespaces, in the order of their names, under the
 // name "_other", if one gauge has more series than OpenTelemetry keeps.
 func bounded(read []Measurement) []Measurement {
-	byState := map[state][]Measurement{}
+	named := map[state]map[string]int{} // the number of series of each namespace
 	for _, m := range read {
-		byState[m.of] = append(byState[m.of], m)
-	}
-	kept := make([]Measurement, 0, min(len(read), maxSeries*len(byState)))
-	for _, of := range byState {
-		if len(of) <= maxSeries {
-			kept = append(kept, of...)
-			continue
+		if named[m.of] == nil {
+			named[m.of] = map[string]int{}
 		}
-		slices.SortStableFunc(of, func(a, b Measurement) int { return cmp.Compare(a.namespace(), b.namespace()) })
-		kept = append(append(kept, of[:maxSeries]...), summedUp(of[maxSeries:])...)
+		named[m.of][m.namespace()]++
 	}
-	return kept
+	kept := map[state]map[string]bool{}
+	for of, namespaces := range named {
+		kept[of] = firstOf(namespaces)
+	}
+	sums := make(map[series]float64, len(read))
+	for _, m := range read {
+		if !kept[m.of][m.namespace()] {
+			m.series = m.withoutNames()
+		}
+		sums[m.series] += m.value
+	}
+	all := make([]Measurement, 0, len(sums))
+	for of, value := range sums {
+		all = append(all, Measurement{of, value})
+	}
+	return all
 }
 
-func (m Measurement) namespace() string {
-	for _, label := range m.labels {
-		if label.Key == namespaceLabel {
-			return label.Value.AsString()
+// firstOf returns the first namespaces that have maxSeries series together.
+func firstOf(namespaces map[string]int) map[string]bool {
+	first, all := make(map[string]bool, len(namespaces)), 0
+	for _, name := range slices.Sorted(maps.Keys(namespaces)) {
+		if all += namespaces[name]; all > maxSeries {
+			break
 		}
+		first[name] = true
+	}
+	return first
+}
+
+func (s series) namespace() string {
+	if i := slices.Index(stateDescriptions[s.of].labels, namespaceLabel); i >= 0 {
+		return s.values[i]
 	}
 	return ""
 }
 
-// summedUp adds the values that differ only in the labels that come from users.
-func summedUp(of []Measurement) []Measurement {
-	var sums []Measurement
-	at := map[attribute.Distinct]int{}
-	for _, m := range of {
-		m.labels = withoutNames(m.labels)
-		set := attribute.NewSet(m.labels...)
-		i, found := at[set.Equivalent()]
-		if !found {
-			at[set.Equivalent()] = len(sums)
-			sums = append(sums, m)
-			continue
+// withoutNames returns the series with the value "_other" for the labels that come from users.
+func (s series) withoutNames() series {
+	for i, label := range stateDescriptions[s.of].labels {
+		if isName(label) {
+			s.values[i] = other
 		}
-		sums[i].value += m.value
 	}
-	return sums
+	return s
 }
