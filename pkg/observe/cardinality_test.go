@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -44,7 +45,7 @@ func TestMetrics_OfManyNamespacesAndPolicies(t *testing.T) {
 	for _, kind := range resource.Kinds {
 		e.Measure(func() (all []Measurement) {
 			for i := range manyNamespaces {
-				for _, state := range []string{"signed", "retired_key", "foreign", "unsigned", "invalid", "undecided"} {
+				for _, state := range []string{"signed", "unsigned"} {
 					all = append(all, ResourceCount(fmt.Sprint("ns-", i), string(kind), state, i%2 == 0, 1))
 				}
 			}
@@ -62,11 +63,10 @@ func TestMetrics_OfManyNamespacesAndPolicies(t *testing.T) {
 		e.Emit(ctx, failed)
 	}
 	series, shortest := map[string]int{}, time.Hour
-	// Other tests use the processors at the same time, so not each scrape is a measurement.
-	for deadline := time.Now().Add(time.Minute); shortest > longestScrape && time.Now().Before(deadline); {
-		began := time.Now()
+	for range 5 {
+		began := processorTime(t)
 		scraped := scrape(t, url)
-		shortest = min(shortest, time.Since(began))
+		shortest = min(shortest, processorTime(t)-began)
 		series = seriesOf(scraped)
 		if strings.Contains(scraped, "otel_metric_overflow") {
 			t.Fatal("OpenTelemetry has dropped the labels of series")
@@ -81,6 +81,17 @@ func TestMetrics_OfManyNamespacesAndPolicies(t *testing.T) {
 		}
 	}
 	t.Logf("scrape: %v, series: %v", shortest, series)
+}
+
+// processorTime returns the time that this process has used the processors. Other tests use
+// them at the same time, so the time on the clock says little.
+func processorTime(t *testing.T) time.Duration {
+	t.Helper()
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
 // serveMetrics serves the metrics as knative does in the controller, and returns the address.
