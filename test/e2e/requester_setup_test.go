@@ -163,8 +163,9 @@ func (n named) describedAs(description string) named {
 	return n
 }
 
-func (n named) annotated(key, value string) named {
-	n.annotations = map[string]string{key: value}
+// requestedBy returns the resource with a requester in its annotation.
+func (n named) requestedBy(user string) named {
+	n.annotations = map[string]string{v1alpha1.RequestedByAnnotation: user}
 	return n
 }
 
@@ -264,7 +265,7 @@ func (e *env) waitSignature(n named) {
 func (e *env) waitProtected(namespace string) {
 	e.t.Helper()
 	tasks := e.dynamicAs(editor).Resource(versionOf("tasks", "v1")).Namespace(namespace)
-	forged := e.named(namespace, versionOf("tasks", "v1"), "forged").annotated(v1alpha1.RequestedByAnnotation, holder)
+	forged := e.named(namespace, versionOf("tasks", "v1"), "forged").requestedBy(holder)
 	e.eventually(soon, func() error {
 		if _, err := tasks.Create(e.t.Context(), forged.object(), dryRunCreate); !isProtected(err) {
 			return fmt.Errorf("the policy does not refuse a forged requester (error %w)", err)

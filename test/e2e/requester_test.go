@@ -106,16 +106,16 @@ func TestRequester_CannotBeForgedBeforeLabelling(t *testing.T) {
 			e := e.sub(t)
 			n := e.named(ns, gvr, "forged-"+gvr.Version)
 			for user, value := range map[string]string{editor: holder, holder: "somebody else"} {
-				_, err := e.dynamicAs(user).Resource(gvr).Namespace(ns).Create(t.Context(), n.annotated(v1alpha1.RequestedByAnnotation, value).object(), metav1.CreateOptions{})
+				_, err := e.dynamicAs(user).Resource(gvr).Namespace(ns).Create(t.Context(), n.requestedBy(value).object(), metav1.CreateOptions{})
 				e.expectProtected(user+" creates", err)
 			}
-			_, err := e.dynamicAs(editor).Resource(gvr).Namespace(ns).Create(t.Context(), n.annotated(v1alpha1.RequestedByAnnotation, editor).object(), metav1.CreateOptions{})
+			_, err := e.dynamicAs(editor).Resource(gvr).Namespace(ns).Create(t.Context(), n.requestedBy(editor).object(), metav1.CreateOptions{})
 			e.expectProtected("editor names itself", err)
 			e.create(editor, n) // without the annotation nothing is refused
 			e.expectProtected("editor patches", e.tryPatch(editor, n, annotationPatch(v1alpha1.RequestedByAnnotation, holder)))
 			e.check(e.tryPatch(editor, n, `{"spec":{"description":"second"}}`))
 
-			n = e.named(ns, gvr, "true-"+gvr.Version).annotated(v1alpha1.RequestedByAnnotation, holder)
+			n = e.named(ns, gvr, "true-"+gvr.Version).requestedBy(holder)
 			e.create(holder, n)
 			e.expectProtected("editor changes the content", e.tryPatch(editor, n, `{"spec":{"description":"second"}}`))
 			e.expectProtected("editor changes a label", e.tryPatch(editor, n, `{"metadata":{"labels":{"a":"b"}}}`))

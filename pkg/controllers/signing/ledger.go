@@ -121,9 +121,9 @@ func (c *count) measurements(l *ledger) []observe.Measurement {
 // measure returns the metrics of the resources that this replica looks after.
 func (s *Signer) measure() []observe.Measurement {
 	leads := s.Leads()
-	all := []observe.Measurement{observe.Leads(string(s.kind), leads)}
+	leading := observe.Leads(string(s.kind), leads)
 	if !leads || !s.wanted() {
-		return all
+		return []observe.Measurement{leading}
 	}
 	selected := map[string]bool{} // by namespace
 	c := count{kind: s.kind, enforced: s.enforced, in: map[placed]int{}}
@@ -137,5 +137,5 @@ func (s *Signer) measure() []observe.Measurement {
 			c.add(s.ledger, r)
 		}
 	})
-	return append(all, c.measurements(s.ledger)...)
+	return append(c.measurements(s.ledger), leading)
 }
