@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -26,6 +27,11 @@ const (
 	// lines.
 	MaxLine = 15 << 10
 )
+
+// ErrNotWritten means that the audit log cannot be written, and that the configuration asks
+// to sign nothing then.
+var ErrNotWritten = errors.New("the audit log cannot be written, and trustedresources.audit.on-failure is block, so nothing is signed; " +
+	"repair the file, or set trustedresources.audit.on-failure to continue")
 
 // Type is the type of a record.
 type Type string
@@ -101,6 +107,8 @@ type Record struct {
 	Gap        *Gap           `json:"gap,omitempty"`
 	// Shortened names the fields that were too long.
 	Shortened []string `json:"shortened,omitempty"`
+	// TraceID is the trace during which something happened.
+	TraceID string `json:"traceId,omitempty"`
 }
 
 // User is a user of the API server.

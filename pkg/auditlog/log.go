@@ -6,7 +6,6 @@ package auditlog
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -18,11 +17,6 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/audit"
 	"github.com/trusted-resources/chains-extension/pkg/keys"
 )
-
-// ErrNotWritten means that the audit log could not be written, and that the configuration
-// asks to sign nothing then.
-var ErrNotWritten = errors.New("the audit log cannot be written, and trustedresources.audit.on-failure is block, so nothing is signed; " +
-	"the log line \"Audit log not written\" says why; repair the file, or set trustedresources.audit.on-failure to continue")
 
 const (
 	// maxUncovered and maxInterval say when a checkpoint is due: after so many records, and
@@ -67,8 +61,8 @@ type Reporter interface {
 type Options struct {
 	// Version and Host describe the process.
 	Version, Host string
-	// Actor returns the user of this process at the API server; empty if that is not known.
-	Actor func() string
+	// Actor is the user of this process at the API server; empty if that is not known.
+	Actor string
 	// Key returns the key that signs checkpoints.
 	Key      func() (*keys.Key, error)
 	Reporter Reporter
@@ -186,7 +180,7 @@ func (l *Log) Append(r audit.Record) {
 }
 
 // Write writes a record and waits until the file has it on disk. Without the sink "file" it
-// does not wait. An error wraps ErrNotWritten; there is none unless the settings say Block.
+// does not wait. An error wraps audit.ErrNotWritten; there is none unless the settings say Block.
 func (l *Log) Write(ctx context.Context, r audit.Record) error {
 	done := make(chan error, 1)
 	l.mu.Lock()
@@ -198,7 +192,7 @@ func (l *Log) Write(ctx context.Context, r audit.Record) error {
 	}
 	err := file.confirm(ctx, done, block)
 	if err != nil && block {
-		return fmt.Errorf("%w: %w", ErrNotWritten, err)
+		return fmt.Errorf("%w: %w", audit.ErrNotWritten, err)
 	}
 	return nil
 }
@@ -220,8 +214,8 @@ func (l *Log) append(r audit.Record, done chan error) {
 	if l.seq > 0 {
 		r.Prev = l.head.String()
 	}
-	if actor := l.options.Actor(); r.Actor == nil && actor != "" {
-		r.Actor = &audit.User{User: actor}
+	if l.options.Actor != "" {
+		r.Actor = &audit.User{User: l.options.Actor}
 	}
 	line, err := audit.Encode(r)
 	if err != nil { // a record has only texts and numbers, which are bounded

@@ -51,7 +51,7 @@ func newLog(t testing.TB) (*Log, *reports) {
 	t.Helper()
 	r := &reports{counts: map[string]int{}}
 	l := New(t.Context(), Options{
-		Version: "v0", Host: "test", Actor: func() string { return "me" }, Reporter: r, Clock: clock.RealClock{},
+		Version: "v0", Host: "test", Actor: "me", Reporter: r, Clock: clock.RealClock{},
 		Key: func() (*keys.Key, error) { return nil, keys.ErrNoKey },
 	})
 	t.Cleanup(func() { l.Close(context.Background()) })
@@ -193,7 +193,7 @@ func TestLog_BlocksOrContinuesWithoutADisk(t *testing.T) {
 			settings.Block = block
 			l.Configure(settings)
 			for range 3 {
-				if err := l.Write(t.Context(), record("a")); errors.Is(err, ErrNotWritten) != block {
+				if err := l.Write(t.Context(), record("a")); errors.Is(err, audit.ErrNotWritten) != block {
 					t.Fatalf("got error %v", err)
 				}
 			}
