@@ -317,3 +317,30 @@ func FuzzVerify(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkEncode(b *testing.B) {
+	r := signed(1)
+	for b.Loop() {
+		line, err := Encode(r)
+		if err != nil {
+			b.Fatal(err)
+		}
+		r.Prev = HashOf(line).String()
+	}
+}
+
+func BenchmarkVerify(b *testing.B) {
+	now := time.Now()
+	p := &process{t: b, stream: "s", now: &now}
+	lines := []string{p.write(Record{Type: Started, Start: &Start{}})}
+	for i := range 10_000 {
+		lines = append(lines, p.write(signed(i)))
+	}
+	content := []byte(joined(lines))
+	b.SetBytes(int64(len(content)))
+	for b.Loop() {
+		if _, err := Verify(b.Context(), []File{{active, bytes.NewReader(content)}}, Options{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
