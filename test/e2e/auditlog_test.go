@@ -39,6 +39,7 @@ func TestAudit_HasEachSignatureOfALoad(t *testing.T) {
 	e := startAudited(t)
 	e.startWebhook("record")
 	e.configure(toAuditFile(e.path, map[string]string{"trustedresources.requester": "record"}))
+	e.waitLogged(e.controller, "The requesters in resources can be relied upon") // names count from then on
 	ns := e.namespace()
 	e.createMany(ns, many)
 	e.waitAllSigned(ns, many)
