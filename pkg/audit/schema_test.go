@@ -104,10 +104,10 @@ func TestEncode_BoundsRecords(t *testing.T) {
 func TestRedacted_RemovesCredentials(t *testing.T) {
 	for text, want := range map[string]string{
 		"git+https://user:token@host/repo.git?token=a#frag and more": "git+https://host/repo.git and more",
-		`found "https://a:b@host/p?x=y", expected z`:                  `found "https://host/p", expected z`,
-		"hashivault://key":                                            "hashivault://key",
-		"no URL, a@b?c":                                               "no URL, a@b?c",
-		"https://u:p@ss@host/x":                                       "https://host/x",
+		`found "https://a:b@host/p?x=y", expected z`:                 `found "https://host/p", expected z`,
+		"hashivault://key":      "hashivault://key",
+		"no URL, a@b?c":         "no URL, a@b?c",
+		"https://u:p@ss@host/x": "https://host/x",
 	} {
 		if got := Redacted(text); got != want {
 			t.Errorf("%s: got %s, want %s", text, got, want)
