@@ -165,6 +165,7 @@ fuzz: ## Fuzz all readers of untrusted input, FUZZ_TIME each
 	go test -run '^$$' -fuzz '^FuzzLocation$$' -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/store/oci
 	go test -run '^$$' -fuzz '^FuzzAnnotate$$' -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/attestation
 	go test -run '^$$' -fuzz '^FuzzValidateKMS$$' -fuzztime $(FUZZ_TIME) ./pkg/keys
+	go test -run '^$$' -fuzz '^FuzzVerify$$' -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x ./pkg/audit
 	go test -run '^$$' -fuzz '^FuzzNext$$' -fuzztime $(FUZZ_TIME) ./pkg/keyring
 
 .PHONY: bench

@@ -33,6 +33,7 @@ var mayImport = map[string][]string{
 	"oci/imagesignature":        {"keys"},
 	"config":                    {"apis/v1alpha1", "oci/registry", "resource"},
 	"policy":                    {"apis/v1alpha1", "keys"},
+	"audit":                     {"keys"},
 
 	// Decisions and stores.
 	"admission":            {"apis/v1alpha1"},
@@ -47,7 +48,8 @@ var mayImport = map[string][]string{
 	"clusterpolicy":        {"apis/v1alpha1", "policy"},
 	"store/annotation":     {"resource"},
 	"store/oci":            {"keys", "oci/imagesignature", "oci/registry", "oci/tektonbundle", "resource", "tekton"},
-	"observe":              {"apis/v1alpha1", "decision", "resource", "tekton"},
+	"observe":              {"apis/v1alpha1", "audit", "decision", "resource", "tekton"},
+	"auditlog":             {"audit", "keys"},
 
 	// Actions.
 	"controllers/informers": {"resource"},
@@ -63,10 +65,10 @@ var mayImport = map[string][]string{
 	"controllers/rotation":      {"apis/v1alpha1", "controllers/rings", "decision", "keyring", "keys", "observe", "policy", "resource", "tekton"},
 	"controllers/state":         {"config", "decision", "keys", "observe", "policy", "resource", "snapshot", "tekton"},
 	"controllers/resources": {
-		"apis/v1alpha1", "controllers/informers", "controllers/turns", "decision", "keys", "observe", "oci/registry", "resource", "tekton",
+		"apis/v1alpha1", "audit", "controllers/informers", "controllers/turns", "decision", "keys", "observe", "oci/registry", "resource", "tekton",
 	},
 	"controllers/signing": {
-		"config", "controllers/informers", "controllers/resources", "controllers/state",
+		"audit", "config", "controllers/informers", "controllers/resources", "controllers/state",
 		"decision", "keys", "observe", "resource", "store/annotation",
 	},
 	"controllers/storing": {
@@ -78,12 +80,12 @@ var mayImport = map[string][]string{
 		"verification",
 	},
 	"controllers/gating": {"apis/v1alpha1", "attestation", "config", "controllers/informers", "controllers/turns", "gate", "observe", "verification"},
-	"cli":                {"apis/v1alpha1", "client", "keyring", "keys", "oci/imagesignature", "oci/registry", "resource", "store/oci", "tekton", "version"},
+	"cli":                {"apis/v1alpha1", "audit", "client", "keyring", "keys", "oci/imagesignature", "oci/registry", "resource", "store/oci", "tekton", "version"},
 	"webhook":            {"admission", "apis/v1alpha1", "config", "observe", "resource"},
 
 	// Wiring.
 	"app": {
-		"apis/v1alpha1", "attestation", "client", "config",
+		"apis/v1alpha1", "attestation", "audit", "auditlog", "client", "config",
 		"controllers/clusterpolicies", "controllers/gating", "controllers/inforce", "controllers/informers", "controllers/leases", "controllers/materializing", "controllers/rights", "controllers/rings", "controllers/rotation", "controllers/runs", "controllers/signing", "controllers/state", "controllers/storing",
 		"keys", "observe", "oci/imagesignature", "oci/registry", "policy", "resource", "store/annotation", "store/oci", "tekton",
 		"verification", "version",

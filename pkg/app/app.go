@@ -16,7 +16,6 @@ import (
 	pipelineclient "github.com/tektoncd/pipeline/pkg/client/injection/client"
 	taskruninformer "github.com/tektoncd/pipeline/pkg/client/injection/informers/pipeline/v1/taskrun"
 	"go.uber.org/zap"
-	"k8s.io/client-go/metadata"
 	"k8s.io/utils/clock"
 	kubeclient "knative.dev/pkg/client/injection/kube/client"
 	"knative.dev/pkg/configmap"
@@ -29,6 +28,8 @@ import (
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/attestation"
+	"github.com/trusted-resources/chains-extension/pkg/auditlog"
+	"github.com/trusted-resources/chains-extension/pkg/config"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/clusterpolicies"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/gating"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/informers"
@@ -68,6 +69,7 @@ func Main() int {
 	}()
 	// sharedmain's own probes have a fixed port.
 	sharedmain.MainWithConfig(sharedmain.WithHealthProbesDisabled(ctx), component, cfg, a.controllers()...)
+	a.closeAudit(ctx)
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		fmt.Fprintln(os.Stderr, "controller:", cause)
 		return 1
@@ -89,6 +91,7 @@ type shared struct {
 	watched *informers.Watched
 	gate    *rights.Gate // watched is started when it opens
 	emitter *observe.Emitter
+	audit   *auditlog.Log
 	store   *storeOfConfig
 	objects objects
 	patcher patcher
@@ -192,6 +195,7 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 		logging.FromContext(ctx).Fatalf("ConfigMaps are watched with a %T, expected a watcher with defaults", cmw)
 	}
 	var s *state.State
+	log := newAuditLog(ctx, kube, emitter, func() (*keys.Key, error) { return s.ActiveKey(resource.Task, system.Namespace()) })
 	kms := keys.NewKMS(func() chainsconfig.KMSAuth { return s.Config().Chains.Signers.KMS.Auth })
 	ringKeys, keyRings := a.keyRings(ctx, kube, kms)
 	policies := clusterpolicies.NewFollowed(kube, watched.Namespaces().Lister(), func(namespace map[string]string) ([]string, error) {
@@ -207,6 +211,7 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 		LivePolicies: pipelineclient.Get(ctx).TektonV1alpha1(),
 		Secrets:      secrets{kube.CoreV1()},
 		Emitter:      emitter,
+		Loading:      func(c *config.Config) { log.Configure(auditSettings(c)) },
 	})
 	for _, onChange := range []func(func()){keyRings.OnChange, policies.OnChange} {
 		onChange(func() { s.Changed(state.AllNamespaces) })
@@ -236,7 +241,7 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 	made := &shared{
 		keyRings: keyRings, ringKeys: ringKeys, kms: kms, signatureWrites: runs.NewSignatureWrites(),
 		state: s, watched: watched, gate: gate, emitter: emitter, store: newStoreOfConfig(kube, s.Config),
-		objects: objects{pipelineclient.Get(ctx)}, patcher: patcher{metadata.NewForConfigOrDie(injection.GetConfig(ctx))},
+		objects: objects{pipelineclient.Get(ctx)}, patcher: newPatcher(injection.GetConfig(ctx)), audit: log,
 		decisions: gating.NewDecisions(watched.Namespaces().Lister(), policies, clock.RealClock{}),
 		policies:  policies, verdicts: &clusterpolicies.Verdicts{},
 	}

@@ -5,15 +5,19 @@ package app
 import (
 	"context"
 	"fmt"
+	"net/http"
 
 	"github.com/tektoncd/pipeline/pkg/client/clientset/versioned"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
+	"github.com/trusted-resources/chains-extension/pkg/audit"
 	"github.com/trusted-resources/chains-extension/pkg/policy"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/pkg/store/annotation"
@@ -55,6 +59,25 @@ func (o objects) get(ctx context.Context, kind resource.Kind, namespace, name st
 type patcher struct{ client metadata.Interface }
 
 var _ annotation.Patcher = patcher{}
+
+func newPatcher(cfg *rest.Config) patcher {
+	cfg = rest.CopyConfig(cfg)
+	cfg.Wrap(func(base http.RoundTripper) http.RoundTripper { return attemptIDs{base} })
+	return patcher{metadata.NewForConfigOrDie(cfg)}
+}
+
+// attemptIDs sends the attempt that a request belongs to, so that the audit log of the API
+// server has it.
+type attemptIDs struct{ base http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (t attemptIDs) RoundTrip(request *http.Request) (*http.Response, error) {
+	if attempt := audit.AttemptOf(request.Context()); attempt != "" {
+		request = request.Clone(request.Context())
+		request.Header.Set(auditv1.HeaderAuditID, attempt)
+	}
+	return t.base.RoundTrip(request)
+}
 
 // Patch implements annotation.Patcher.
 func (p patcher) Patch(ctx context.Context, kind resource.Kind, namespace, name string, mergePatch []byte) (metav1.Object, error) {

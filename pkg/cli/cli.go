@@ -21,7 +21,8 @@ const (
 	OK = 0
 	// Findings means that something is not signed with a trusted key, belongs to
 	// another namespace, or is signed for another release of Tekton; that something
-	// blocks what the command waits for; or that a KeyRing cannot sign.
+	// blocks what the command waits for; that a KeyRing cannot sign; or that an audit log
+	// is not as it was written.
 	Findings = 1
 	// Failed means a usage error, or that the command could not do its work.
 	Failed = 2
@@ -43,7 +44,7 @@ func New(stdout, stderr io.Writer) *Command {
 	}
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(newBundle(), newKey(), newVersion())
+	root.AddCommand(newAudit(), newBundle(), newKey(), newVersion())
 	return &Command{root}
 }
 
@@ -57,7 +58,7 @@ func (c *Command) Run(ctx context.Context, args []string) int {
 	switch {
 	case err == nil:
 		return OK
-	case errors.Is(err, errFindings), errors.Is(err, oci.ErrNamespace), errors.Is(err, oci.ErrDialect), errors.Is(err, oci.ErrNotTrusted), errors.Is(err, errBlocked):
+	case errors.Is(err, errFindings), errors.Is(err, oci.ErrNamespace), errors.Is(err, oci.ErrDialect), errors.Is(err, oci.ErrNotTrusted), errors.Is(err, errBlocked), errors.Is(err, errAuditFindings):
 		return Findings
 	default:
 		return Failed

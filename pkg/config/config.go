@@ -105,6 +105,8 @@ type Config struct {
 	Repository string
 	// Gate says what the gate lets through that no policy has verified.
 	Gate Gate
+	// Audit says where the audit log goes.
+	Audit Audit
 
 	signers map[resource.Kind]string
 	storage map[resource.Kind][]string
@@ -124,6 +126,7 @@ func Default() *Config {
 		storage:    map[resource.Kind][]string{},
 
 		policySecrets: SecretsAny,
+		Audit:         defaultAudit(),
 		Gate:          Gate{Unmatched: GateRefuse, Inline: GateRefuse, Overrides: GateAllow},
 	}
 	for _, kind := range resource.Kinds {
@@ -168,6 +171,9 @@ func Parse(data map[string]string) (*Config, error) {
 		problems = append(problems, kmsAuthKey+": found a token, which everybody who may read this ConfigMap can read; "+
 			"expected signers.kms.auth.token-path. Revoke the token in the KMS, write a new one to a file of the Secret signing-secrets, "+
 			"set signers.kms.auth.token-path to the path of this file (/etc/signing-secrets/…), and remove "+kmsAuthKey)
+	}
+	if err := c.Audit.check(); err != nil && len(problems) == 0 {
+		problems = append(problems, err.Error())
 	}
 	if len(problems) > 0 {
 		return nil, fmt.Errorf("%s", strings.Join(problems, "; "))
@@ -225,6 +231,9 @@ func (c *Config) set(key, value string) (problem string) {
 	case policySecretsKey:
 		c.policySecrets = SecretsMode(value)
 		return oneOf(value, string(SecretsAny), string(SecretsOwnNamespace))
+	}
+	if strings.HasPrefix(key, auditPrefix) {
+		return c.Audit.set(key, value)
 	}
 	for _, kind := range resource.Kinds {
 		switch key {

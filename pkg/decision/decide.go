@@ -60,14 +60,26 @@ func decide(ctx context.Context, s *snapshot.Snapshot, r *resource.Summary) Deci
 		d.Reason = Unsigned
 	case r.SignatureError != nil:
 		d.Reason = ContentChanged
-	case revoked != nil, s.Keys.Find(r.Signature, checksum) != nil:
-		d.Reason = KeyRotated
-	case Signer(s.Keys, r) != nil:
-		d.Reason = TektonChanged
+	case revoked != nil:
+		d.Reason, d.PreviousKeyID = KeyRotated, revoked.ID
 	default:
-		return d.aboutUnknownSignature(ctx, s.Authorities, r)
+		return d.aboutSignature(ctx, s, r)
 	}
 	return d
+}
+
+// aboutSignature completes the decision about a signature that the active key does not
+// verify.
+func (d Decision) aboutSignature(ctx context.Context, s *snapshot.Snapshot, r *resource.Summary) Decision {
+	if signer := s.Keys.Find(r.Signature, r.Checksums.In(d.Dialect)); signer != nil {
+		d.Reason, d.PreviousKeyID = KeyRotated, signer.ID
+		return d
+	}
+	if signer := Signer(s.Keys, r); signer != nil {
+		d.Reason, d.PreviousKeyID = TektonChanged, signer.ID
+		return d
+	}
+	return d.aboutUnknownSignature(ctx, s.Authorities, r)
 }
 
 func releaseRefused(err error) Reason {

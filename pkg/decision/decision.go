@@ -100,6 +100,11 @@ type Decision struct {
 	// signature is lost. So before the write, the decision must be made again with
 	// policies that were read from the API server (docs/design/0004).
 	Overwrites bool
+	// PreviousKeyID is the key of ours that made the signature which signing replaces.
+	PreviousKeyID string
+	// RequestedBy is the user in the content that is to be signed; empty if there is none, or
+	// if the name cannot be relied upon.
+	RequestedBy string
 	// Err is set for Wait. It wraps tekton.ErrUnread, tekton.ErrTooOld, keys.ErrNoKey, ErrKeyRevoked,
 	// ErrOtherTekton, ErrUndecided, ErrNotAuthorized or ErrRequesterUnsafe.
 	Err error

@@ -23,6 +23,9 @@ var (
 // aboutRequester completes a decision to sign: if a requester is required, only content
 // with a requester is signed. A signature that exists is left as it is.
 func aboutRequester(s *snapshot.Snapshot, r *resource.Summary, d Decision) Decision {
+	if s.Config.Requester != config.RequesterOff && s.RequesterUnsafe == nil {
+		d.RequestedBy = r.RequestedBy
+	}
 	if d.Action != Sign || s.Config.Requester != config.RequesterRequired {
 		return d
 	}

@@ -30,12 +30,14 @@ func (f ClusterPolicyReady) report() report {
 		}
 		return report{
 			about: f.Policy, event: Normal(v1alpha1.ReasonPolicyInForce, message),
-			log: logLine{zapcore.InfoLevel, "ClusterVerificationPolicy in force", []any{"policy", f.Policy.Name, "why", f.Why}},
+			log:   logLine{zapcore.InfoLevel, "ClusterVerificationPolicy in force", []any{"policy", f.Policy.Name, "why", f.Why}},
+			audit: f.record(),
 		}
 	}
 	return report{
 		about: f.Policy, event: Warning(v1alpha1.ReasonPolicyNotInForce, "The policy is not in force: "+f.Why),
-		log: logLine{zapcore.WarnLevel, "ClusterVerificationPolicy not in force", []any{"policy", f.Policy.Name, "why", f.Why}},
+		log:   logLine{zapcore.WarnLevel, "ClusterVerificationPolicy not in force", []any{"policy", f.Policy.Name, "why", f.Why}},
+		audit: f.record(),
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
+	"github.com/trusted-resources/chains-extension/pkg/audit"
 	"github.com/trusted-resources/chains-extension/pkg/decision"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/pkg/tekton"
@@ -31,6 +32,7 @@ type Signed struct {
 	// KeyTook is the time that the key needed. Took is the time since this process received
 	// the state that was signed.
 	KeyTook, Took time.Duration
+	Attempt Attempt
 }
 
 func (f Signed) report() report {
@@ -47,6 +49,7 @@ func (f Signed) report() report {
 			{signingDuration, f.KeyTook, ofKind(string(f.Resource.Kind))},
 			{signingLatency, f.Took, ofKind(string(f.Resource.Kind))},
 		},
+		audit: f.record(audit.ResourceSigned, audit.Success, string(f.Reason)),
 	}
 }
 
@@ -68,6 +71,8 @@ type EarlierStateRestored struct {
 }
 
 func (f EarlierStateRestored) report() report {
+	record := about(audit.ResourceRestoredEarlierState, f.Resource, audit.Unknown, v1alpha1.ReasonEarlierStateRestored)
+	record.KeyID = f.KeyID
 	return report{
 		about: reference(f.Resource),
 		event: Warning(v1alpha1.ReasonEarlierStateRestored, fmt.Sprintf("The content changed, and a signature with key %s "+
@@ -76,6 +81,7 @@ func (f EarlierStateRestored) report() report {
 		log: logLine{zapcore.WarnLevel, "Earlier state restored", append(names(f.Resource),
 			"keyId", f.KeyID, "checksum", fmt.Sprintf("%x", f.Resource.Checksums.In(f.Dialect)))},
 		count: counted{earlierStates, ofKind(string(f.Resource.Kind))},
+		audit: record,
 	}
 }
 
@@ -90,7 +96,11 @@ type NotSigned struct {
 }
 
 func (f NotSigned) report() report {
-	return failure(f.Resource, f.Reason, "Not signed: "+f.Err.Error(), f.Err, f.Logged)
+	made := failure(f.Resource, f.Reason, "Not signed: "+f.Err.Error(), f.Err, f.Logged)
+	if !isRecorded(f.Err) {
+		made.audit = about(audit.ResourceSignFailed, f.Resource, audit.Failure, f.Reason)
+	}
+	return made
 }
 
 // NotStored means that storing a resource in the registry failed.
@@ -130,6 +140,8 @@ func (f Stored) report() report {
 		made.event = Normal(v1alpha1.ReasonStored, fmt.Sprintf("Stored as %s, signed with key %s", f.Reference, f.KeyID))
 		made.log = logLine{zapcore.InfoLevel, "Resource stored", append(names(f.Resource),
 			"reference", f.Reference, "tag", f.Tag, "keyId", f.KeyID)}
+		made.audit = about(audit.ResourceStored, f.Resource, audit.Success, v1alpha1.ReasonStored)
+		made.audit.Reference, made.audit.KeyID = f.Reference, f.KeyID
 	}
 	return made
 }
@@ -156,8 +168,13 @@ func (f EarlierBundle) report() report {
 type ConfigLoaded struct{ SignerTypes, Namespaces any }
 
 func (f ConfigLoaded) report() report {
-	return report{log: logLine{zapcore.InfoLevel, "Configuration loaded", []any{"signers", f.SignerTypes, "namespaces", f.Namespaces}},
-		gauges: map[gauge]bool{configValid: true}}
+	return report{
+		log:    logLine{zapcore.InfoLevel, "Configuration loaded", []any{"signers", f.SignerTypes, "namespaces", f.Namespaces}},
+		gauges: map[gauge]bool{configValid: true},
+		audit: audit.Record{Type: audit.ConfigLoaded, Outcome: audit.Success, Why: &audit.Why{
+			Message: fmt.Sprintf("signers %v, namespaces %v", f.SignerTypes, f.Namespaces),
+		}},
+	}
 }
 
 // ConfigRefused means that a ConfigMap has a setting that cannot be used.
@@ -168,16 +185,22 @@ type ConfigRefused struct {
 
 func (f ConfigRefused) report() report {
 	cm := f.ConfigMap
+	object := &corev1.ObjectReference{
+		APIVersion: corev1.SchemeGroupVersion.String(), Kind: "ConfigMap",
+		Namespace: cm.Namespace, Name: cm.Name, UID: cm.UID, ResourceVersion: cm.ResourceVersion,
+	}
 	return report{
-		about: &corev1.ObjectReference{
-			APIVersion: corev1.SchemeGroupVersion.String(), Kind: "ConfigMap",
-			Namespace: cm.Namespace, Name: cm.Name, UID: cm.UID, ResourceVersion: cm.ResourceVersion,
-		},
+		about: object,
 		event: Warning(v1alpha1.ReasonConfigRefused, fmt.Sprintf("The last good configuration stays in force: %v", f.Err)),
 		log: logLine{zapcore.ErrorLevel, "Configuration refused, the last good one stays in force",
 			[]any{"namespace", cm.Namespace, "name", cm.Name, zap.Error(f.Err)}},
 		count:  counted{configErrors, nil},
 		gauges: map[gauge]bool{configValid: false},
+		// Without the error, which quotes settings.
+		audit: audit.Record{
+			ID:   audit.IdentityOf(audit.ConfigRefused, string(cm.UID), cm.ResourceVersion),
+			Type: audit.ConfigRefused, Outcome: audit.Failure, Object: audited(object), Why: &audit.Why{Reason: v1alpha1.ReasonConfigRefused},
+		},
 	}
 }
 
@@ -257,9 +280,15 @@ func (f NotVerified) report() report {
 // Verified means that a resource behind a run was verified for an attestation.
 type Verified struct {
 	Run *corev1.ObjectReference
-	// Kind and Name are those of the resource.
-	Kind resource.Kind
-	Name string
+	// Kind, Namespace and Name are those of the resource.
+	Kind            resource.Kind
+	Namespace, Name string
+	// Checksum is "sha256:" and the checksum in hex; empty if there is no content.
+	Checksum string
+	// KeyID is the key that made the signature, RequestedBy the user that it covers.
+	KeyID, RequestedBy string
+	// PolicyNamespace is empty for a ClusterVerificationPolicy.
+	PolicyNamespace string
 	// Result, Reason, Policy, Mode and Message are those of the verdict.
 	Result, Reason, Policy, Mode, Message string
 	Passed, Failed                        bool
@@ -275,7 +304,10 @@ type ViolatedPolicy struct {
 }
 
 func (f Verified) report() report {
-	made := report{count: counted{verifications, append(kindAndReason(string(f.Kind), f.Reason), attribute.String("result", f.Result))}}
+	made := report{
+		count: counted{verifications, append(kindAndReason(string(f.Kind), f.Reason), attribute.String("result", f.Result))},
+		audit: f.record(),
+	}
 	if !f.Passed {
 		made.log = logLine{zapcore.InfoLevel, "Resource not verified", append(runNames(f.Run),
 			"resourceKind", f.Kind, "resource", f.Name, "result", f.Result, "reason", f.Reason, "policy", f.Policy, "message", f.Message)}
@@ -329,6 +361,7 @@ func (f VerificationDiffers) report() report {
 		about: f.Run, event: Warning(v1alpha1.ReasonVerificationDiffers, differing),
 		log:   logLine{zapcore.WarnLevel, "Verification differs from Tekton's", append(runNames(f.Run), "differing", differing)},
 		count: counted{verificationDifferences, ofKind(f.Run.Kind)},
+		audit: ofRun(audit.VerificationDiffers, f.Run, audit.Failure, audit.Why{Reason: v1alpha1.ReasonVerificationDiffers, Message: differing}),
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
+	"github.com/trusted-resources/chains-extension/pkg/audit"
 )
 
 // GateReleased means that the held Pod of a TaskRun was released. There is an Event
@@ -25,6 +26,7 @@ func (f GateReleased) report() report {
 	made := report{
 		log:   logLine{zapcore.InfoLevel, "Pod released", append(runNames(f.TaskRun), "pod", f.Pod)},
 		count: gateDecision("released"),
+		audit: ofRun(audit.RunReleased, f.TaskRun, audit.Success, audit.Why{Message: strings.Join(f.Warnings, "; ")}),
 	}
 	if len(f.Warnings) > 0 {
 		warnings := strings.Join(f.Warnings, "; ")
@@ -46,6 +48,7 @@ func (f GateRefused) report() report {
 		about: f.TaskRun, event: Warning(v1alpha1.ReasonRunRefused, f.Why),
 		log:   logLine{zapcore.WarnLevel, "Run refused", append(runNames(f.TaskRun), "pod", f.Pod, "why", f.Why)},
 		count: gateDecision("refused"),
+		audit: ofRun(audit.RunRefused, f.TaskRun, audit.Success, audit.Why{Reason: v1alpha1.ReasonRunRefused, Message: f.Why}),
 	}
 }
 
@@ -77,6 +80,7 @@ func (f GateOpened) report() report {
 			v1alpha1.VerifyLabel+": "+v1alpha1.VerifyEnforce+" any more"),
 		log:   logLine{zapcore.WarnLevel, "Pod released without a verification", append(runNames(f.TaskRun), "pod", f.Pod)},
 		count: gateDecision("opened"),
+		audit: ofRun(audit.RunReleased, f.TaskRun, audit.Success, audit.Why{Reason: v1alpha1.ReasonReleasedUnverified, Message: "the namespace is not enforced any more"}),
 	}
 }
 

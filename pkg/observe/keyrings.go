@@ -36,7 +36,8 @@ func (f KeyChanged) report() report {
 	}
 	return report{
 		about: f.KeyRing, event: event,
-		log: logLine{level, "State of a key changed", []any{"keyRing", f.KeyRing.Name, "key", f.Name, "keyId", f.KeyID, "state", string(f.State)}},
+		log:   logLine{level, "State of a key changed", []any{"keyRing", f.KeyRing.Name, "key", f.Name, "keyId", f.KeyID, "state", string(f.State)}},
+		audit: f.record(),
 	}
 }
 

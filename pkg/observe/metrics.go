@@ -29,6 +29,7 @@ const (
 	gateDecisions           counter = "trustedresources_gate_decisions"
 	requesters              counter = "trustedresources_requesters"
 	eventsDropped           counter = "trustedresources_events_dropped"
+	auditRecords            counter = "trustedresources_audit_records"
 )
 
 // descriptions are the help texts of all metrics.
@@ -45,6 +46,7 @@ var descriptions = map[counter]string{
 	earlierStates:           "Resources that changed to a state with a signature of this installation that was not made for this change, by kind.",
 	gateDecisions:           "Decisions about held Pods of TaskRuns, by decision. A Pod that waits is counted each time that it is looked at.",
 	requesters:              "Writes of Tasks, Pipelines and StepActions that the webhook answered, by kind and effect on the requester.",
+	auditRecords:            "Records of the audit log, by sink and outcome: written, dropped (the sink did not keep up) or failed.",
 	eventsDropped:           "Events that were dropped because too many waited to be posted, by type.",
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package observe reports what the controller does. Emit is the one place where a
-// fact becomes an Event, a log line and a metric.
+// fact becomes an Event, a log line, a metric and an audit record.
 package observe
 
 import (
@@ -13,6 +13,8 @@ import (
 	"go.uber.org/zap/zapcore"
 	corev1 "k8s.io/api/core/v1"
 	"knative.dev/pkg/logging"
+
+	"github.com/trusted-resources/chains-extension/pkg/audit"
 )
 
 // Fact is one thing that happened. The types of facts are in facts.go.
@@ -28,6 +30,7 @@ type report struct {
 	bounded []counted
 	gauges  map[gauge]bool // true: 1, false: 0
 	took    []measured
+	audit   audit.Record
 }
 
 // measured is one duration of a distribution.
@@ -55,6 +58,9 @@ type Emitter struct {
 	events  recorder
 	metrics *metrics
 	readers readers
+	audit   auditLog // nil for none
+	// background has the logger for facts about the audit log, which no work is about.
+	background context.Context //nolint:containedctx // only for its logger
 }
 
 // recorder posts Events. It does not wait.
@@ -75,7 +81,7 @@ func NewEmitter(events recorder) (*Emitter, error) {
 	return e, e.observeStates()
 }
 
-// Emit reports a fact as Event, log line and metric. It does not wait.
+// Emit reports a fact as Event, log line, metric and audit record. It does not wait.
 func (e *Emitter) Emit(ctx context.Context, f Fact) {
 	r := f.report()
 	if r.event.Reason != "" {
@@ -86,6 +92,9 @@ func (e *Emitter) Emit(ctx context.Context, f Fact) {
 	}
 	if r.count.counter != "" {
 		e.metrics.counters[r.count.counter].Add(ctx, 1, metric.WithAttributes(r.count.attributes...))
+	}
+	if r.audit.Type != "" && e.audit != nil {
+		e.audit.Append(traced(ctx, r.audit))
 	}
 	for _, c := range r.bounded {
 		e.metrics.counters[c.counter].Add(ctx, 1, metric.WithAttributes(e.metrics.series.bounded(c)...))

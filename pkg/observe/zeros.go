@@ -50,6 +50,11 @@ func known() []counted {
 	for _, eventType := range []string{corev1.EventTypeNormal, corev1.EventTypeWarning} {
 		all = append(all, counted{eventsDropped, []attribute.KeyValue{attribute.String("type", eventType)}})
 	}
+	for _, sink := range []string{"stdout", "file", "webhook"} {
+		for _, outcome := range []string{"written", "dropped", "failed"} {
+			all = append(all, auditRecordsOf(sink, outcome))
+		}
+	}
 	return all
 }
 
@@ -57,6 +62,7 @@ var signingFailureReasons = []string{
 	v1alpha1.ReasonNoKey, v1alpha1.ReasonTektonTooOld, v1alpha1.ReasonTektonUnknown, v1alpha1.ReasonUndecided, v1alpha1.ReasonOtherTekton,
 	v1alpha1.ReasonKeyRevoked, v1alpha1.ReasonNotAuthorized, v1alpha1.ReasonRequesterUnsafe, v1alpha1.ReasonSignerFailed,
 	v1alpha1.ReasonDisputed, v1alpha1.ReasonRefused, v1alpha1.ReasonNotStored, v1alpha1.ReasonPanicked,
+	v1alpha1.ReasonAuditFailed,
 }
 
 func ofKind(kind string) []attribute.KeyValue {

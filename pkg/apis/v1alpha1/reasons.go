@@ -53,6 +53,9 @@ const (
 	ReasonRefused = "SignatureRefused"
 	// ReasonNotStored: storing in the registry failed. The controller tries again.
 	ReasonNotStored = "NotStored"
+	// ReasonAuditFailed: the audit log cannot be written, and
+	// trustedresources.audit.on-failure is block. The controller tries again.
+	ReasonAuditFailed = "AuditLogFailed"
 	// ReasonPanicked: the code of the controller panicked while it worked on this
 	// object. The controller tries again. Also a reason of Events on runs.
 	ReasonPanicked = "ControllerPanicked"

@@ -12,6 +12,7 @@ import (
 	"knative.dev/pkg/controller"
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
+	"github.com/trusted-resources/chains-extension/pkg/audit"
 	"github.com/trusted-resources/chains-extension/pkg/decision"
 	"github.com/trusted-resources/chains-extension/pkg/keys"
 	"github.com/trusted-resources/chains-extension/pkg/observe"
@@ -53,6 +54,7 @@ var consequences = []consequence{
 	{matches: wraps(decision.ErrRequesterUnsafe), reason: v1alpha1.ReasonRequesterUnsafe, waits: true},
 	{matches: wraps(observe.ErrPanicked), reason: v1alpha1.ReasonPanicked},
 	{matches: wraps(decision.ErrUndecided), reason: v1alpha1.ReasonUndecided},
+	{matches: wraps(audit.ErrNotWritten), reason: v1alpha1.ReasonAuditFailed},
 	{matches: wraps(keys.ErrSigner), reason: v1alpha1.ReasonSignerFailed},
 	{matches: wraps(ErrStoring), reason: v1alpha1.ReasonNotStored}, // before the errors of the API server that it may wrap
 	{matches: wraps(ErrDisputed), reason: v1alpha1.ReasonDisputed, waits: true},

@@ -4,6 +4,7 @@ package runs
 
 import (
 	"context"
+	"encoding/hex"
 	"sync/atomic"
 
 	"github.com/tektoncd/chains/pkg/chains/objects"
@@ -167,8 +168,16 @@ func describe(run any) (about *corev1.ObjectReference, condition *apis.Condition
 // emit emits the facts of a report.
 func (r *reporter) emit(ctx context.Context, about *corev1.ObjectReference, report attestation.Report) {
 	for _, record := range report.Records {
+		checksum, policyNamespace := "", about.Namespace
+		if record.Content != nil {
+			checksum = "sha256:" + hex.EncodeToString(record.Content.Checksum)
+		}
+		if record.Rank != nil {
+			policyNamespace = ""
+		}
 		r.Emitter.Emit(ctx, observe.Verified{
-			Run: about, Kind: record.Kind, Name: record.Name, Result: string(record.Result), Reason: string(record.Reason),
+			Run: about, Kind: record.Kind, Namespace: record.Namespace, Name: record.Name, Checksum: checksum,
+			KeyID: record.KeyID, RequestedBy: record.RequestedBy, PolicyNamespace: policyNamespace, Result: string(record.Result), Reason: string(record.Reason),
 			Policy: record.Policy, Mode: string(record.Mode), Message: record.Message,
 			Passed: record.Result == policy.Passed, Failed: record.Result == policy.Failed, Violated: violated(record.Policies),
 		})

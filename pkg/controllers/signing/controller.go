@@ -11,12 +11,14 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/flowcontrol"
 	"k8s.io/utils/clock"
 	"knative.dev/pkg/controller"
 	"knative.dev/pkg/reconciler"
 
+	"github.com/trusted-resources/chains-extension/pkg/audit"
 	"github.com/trusted-resources/chains-extension/pkg/config"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/informers"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/resources"
@@ -57,6 +59,15 @@ type Inputs struct {
 	Replaced func(uid types.UID, from, to string)
 }
 
+// Emitter emits facts.
+type Emitter interface {
+	resources.Emitter
+	// Announce reports a fact that is about to happen. After an error it must not happen.
+	Announce(ctx context.Context, f observe.Fact) error
+}
+
+var _ Emitter = (*observe.Emitter)(nil)
+
 // Signer is the controller of one kind. It implements controller.Reconciler.
 type Signer struct {
 	*resources.Resources
@@ -65,7 +76,7 @@ type Signer struct {
 	state   *state.State
 	decide  func(context.Context, *resource.Summary) decision.Decision
 	patcher annotation.Patcher
-	emitter resources.Emitter
+	emitter Emitter
 	// replaced is Inputs.Replaced.
 	replaced func(uid types.UID, from, to string)
 	// disputes delays signing resources that another writer changes each time that
@@ -177,21 +188,37 @@ func (s *Signer) sign(ctx context.Context, key string, r *resource.Summary) erro
 	if now := s.disputes.Clock.Now(); s.disputes.IsInBackOffSinceUpdate(key, now) {
 		return controller.NewRequeueAfter(s.disputes.Get(key))
 	}
-	began := time.Now()
+	fact := observe.Signed{
+		Resource: r, Reason: d.Reason, KeyID: d.Key.ID, Dialect: d.Dialect,
+		Attempt: observe.Attempt{ID: uuid.NewString(), RequestedBy: d.RequestedBy, PreviousKeyID: d.PreviousKeyID},
+	}
+	return s.attempt(ctx, key, fact, d)
+}
+
+// attempt signs a resource. Each attempt has an audit record before it, and one after it.
+func (s *Signer) attempt(ctx context.Context, key string, fact observe.Signed, d decision.Decision) error {
+	r, began := fact.Resource, time.Now()
+	failed := func(err error, sent bool) error {
+		s.emitter.Emit(ctx, observe.AttemptFailed{Signed: fact, Err: err, Sent: sent})
+		return observe.Recorded(err)
+	}
+	if err := s.emitter.Announce(ctx, observe.Signing(fact)); err != nil {
+		return failed(err, false)
+	}
+	keyBegan := time.Now()
 	signature, err := d.Key.Sign(ctx, r.Checksums.In(d.Dialect))
 	if err != nil {
-		return err
+		return failed(err, false)
 	}
-	sent := write{
-		content: [sha256.Size]byte(r.Checksums.Content()), signature: signature,
-		fact: &observe.Signed{Resource: r, Reason: d.Reason, KeyID: d.Key.ID, Dialect: d.Dialect, KeyTook: time.Since(began)},
-	}
+	fact.KeyTook = time.Since(keyBegan)
+	pending := fact // for an answer that gets lost
+	sent := write{content: [sha256.Size]byte(r.Checksums.Content()), signature: signature, fact: &pending}
 	s.writes.add(key, sent)
-	patched, err := annotation.Put(ctx, s.patcher, r, signature)
+	patched, err := annotation.Put(audit.WithAttempt(ctx, fact.Attempt.ID), s.patcher, r, signature)
 	if err != nil {
-		return err
+		return failed(err, true)
 	}
-	fact := *sent.fact
+	fact.Attempt.Took = time.Since(began)
 	sent.resourceVersion, sent.fact = patched.GetResourceVersion(), nil
 	if d.Reason != decision.Unsigned {
 		s.replaced(r.UID, r.ResourceVersion, sent.resourceVersion)

@@ -21,6 +21,8 @@ import (
 // facts are the facts that were emitted.
 type facts []observe.Fact
 
+func (*facts) Announce(context.Context, observe.Fact) error { return nil }
+
 func (f *facts) Emit(_ context.Context, fact observe.Fact) { *f = append(*f, fact) }
 
 // sent returns the write of a signature on the state with resourceVersion 1. The

@@ -49,6 +49,8 @@ type Sources struct {
 	// Secrets reads the keys of the authorities of policies.
 	Secrets policy.Secrets
 	Emitter Emitter
+	// Loading is called with a configuration before it is reported.
+	Loading func(*config.Config)
 	// Rings are the KeyRings of the cluster.
 	Rings Rings
 	// Cluster are the ClusterVerificationPolicies.
@@ -215,6 +217,7 @@ func (s *State) Changed(namespace string) {
 }
 
 func (s *State) configLoaded(ctx context.Context, c *config.Config) {
+	s.sources.Loading(c)
 	s.sources.Emitter.Emit(ctx, observe.ConfigLoaded{SignerTypes: c.SignerTypes(), Namespaces: c.Namespaces})
 	s.keys.Configure(ctx, keys.Settings{SignerTypes: c.SignerTypes(), KMS: c.Chains.Signers.KMS})
 	s.Changed(AllNamespaces)
