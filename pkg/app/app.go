@@ -208,6 +208,10 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 		Secrets:      secrets{kube.CoreV1()},
 		Emitter:      emitter,
 	})
+	kms.OnRequest(s.KMSRequested)
+	emitter.Measure(func() []observe.Measurement {
+		return []observe.Measurement{observe.CacheEntries(observe.SigningKeys, s.PolicyKeys().Cached())}
+	})
 	for _, onChange := range []func(func()){keyRings.OnChange, policies.OnChange} {
 		onChange(func() { s.Changed(state.AllNamespaces) })
 	}
@@ -235,7 +239,7 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 	watchGate(ctx, kube, watched.Namespaces().Lister(), policies, emitter)
 	made := &shared{
 		keyRings: keyRings, ringKeys: ringKeys, kms: kms, signatureWrites: runs.NewSignatureWrites(),
-		state: s, watched: watched, gate: gate, emitter: emitter, store: newStoreOfConfig(kube, s.Config),
+		state: s, watched: watched, gate: gate, emitter: emitter, store: newStoreOfConfig(kube, s.Config, emitter),
 		objects: objects{pipelineclient.Get(ctx)}, patcher: patcher{metadata.NewForConfigOrDie(injection.GetConfig(ctx))},
 		decisions: gating.NewDecisions(watched.Namespaces().Lister(), policies, clock.RealClock{}),
 		policies:  policies, verdicts: &clusterpolicies.Verdicts{},
@@ -243,8 +247,8 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 	made.verifier, err = runs.NewVerifier(ctx, runs.Sources{
 		Config: s.Config, Keys: s.Keys, Verified: keyRings.Verified, Dialect: s.Dialect, Store: made.store.load,
 		SignatureWrites: made.signatureWrites, Cluster: policies,
-		OnChange: s.OnChange,
-		Objects:  made.objects, Policies: s.PolicySources(), Watched: watched, Handlers: &a.handlers,
+		OnChange: s.OnChange, Measure: emitter.Measure,
+		Objects: made.objects, Policies: s.PolicySources(), Watched: watched, Handlers: &a.handlers,
 	})
 	if err != nil {
 		logging.FromContext(ctx).Fatalw("Cannot watch runs", zap.Error(err))

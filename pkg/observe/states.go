@@ -22,6 +22,7 @@ const (
 	oldestUnsignedAge state = "trustedresources_oldest_unsigned_age"
 	inventoryComplete state = "trustedresources_inventory_complete"
 	leader            state = "trustedresources_leader"
+	cacheEntries      state = "trustedresources_cache_entries"
 )
 
 // stateDescription describes a gauge. The unit is empty for numbers of things.
@@ -33,6 +34,7 @@ var stateDescriptions = map[state]stateDescription{
 	oldestUnsignedAge: {"Age of the oldest change that waits for a signature of this replica, by kind. The age begins when the process receives the change.", seconds},
 	inventoryComplete: {"1 if this replica has looked at all resources of the kind since it began to look after them. Only of replicas that sign.", ""},
 	leader:            {"1 if this replica signs resources of the kind, 0 if it only waits for the failure of another.", ""},
+	cacheEntries:      {"Entries in caches, by cache. Entries that are not valid any more count until they are removed.", ""},
 }
 
 // Measurement is the value of one series of a gauge at one moment.
