@@ -127,7 +127,7 @@ func (a *app) controllers() []injection.ControllerConstructor {
 			a.constructor(func(ctx context.Context, _ configmap.Watcher, s *shared) (*controller.Impl, error) {
 				return signing.NewController(ctx, kind, signing.Inputs{
 					State: s.state, Watched: s.watched, Emitter: s.emitter, Patcher: s.patcher, Replaced: s.signatureWrites.Wrote,
-					Enforced: s.enforced,
+					Enforced: s.enforced, Measure: s.emitter.Measure,
 				})
 			}),
 			a.constructor(func(ctx context.Context, _ configmap.Watcher, s *shared) (*controller.Impl, error) {
@@ -213,6 +213,10 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 		Emitter:      emitter,
 		Loading:      func(c *config.Config) { log.Configure(auditSettings(c)) },
 	})
+	kms.OnRequest(s.KMSRequested)
+	emitter.Measure(func() []observe.Measurement {
+		return []observe.Measurement{observe.CacheEntries(observe.SigningKeys, s.PolicyKeys().Cached())}
+	})
 	for _, onChange := range []func(func()){keyRings.OnChange, policies.OnChange} {
 		onChange(func() { s.Changed(state.AllNamespaces) })
 	}
@@ -240,7 +244,7 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 	watchGate(ctx, kube, watched.Namespaces().Lister(), policies, emitter)
 	made := &shared{
 		keyRings: keyRings, ringKeys: ringKeys, kms: kms, signatureWrites: runs.NewSignatureWrites(),
-		state: s, watched: watched, gate: gate, emitter: emitter, store: newStoreOfConfig(kube, s.Config),
+		state: s, watched: watched, gate: gate, emitter: emitter, store: newStoreOfConfig(kube, s.Config, emitter),
 		objects: objects{pipelineclient.Get(ctx)}, patcher: newPatcher(injection.GetConfig(ctx)), audit: log,
 		decisions: gating.NewDecisions(watched.Namespaces().Lister(), policies, clock.RealClock{}),
 		policies:  policies, verdicts: &clusterpolicies.Verdicts{},
@@ -248,8 +252,8 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 	made.verifier, err = runs.NewVerifier(ctx, runs.Sources{
 		Config: s.Config, Keys: s.Keys, Verified: keyRings.Verified, Dialect: s.Dialect, Store: made.store.load,
 		SignatureWrites: made.signatureWrites, Cluster: policies,
-		OnChange: s.OnChange,
-		Objects:  made.objects, Policies: s.PolicySources(), Watched: watched, Handlers: &a.handlers,
+		OnChange: s.OnChange, Measure: emitter.Measure,
+		Objects: made.objects, Policies: s.PolicySources(), Watched: watched, Handlers: &a.handlers,
 	})
 	if err != nil {
 		logging.FromContext(ctx).Fatalw("Cannot watch runs", zap.Error(err))

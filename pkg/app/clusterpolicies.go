@@ -62,7 +62,7 @@ func clusterPoliciesController(ctx context.Context, s *shared) (*controller.Impl
 		Definition: func(ctx context.Context) (metav1.Object, error) {
 			return objects.Resource(definitions).Get(ctx, "clusterverificationpolicies."+v1alpha1.Group, metav1.GetOptions{})
 		},
-		Keys:     &clusterpolicies.Keys{Namespace: system.Namespace(), Secrets: secrets{kube.CoreV1()}, Clock: clock.RealClock{}},
+		Keys:     &clusterpolicies.Keys{Namespace: system.Namespace(), Secrets: secrets{kube.CoreV1()}, Clock: clock.RealClock{}, KMSRequested: s.state.KMSRequested},
 		Followed: s.policies,
 		Policies: s.watched.Policies().Lister(),
 		Materialized: materializing.New(materializing.Inputs{

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/authn/k8schain"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/trusted-resources/chains-extension/pkg/config"
 	"github.com/trusted-resources/chains-extension/pkg/controllers/leases"
+	"github.com/trusted-resources/chains-extension/pkg/observe"
 	"github.com/trusted-resources/chains-extension/pkg/oci/imagesignature"
 	"github.com/trusted-resources/chains-extension/pkg/oci/registry"
 	"github.com/trusted-resources/chains-extension/pkg/store/oci"
@@ -26,8 +28,9 @@ const serviceAccount = "tekton-chains-controller"
 // storeOfConfig makes the store that the configuration names, and keeps it until
 // the configuration names another one.
 type storeOfConfig struct {
-	kube   kubernetes.Interface
-	config func() *config.Config
+	kube    kubernetes.Interface
+	config  func() *config.Config
+	emitter *observe.Emitter
 
 	mu      sync.Mutex // guards store and madeFor
 	store   *oci.Store
@@ -39,8 +42,8 @@ type storeSettings struct {
 	insecure             bool
 }
 
-func newStoreOfConfig(kube kubernetes.Interface, config func() *config.Config) *storeOfConfig {
-	return &storeOfConfig{kube: kube, config: config}
+func newStoreOfConfig(kube kubernetes.Interface, config func() *config.Config, emitter *observe.Emitter) *storeOfConfig {
+	return &storeOfConfig{kube: kube, config: config, emitter: emitter}
 }
 
 // load returns the store, or nil if the configuration names none.
@@ -58,6 +61,9 @@ func (s *storeOfConfig) load() *oci.Store {
 	if s.store == nil || s.madeFor != wanted {
 		client := registry.NewClient(registry.Options{
 			Insecure: wanted.insecure, Keychains: pullSecrets{s.kube}, Locks: leases.New(s.kube.CoordinationV1(), system.Namespace()),
+			Requested: func(ctx context.Context, method string, status int, took time.Duration) {
+				s.emitter.Emit(ctx, observe.RegistryRequested{Method: method, Status: status, Took: took})
+			},
 		})
 		s.store = &oci.Store{Registry: client, Prefix: wanted.repository, SignOptions: imagesignature.Options{RekorURL: wanted.rekorURL}}
 		s.madeFor = wanted

@@ -39,21 +39,21 @@ func (c *KMSClient) Within(slots ...Slot) *KMSClient {
 
 // PublicKey implements signature.PublicKeyProvider.
 func (c *KMSClient) PublicKey(opts ...signature.PublicKeyOption) (crypto.PublicKey, error) {
-	return Call(contextOf(opts), c.limiter, c.keyRef, func(ctx context.Context) (crypto.PublicKey, error) {
+	return Call(contextOf(opts), c.limiter, OperationPublicKey, c.keyRef, func(ctx context.Context) (crypto.PublicKey, error) {
 		return c.client.PublicKey(append(slices.Clip(opts), options.WithContext(ctx))...)
 	}, c.within...)
 }
 
 // SignMessage implements signature.Signer.
 func (c *KMSClient) SignMessage(message io.Reader, opts ...signature.SignOption) ([]byte, error) {
-	return Call(contextOf(opts), c.limiter, c.keyRef, func(ctx context.Context) ([]byte, error) {
+	return Call(contextOf(opts), c.limiter, OperationSign, c.keyRef, func(ctx context.Context) ([]byte, error) {
 		return c.client.SignMessage(message, append(slices.Clip(opts), options.WithContext(ctx))...)
 	}, c.within...)
 }
 
 // VerifySignature implements signature.Verifier.
 func (c *KMSClient) VerifySignature(sig, message io.Reader, opts ...signature.VerifyOption) error {
-	_, err := Call(contextOf(opts), c.limiter, c.keyRef, func(ctx context.Context) (struct{}, error) {
+	_, err := Call(contextOf(opts), c.limiter, OperationVerify, c.keyRef, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, c.client.VerifySignature(sig, message, append(slices.Clip(opts), options.WithContext(ctx))...)
 	}, c.within...)
 	return err

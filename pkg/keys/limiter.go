@@ -23,6 +23,7 @@ var ErrNoAnswer = errors.New("no answer in time")
 type CallLimiter struct {
 	timeout  time.Duration
 	maxCalls int
+	observe  Observer // nil: nobody is told
 
 	mu   sync.Mutex
 	keys map[string]*keyCalls // by reference to the key
@@ -38,6 +39,15 @@ type keyCalls struct {
 // same time. A caller waits for timeout at most.
 func NewCallLimiter(timeout time.Duration, maxCalls int) *CallLimiter {
 	return &CallLimiter{timeout: timeout, maxCalls: maxCalls, keys: map[string]*keyCalls{}}
+}
+
+// OnRequest makes the limiter tell an observer of each call. Call OnRequest before Call.
+func (l *CallLimiter) OnRequest(observe Observer) { l.observe = observe }
+
+func (l *CallLimiter) observed(ctx context.Context, operation Operation, keyRef string, began time.Time, err error) {
+	if l.observe != nil {
+		l.observe(ctx, NewRequest(operation, keyRef, began, err))
+	}
 }
 
 // Slot is a place among the calls that a CallLimiter allows at the same time.
@@ -57,7 +67,7 @@ func (l *CallLimiter) Slot(key string) Slot { return Slot{l, key} }
 // The call also takes the slots in within, and takes them first: a caller that waits
 // for one of them must not hold the slot of the key.
 func Call[T any](
-	ctx context.Context, l *CallLimiter, keyRef string, call func(context.Context) (T, error), within ...Slot,
+	ctx context.Context, l *CallLimiter, operation Operation, keyRef string, call func(context.Context) (T, error), within ...Slot,
 ) (T, error) {
 	type result struct {
 		value T
@@ -70,6 +80,7 @@ func Call[T any](
 	if err != nil {
 		return none, err
 	}
+	began := time.Now()
 	results := make(chan result, 1)
 	go func() {
 		defer release()
@@ -84,9 +95,12 @@ func Call[T any](
 	}()
 	select {
 	case r := <-results:
+		l.observed(ctx, operation, keyRef, began, r.err)
 		return r.value, r.err
 	case <-ctx.Done():
-		return none, fmt.Errorf("%w: %w", ErrNoAnswer, ctx.Err())
+		err := fmt.Errorf("%w: %w", ErrNoAnswer, ctx.Err())
+		l.observed(ctx, operation, keyRef, began, err)
+		return none, err
 	}
 }
 

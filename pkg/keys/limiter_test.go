@@ -6,7 +6,9 @@ import (
 	"context"
 	"crypto"
 	"errors"
+	"fmt"
 	"io"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -98,13 +100,13 @@ func TestKMSClient_BoundsEveryCall(t *testing.T) {
 func TestCall_ReturnsResultAndError(t *testing.T) {
 	limiter := NewCallLimiter(time.Minute, 1)
 	for range 3 { // one call after the other
-		got, err := Call(t.Context(), limiter, "key", func(context.Context) (int, error) { return 42, nil })
+		got, err := Call(t.Context(), limiter, OperationSign, "key", func(context.Context) (int, error) { return 42, nil })
 		if got != 42 || err != nil {
 			t.Fatalf("got %d and error %v, want 42", got, err)
 		}
 	}
 	failure := errors.New("no")
-	if _, err := Call(t.Context(), limiter, "key", func(context.Context) (int, error) { return 0, failure }); !errors.Is(err, failure) {
+	if _, err := Call(t.Context(), limiter, OperationSign, "key", func(context.Context) (int, error) { return 0, failure }); !errors.Is(err, failure) {
 		t.Errorf("got error %v, want %v", err, failure)
 	}
 }
@@ -114,11 +116,11 @@ func TestCall_HangingKeyDoesNotDelayOtherKeys(t *testing.T) {
 		limiter := NewCallLimiter(time.Second, 1)
 		server := &hangingKMS{release: make(chan struct{})}
 		hang := func(context.Context) (int, error) { return 0, server.hang() }
-		if _, err := Call(t.Context(), limiter, "hanging", hang); !errors.Is(err, ErrNoAnswer) {
+		if _, err := Call(t.Context(), limiter, OperationSign, "hanging", hang); !errors.Is(err, ErrNoAnswer) {
 			t.Errorf("got error %v, want ErrNoAnswer", err)
 		}
 		start := time.Now()
-		if got, err := Call(t.Context(), limiter, "other", func(context.Context) (int, error) { return 42, nil }); got != 42 || err != nil {
+		if got, err := Call(t.Context(), limiter, OperationSign, "other", func(context.Context) (int, error) { return 42, nil }); got != 42 || err != nil {
 			t.Errorf("got %d and error %v, want 42", got, err)
 		}
 		if waited := time.Since(start); waited != 0 {
@@ -129,5 +131,30 @@ func TestCall_HangingKeyDoesNotDelayOtherKeys(t *testing.T) {
 		if len(limiter.keys) != 0 {
 			t.Errorf("the limiter remembers %d keys after all calls ended, want none", len(limiter.keys))
 		}
+	})
+}
+
+// The observer is told of each call that began, also of one that is abandoned.
+func TestCall_TellsObserver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []string
+		limiter := NewCallLimiter(time.Second, 1)
+		limiter.OnRequest(func(_ context.Context, r Request) {
+			got = append(got, fmt.Sprint(r.Provider, " ", r.Operation, " ", r.Took, " ", r.Err != nil))
+		})
+		server := &hangingKMS{release: make(chan struct{})}
+		answer := func(context.Context) (int, error) { return 42, nil }
+		hang := func(context.Context) (int, error) { return 0, server.hang() }
+		_, err := Call(t.Context(), limiter, OperationSign, "hashivault://key", answer)
+		_, hung := Call(t.Context(), limiter, OperationVerify, "unknown://key", hang)
+		_, waited := Call(t.Context(), limiter, OperationVerify, "unknown://key", answer) // does not begin
+		if err != nil || !errors.Is(hung, ErrNoAnswer) || !errors.Is(waited, ErrNoAnswer) {
+			t.Errorf("got errors %v, %v, %v", err, hung, waited)
+		}
+		if want := []string{"hashivault sign 0s false", " verify 1s true"}; !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		close(server.release)
+		synctest.Wait()
 	})
 }

@@ -106,7 +106,7 @@ func (l *Loader) kmsKey(ctx context.Context, settings chainsconfig.KMSSigner) (*
 
 // kmsClient connects to the KMS.
 func (l *Loader) kmsClient(ctx context.Context, settings chainsconfig.KMSSigner) (signature.SignerVerifier, error) {
-	client, err := Call(ctx, l.connects, settings.KMSRef, func(ctx context.Context) (signature.SignerVerifier, error) {
+	client, err := Call(ctx, l.connects, OperationConnect, settings.KMSRef, func(ctx context.Context) (signature.SignerVerifier, error) {
 		return kms.NewSigner(context.WithoutCancel(ctx), settings) // the client of Azure keeps the context for its calls
 	})
 	if err != nil {

@@ -101,6 +101,13 @@ func NewLoader(dir string, onChange func()) *Loader {
 	return l
 }
 
+// OnRequest makes the Loader tell an observer of each request to a KMS. Call OnRequest before
+// Run and Configure.
+func (l *Loader) OnRequest(observe Observer) {
+	l.connects.OnRequest(observe)
+	l.calls.OnRequest(observe)
+}
+
 // Load loads the key ring of the signing secret in dir once, for commands and
 // tests that do not follow changes.
 func Load(ctx context.Context, dir string, settings Settings) *Ring {

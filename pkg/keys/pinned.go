@@ -52,6 +52,12 @@ func NewKMS(auth func() chainsconfig.KMSAuth, clouds ...signature.RPCOption) *KM
 	}
 }
 
+// OnRequest makes the KMS tell an observer of each request. Call OnRequest before Key.
+func (k *KMS) OnRequest(observe Observer) {
+	k.connects.OnRequest(observe)
+	k.calls.OnRequest(observe)
+}
+
 // Key returns one version of a key. To prove that Tekton can verify its signatures, the key
 // signs a test message. Errors, also those of the key, name the reference and the version.
 func (k *KMS) Key(ctx context.Context, ref, version string) (*Key, error) {
@@ -76,7 +82,7 @@ func (k *KMS) LatestVersion(ctx context.Context, ref string) (string, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
-	key, err := use(ctx, k, ref, func(ctx context.Context, c *kmsConnection) (*transitKey, error) {
+	key, err := use(ctx, k, OperationVersion, ref, func(ctx context.Context, c *kmsConnection) (*transitKey, error) {
 		return readTransitKey(ctx, c.vault, ref)
 	})
 	if err != nil {
@@ -96,7 +102,7 @@ var _ signature.Signer = (*pinnedKey)(nil)
 
 // PublicKey implements signature.PublicKeyProvider.
 func (p *pinnedKey) PublicKey(opts ...signature.PublicKeyOption) (crypto.PublicKey, error) {
-	return use(contextOf(opts), p.kms, p.ref, func(ctx context.Context, c *kmsConnection) (crypto.PublicKey, error) {
+	return use(contextOf(opts), p.kms, OperationPublicKey, p.ref, func(ctx context.Context, c *kmsConnection) (crypto.PublicKey, error) {
 		if c.vault == nil {
 			return c.signer.PublicKey(append(slices.Clip(opts), options.WithContext(ctx))...)
 		}
@@ -114,7 +120,7 @@ func (p *pinnedKey) SignMessage(message io.Reader, opts ...signature.SignOption)
 	if err != nil {
 		return nil, err
 	}
-	return use(contextOf(opts), p.kms, p.ref, func(ctx context.Context, c *kmsConnection) ([]byte, error) {
+	return use(contextOf(opts), p.kms, OperationSign, p.ref, func(ctx context.Context, c *kmsConnection) ([]byte, error) {
 		opts := append(slices.Clip(opts), options.WithContext(ctx))
 		if c.vault == nil {
 			return c.signer.SignMessage(bytes.NewReader(content), opts...)
@@ -129,14 +135,14 @@ func (p *pinnedKey) SignMessage(message io.Reader, opts ...signature.SignOption)
 
 // use calls a KMS within the limits. If Vault does not know the token of a client that was
 // used before, the token may have expired: use then makes one more attempt with a new one.
-func use[T any](ctx context.Context, k *KMS, ref string, call func(context.Context, *kmsConnection) (T, error)) (T, error) {
+func use[T any](ctx context.Context, k *KMS, operation Operation, ref string, call func(context.Context, *kmsConnection) (T, error)) (T, error) {
 	var none T
 	for retried := false; ; retried = true {
 		client, reused, err := k.connect(ctx, ref)
 		if err != nil {
 			return none, vaultError(err)
 		}
-		result, err := Call(ctx, k.calls, ref, func(ctx context.Context) (T, error) { return call(ctx, client) })
+		result, err := Call(ctx, k.calls, operation, ref, func(ctx context.Context) (T, error) { return call(ctx, client) })
 		if err == nil {
 			return result, nil
 		}
@@ -161,7 +167,7 @@ func (k *KMS) connect(ctx context.Context, ref string) (client *kmsConnection, r
 	if last != nil && last.inputs == inputs {
 		return last, true, nil
 	}
-	client, err = Call(ctx, k.connects, ref, func(ctx context.Context) (*kmsConnection, error) {
+	client, err = Call(ctx, k.connects, OperationConnect, ref, func(ctx context.Context) (*kmsConnection, error) {
 		if isVault(ref) {
 			return connectVault(ctx, auth, ref)
 		}

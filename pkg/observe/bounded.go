@@ -69,3 +69,6 @@ func isName(label attribute.Key) bool { return label == namespaceLabel || label 
 
 // kindLabel is the label with the kind of a resource or of a run.
 const kindLabel = attribute.Key("kind")
+
+// cacheLabel is the label with the name of a cache, or with whether a cache was hit.
+const cacheLabel = attribute.Key("cache")

@@ -32,7 +32,7 @@ type Signed struct {
 	// KeyTook is the time that the key needed. Took is the time since this process received
 	// the state that was signed.
 	KeyTook, Took time.Duration
-	Attempt Attempt
+	Attempt       Attempt
 }
 
 func (f Signed) report() report {

@@ -4,6 +4,7 @@ package observe
 
 import (
 	"strings"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.uber.org/zap"
@@ -20,12 +21,13 @@ type GateReleased struct {
 	TaskRun  *corev1.ObjectReference
 	Pod      string
 	Warnings []string
+	Waited   time.Duration // since the creation of the Pod
 }
 
 func (f GateReleased) report() report {
 	made := report{
 		log:   logLine{zapcore.InfoLevel, "Pod released", append(runNames(f.TaskRun), "pod", f.Pod)},
-		count: gateDecision("released"),
+		count: gateDecision("released"), took: waited("released", f.Waited),
 		audit: ofRun(audit.RunReleased, f.TaskRun, audit.Success, audit.Why{Message: strings.Join(f.Warnings, "; ")}),
 	}
 	if len(f.Warnings) > 0 {
@@ -41,13 +43,14 @@ type GateRefused struct {
 	TaskRun *corev1.ObjectReference
 	Pod     string
 	Why     string
+	Waited  time.Duration // since the creation of the Pod
 }
 
 func (f GateRefused) report() report {
 	return report{
 		about: f.TaskRun, event: Warning(v1alpha1.ReasonRunRefused, f.Why),
 		log:   logLine{zapcore.WarnLevel, "Run refused", append(runNames(f.TaskRun), "pod", f.Pod, "why", f.Why)},
-		count: gateDecision("refused"),
+		count: gateDecision("refused"), took: waited("refused", f.Waited),
 		audit: ofRun(audit.RunRefused, f.TaskRun, audit.Success, audit.Why{Reason: v1alpha1.ReasonRunRefused, Message: f.Why}),
 	}
 }
@@ -72,6 +75,7 @@ func (f GateWaits) report() report {
 type GateOpened struct {
 	TaskRun *corev1.ObjectReference
 	Pod     string
+	Waited  time.Duration // since the creation of the Pod
 }
 
 func (f GateOpened) report() report {
@@ -79,7 +83,7 @@ func (f GateOpened) report() report {
 		about: f.TaskRun, event: Warning(v1alpha1.ReasonReleasedUnverified, "Released without a verification: the namespace has no label "+
 			v1alpha1.VerifyLabel+": "+v1alpha1.VerifyEnforce+" any more"),
 		log:   logLine{zapcore.WarnLevel, "Pod released without a verification", append(runNames(f.TaskRun), "pod", f.Pod)},
-		count: gateDecision("opened"),
+		count: gateDecision("opened"), took: waited("opened", f.Waited),
 		audit: ofRun(audit.RunReleased, f.TaskRun, audit.Success, audit.Why{Reason: v1alpha1.ReasonReleasedUnverified, Message: "the namespace is not enforced any more"}),
 	}
 }
@@ -128,4 +132,8 @@ func (f GatePanicked) report() report {
 
 func gateDecision(name string) counted {
 	return counted{gateDecisions, []attribute.KeyValue{attribute.String("decision", name)}}
+}
+
+func waited(decision string, duration time.Duration) []measured {
+	return []measured{{gateWait, duration, gateDecision(decision).attributes}}
 }

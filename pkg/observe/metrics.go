@@ -26,8 +26,10 @@ const (
 	verificationDifferences counter = "trustedresources_verification_differences"
 	stored                  counter = "trustedresources_stored"
 	earlierStates           counter = "trustedresources_earlier_states_restored"
+	tektonVerdicts          counter = "trustedresources_tekton_verdicts"
 	gateDecisions           counter = "trustedresources_gate_decisions"
 	requesters              counter = "trustedresources_requesters"
+	cacheRequests           counter = "trustedresources_cache_requests"
 	eventsDropped           counter = "trustedresources_events_dropped"
 	auditRecords            counter = "trustedresources_audit_records"
 )
@@ -44,9 +46,11 @@ var descriptions = map[counter]string{
 	verificationDifferences: "Runs whose verification gave another result than Tekton's, by kind.",
 	stored:                  "Signed resources found in or written to the registry, by kind and whether the resource was uploaded.",
 	earlierStates:           "Resources that changed to a state with a signature of this installation that was not made for this change, by kind.",
+	tektonVerdicts:          "Runs that ended about whose resources Tekton itself has a verdict, by kind and verdict.",
 	gateDecisions:           "Decisions about held Pods of TaskRuns, by decision. A Pod that waits is counted each time that it is looked at.",
 	requesters:              "Writes of Tasks, Pipelines and StepActions that the webhook answered, by kind and effect on the requester.",
 	auditRecords:            "Records of the audit log, by sink and outcome: written, dropped (the sink did not keep up) or failed.",
+	cacheRequests:           "Look-ups in caches, by cache and outcome.",
 	eventsDropped:           "Events that were dropped because too many waited to be posted, by type.",
 }
 
@@ -70,8 +74,12 @@ var gaugeDescriptions = map[gauge]string{
 type histogram string
 
 const (
-	signingDuration histogram = "trustedresources_signing_duration"
-	signingLatency  histogram = "trustedresources_signing_latency"
+	signingDuration      histogram = "trustedresources_signing_duration"
+	signingLatency       histogram = "trustedresources_signing_latency"
+	verificationDuration histogram = "trustedresources_verification_duration"
+	gateWait             histogram = "trustedresources_gate_wait"
+	kmsDuration          histogram = "trustedresources_kms_request_duration"
+	registryDuration     histogram = "trustedresources_registry_request_duration"
 )
 
 // distribution describes a histogram.
@@ -81,8 +89,12 @@ type distribution struct {
 }
 
 var distributions = map[histogram]distribution{
-	signingDuration: {"Time that a key took for one signature, by kind.", fromMicroseconds},
-	signingLatency:  {"Time from the arrival of a changed resource to the answer of the API server that it has the signature, by kind.", fromMilliseconds},
+	signingDuration:      {"Time that a key took for one signature, by kind.", fromMicroseconds},
+	signingLatency:       {"Time from the arrival of a changed resource to the answer of the API server that it has the signature, by kind.", fromMilliseconds},
+	verificationDuration: {"Time that the policies of a namespace took for a verdict on one signature, by result and whether the verdict was cached.", fromMicroseconds},
+	gateWait:             {"Time from the creation of a held Pod to the decision about it, by decision.", fromMilliseconds},
+	kmsDuration:          {"Time of requests to KMS, by provider, operation and outcome.", fromMilliseconds},
+	registryDuration:     {"Time of requests to registries until the answer begins, by operation and class of the HTTP status.", fromMilliseconds},
 }
 
 var (

@@ -23,6 +23,7 @@ const (
 	oldestUnsignedAge state = "trustedresources_oldest_unsigned_age"
 	inventoryComplete state = "trustedresources_inventory_complete"
 	leader            state = "trustedresources_leader"
+	cacheEntries      state = "trustedresources_cache_entries"
 )
 
 // stateDescription describes a gauge. The unit is empty for numbers of things.
@@ -41,6 +42,8 @@ var stateDescriptions = map[state]stateDescription{
 		"", []attribute.Key{kindLabel}},
 	leader: {"1 if this replica signs resources of the kind, 0 if it only waits for the failure of another.",
 		"", []attribute.Key{kindLabel}},
+	cacheEntries: {"Entries in caches, by cache. Entries that are not valid any more count until they are removed.",
+		"", []attribute.Key{cacheLabel}},
 }
 
 // Measurement is the value of one series of a gauge at one moment.

@@ -40,12 +40,20 @@ func known() []counted {
 	}
 	for _, kind := range []string{"TaskRun", "PipelineRun"} {
 		all = append(all, counted{verificationDifferences, ofKind(kind)})
+		for _, verdict := range []TektonVerdict{TektonPassed, TektonWarned, TektonRefused} {
+			all = append(all, TektonJudged{kind, verdict}.report().count)
+		}
 		for _, reason := range []string{v1alpha1.ReasonRunNotSigned, v1alpha1.ReasonPanicked} {
 			all = append(all, counted{runFailures, kindAndReason(kind, reason)})
 		}
 	}
 	for _, name := range []string{"released", "refused", "waiting", "opened", "would-release", "would-refuse", "panicked"} {
 		all = append(all, gateDecision(name))
+	}
+	for _, cache := range []Cache{Verdicts, RunKeys, SigningKeys} {
+		for _, hit := range []bool{true, false} {
+			all = append(all, CacheAsked{cache, hit}.report().count)
+		}
 	}
 	for _, eventType := range []string{corev1.EventTypeNormal, corev1.EventTypeWarning} {
 		all = append(all, counted{eventsDropped, []attribute.KeyValue{attribute.String("type", eventType)}})

@@ -42,6 +42,14 @@ type Sources struct {
 	// another namespace than the policy's: the author of the policy may not be
 	// allowed to know whether the Secret exists.
 	SecretUnusable func(ctx context.Context, namespace, name string, err error)
+	// Judged, if not nil, is told how long a Verifier took for each verdict, and whether the
+	// verdict was cached.
+	Judged func(ctx context.Context, result Result, cached bool, took time.Duration)
+	// KeyWanted, if not nil, is told of each time that a key in a Secret or a KMS is wanted,
+	// and whether the key was cached.
+	KeyWanted func(ctx context.Context, cached bool)
+	// KMSRequested, if not nil, is told of each request to a KMS.
+	KMSRequested keys.Observer
 }
 
 // Keys reads the public keys that policies refer to, and remembers them for
@@ -55,7 +63,7 @@ type Keys struct {
 
 // NewKeys returns Keys that have read no key yet, for callers that sign resources.
 func NewKeys(sources Sources) *Keys {
-	return newKeys(sources, newKMSLimits(signingPatience, sources.Clock))
+	return newKeys(sources, newKMSLimits(signingPatience, sources))
 }
 
 func newKeys(sources Sources, limits kmsLimits) *Keys {
@@ -112,6 +120,15 @@ func (r readKey) failed() bool { return r.err != nil || r.unavailable != nil }
 // expired reports whether the time is over. Zero never is.
 func (k *Keys) expired(expires time.Time) bool {
 	return !expires.IsZero() && !k.clock.Now().Before(expires)
+}
+
+// Cached returns the number of cached keys.
+func (k *Keys) Cached() int { return k.cache.Len() }
+
+func (k *Keys) wanted(ctx context.Context, cached bool) {
+	if k.sources.KeyWanted != nil {
+		k.sources.KeyWanted(ctx, cached)
+	}
 }
 
 // cached returns the key that was read at this location and has not expired.

@@ -257,7 +257,7 @@ func TestVerify_ReportsKeyUnavailableWhenKMSTimesOut(t *testing.T) {
 	if got := set.Verify(t.Context(), key.input()); got.Result != Passed {
 		t.Fatalf("got %+v", got)
 	}
-	set.policies[0].keys.Load().authorities[0].verifier = keys.NewKMSClient(timingOut{}, ref, newKMSLimits(time.Minute, newCluster(t).clock).verifications)
+	set.policies[0].keys.Load().authorities[0].verifier = keys.NewKMSClient(timingOut{}, ref, newKMSLimits(time.Minute, Sources{Clock: newCluster(t).clock}).verifications)
 	if got := set.Verify(t.Context(), key.input()); got.Reason != KeyUnavailable {
 		t.Errorf("got %+v", got)
 	}

@@ -3,6 +3,7 @@
 package policy
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -12,7 +13,6 @@ import (
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/sigstore/sigstore/pkg/signature/kms"
 	"github.com/sigstore/sigstore/pkg/signature/options"
-	"k8s.io/utils/clock"
 
 	"github.com/trusted-resources/chains-extension/pkg/keys"
 )
@@ -39,14 +39,16 @@ type kmsLimits struct {
 	waits         *waits
 }
 
-func newKMSLimits(patience time.Duration, clock clock.PassiveClock) kmsLimits {
-	return kmsLimits{
+func newKMSLimits(patience time.Duration, sources Sources) kmsLimits {
+	limits := kmsLimits{
 		reads:         keys.NewCallLimiter(callTimeout, 1),
 		verifications: keys.NewCallLimiter(callTimeout, maxVerifications),
 		namespaces:    keys.NewCallLimiter(callTimeout, maxCallsOfNamespace),
 		all:           keys.NewCallLimiter(callTimeout, maxCalls),
-		waits:         newWaits(patience, clock),
+		waits:         newWaits(patience, sources.Clock),
 	}
+	limits.verifications.OnRequest(sources.KMSRequested)
+	return limits
 }
 
 // slots are what a call for the policies of a namespace takes, besides the slot of
@@ -62,12 +64,14 @@ func (l kmsLimits) slots(namespace string) []keys.Slot {
 // of Vault verifies with the first version of a key, although it returns the
 // public key of the latest version.
 func (k *Keys) kmsKey(ctx context.Context, namespace string, location keyLocation) readKey {
-	if key, found := k.cached(location); found {
-		return key
+	cached, found := k.cached(location)
+	k.wanted(ctx, found)
+	if found {
+		return cached
 	}
 	var key readKey
 	err := k.limits.waits.do(ctx, namespace, func(ctx context.Context) (err error) {
-		key, err = keys.Call(ctx, k.limits.reads, location.hash.String()+" "+location.kms, func(ctx context.Context) (readKey, error) {
+		key, err = keys.Call(ctx, k.limits.reads, keys.OperationPublicKey, location.hash.String()+" "+location.kms, func(ctx context.Context) (readKey, error) {
 			if key, found := k.cached(location); found { // another caller read the key while this caller waited
 				return key, nil
 			}
@@ -88,10 +92,23 @@ func (k *Keys) kmsKey(ctx context.Context, namespace string, location keyLocatio
 func (k *Keys) readKMS(ctx context.Context, location keyLocation) readKey {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 	defer cancel()
-	start := k.clock.Now()
-	late := time.AfterFunc(callTimeout, func() { k.remember(location, start, unavailableKMS(keys.ErrNoAnswer)) })
-	defer late.Stop()
-	return k.remember(location, start, k.askKMS(ctx, location))
+	start, began := k.clock.Now(), time.Now()
+	late := time.AfterFunc(callTimeout, func() {
+		k.requested(ctx, location, began, keys.ErrNoAnswer)
+		k.remember(location, start, unavailableKMS(keys.ErrNoAnswer))
+	})
+	key := k.askKMS(ctx, location)
+	if late.Stop() {
+		k.requested(ctx, location, began, cmp.Or(key.err, key.unavailable))
+	}
+	return k.remember(location, start, key)
+}
+
+// requested tells the observer that a public key was asked for.
+func (k *Keys) requested(ctx context.Context, location keyLocation, began time.Time, err error) {
+	if k.sources.KMSRequested != nil {
+		k.sources.KMSRequested(ctx, keys.NewRequest(keys.OperationPublicKey, location.kms, began, err))
+	}
 }
 
 // askKMS returns an error for an unknown KMS, as Tekton does. A KMS that does not

@@ -14,6 +14,7 @@ import (
 // secretKey returns the key in a Secret, for a policy of policyNamespace.
 func (k *Keys) secretKey(ctx context.Context, policyNamespace string, location keyLocation) readKey {
 	key, found := k.cached(location)
+	k.wanted(ctx, found)
 	if !found {
 		key = k.readSecret(ctx, location)
 	}

@@ -54,7 +54,7 @@ type Verifier struct {
 func New(policies Policies, cluster ClusterPolicies, sources Sources) *Verifier {
 	return &Verifier{
 		policies: policies, cluster: cluster,
-		keys:     newKeys(sources, newKMSLimits(reportPatience, sources.Clock)),
+		keys:     newKeys(sources, newKMSLimits(reportPatience, sources)),
 		clock:    sources.Clock,
 		sets:     ttlcache.New(ttlcache.WithCapacity[string, *Set](maxNamespaces)),
 		verdicts: newVerdictCache(),
@@ -78,47 +78,61 @@ func (v *Verifier) ClusterChanged() {
 	v.sets.DeleteAll()
 }
 
+// Cached returns the numbers of cached verdicts and keys.
+func (v *Verifier) Cached() (verdicts, keys int) { return v.verdicts.Len(), v.keys.Cached() }
+
 // Verify returns the verdict of the policies for a namespace on the input. It returns
 // an error when the policies cannot be listed or the context ends. The verdict is
 // shared with other callers; do not change it.
 func (v *Verifier) Verify(ctx context.Context, namespace string, in Input) (Verdict, error) {
-	verdict, oldestKMS, err := v.verify(ctx, namespace, in)
+	began := v.clock.Now()
+	verdict, cached, err := v.verifyFresh(ctx, namespace, in)
+	if err == nil && v.keys.sources.Judged != nil {
+		v.keys.sources.Judged(ctx, verdict.Result, cached, v.clock.Since(began))
+	}
+	return verdict, err
+}
+
+// verifyFresh reads the keys from a KMS again before a verdict fails because of an old one.
+// cached reports that the verdict was made before.
+func (v *Verifier) verifyFresh(ctx context.Context, namespace string, in Input) (verdict Verdict, cached bool, err error) {
+	verdict, oldestKMS, cached, err := v.verify(ctx, namespace, in)
 	if err != nil || verdict.Result != Failed || verdict.Reason == Unsigned || oldestKMS.IsZero() {
-		return verdict, err
+		return verdict, cached, err
 	}
 	// The KMS may have rotated its key.
 	stale := v.clock.Now().Add(-minKMSAge)
 	if oldestKMS.After(stale) {
-		return verdict, nil
+		return verdict, cached, nil
 	}
 	v.keys.forgetKMS(stale)
 	v.sets.Delete(namespace)
-	verdict, _, err = v.verify(ctx, namespace, in)
-	return verdict, err
+	verdict, _, cached, err = v.verify(ctx, namespace, in)
+	return verdict, cached, err
 }
 
 // verify also returns the time when the oldest key from a KMS was read.
-func (v *Verifier) verify(ctx context.Context, namespace string, in Input) (verdict Verdict, oldestKMS time.Time, err error) {
+func (v *Verifier) verify(ctx context.Context, namespace string, in Input) (verdict Verdict, oldestKMS time.Time, cached bool, err error) {
 	set, err := v.set(namespace)
 	if err != nil {
-		return Verdict{}, time.Time{}, err
+		return Verdict{}, time.Time{}, false, err
 	}
 	m := set.match(in.Source)
 	keys := m.currentKeys(ctx, set.keys)
 	key, cacheable := newVerdictKey(keys, in)
 	if cacheable {
 		if item := v.verdicts.Get(key); item != nil {
-			return item.Value(), keys.oldestKMS, nil
+			return item.Value(), keys.oldestKMS, true, nil
 		}
 	}
 	verdict = m.verify(ctx, in, keys)
 	if err := ctx.Err(); err != nil {
-		return Verdict{}, time.Time{}, err // the end of the context may have failed a call
+		return Verdict{}, time.Time{}, false, err // the end of the context may have failed a call
 	}
 	if cacheable {
 		v.verdicts.Set(key, verdict, lifeOf(verdict))
 	}
-	return verdict, keys.oldestKMS, nil
+	return verdict, keys.oldestKMS, false, nil
 }
 
 // set returns the Set of the policies for a namespace.

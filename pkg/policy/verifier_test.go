@@ -3,10 +3,13 @@
 package policy
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
 )
@@ -171,4 +174,30 @@ func TestVerify_ConcurrentUse(t *testing.T) {
 		})
 	}
 	workers.Wait()
+}
+
+// The caller is told of each verdict, and of each key that is wanted, whether it was cached.
+func TestVerify_TellsWhatWasCached(t *testing.T) {
+	ours := newKey()
+	c := newCluster(t, enforce("p", inSecret("ours")))
+	c.secrets.putKey("ours", ours)
+	sources := asTekton(c.secrets, c.clock)
+	var told []string
+	sources.Judged = func(_ context.Context, result Result, cached bool, _ time.Duration) {
+		told = append(told, fmt.Sprint("verdict ", result, " ", cached))
+	}
+	sources.KeyWanted = func(_ context.Context, cached bool) { told = append(told, fmt.Sprint("key ", cached)) }
+	c.Verifier = New(c.policies, nil, sources)
+	input := ours.input()
+	c.verify(input)
+	c.verify(input)
+	c.PoliciesChanged(namespace)
+	c.verify(newKey().input())
+	want := []string{"key false", "verdict PASSED false", "verdict PASSED true", "key true", "verdict FAILED false"}
+	if !slices.Equal(told, want) {
+		t.Errorf("got %q, want %q", told, want)
+	}
+	if verdicts, keys := c.Cached(); verdicts != 2 || keys != 1 {
+		t.Errorf("got %d verdicts and %d keys, want 2 and 1", verdicts, keys)
+	}
 }

@@ -29,6 +29,8 @@ type Keys struct {
 	Namespace string
 	Secrets   policy.Secrets
 	Clock     clock.PassiveClock
+	// KMSRequested, if not nil, is told of each request to a KMS.
+	KMSRequested keys.Observer
 
 	once    sync.Once
 	limiter *keys.CallLimiter
@@ -91,11 +93,14 @@ func parse(ctx context.Context, data string) (publicKey, error) {
 // readKMS returns a key of a KMS. It asks the KMS again after some time, and sooner after an
 // error.
 func (k *Keys) readKMS(ctx context.Context, at place) (publicKey, error) {
-	k.once.Do(func() { k.limiter, k.fromKMS = keys.NewCallLimiter(kmsTimeout, 1), map[place]kmsKey{} })
+	k.once.Do(func() {
+		k.limiter, k.fromKMS = keys.NewCallLimiter(kmsTimeout, 1), map[place]kmsKey{}
+		k.limiter.OnRequest(k.KMSRequested)
+	})
 	if last, found := k.fromKMS[at]; found && k.Clock.Now().Before(last.again) {
 		return last.publicKey, last.err
 	}
-	read, err := keys.Call(ctx, k.limiter, at.ref, func(ctx context.Context) (publicKey, error) {
+	read, err := keys.Call(ctx, k.limiter, keys.OperationPublicKey, at.ref, func(ctx context.Context) (publicKey, error) {
 		client, err := kms.Get(context.WithoutCancel(ctx), at.ref, tekton.SupportedSignatureAlgorithms[at.hash])
 		if err != nil {
 			return publicKey{}, err

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -33,12 +34,13 @@ type jsonPatch struct {
 // release starts a Pod whose TaskRun is verified.
 func (c *Controller) release(ctx context.Context, tr *v1.TaskRun, pod *corev1.Pod, d gate.Decision) error {
 	return c.removeGate(ctx, tr, pod, attestation.Gate{Decision: attestation.GateReleased, Policies: d.Policies},
-		observe.GateReleased{TaskRun: reference(tr), Pod: pod.Name, Warnings: d.Warnings})
+		observe.GateReleased{TaskRun: reference(tr), Pod: pod.Name, Warnings: d.Warnings, Waited: waited(pod)})
 }
 
 // open starts a Pod that was held before its namespace lost the label.
 func (c *Controller) open(ctx context.Context, tr *v1.TaskRun, pod *corev1.Pod) error {
-	return c.removeGate(ctx, tr, pod, attestation.Gate{Decision: attestation.GateOpened}, observe.GateOpened{TaskRun: reference(tr), Pod: pod.Name})
+	return c.removeGate(ctx, tr, pod, attestation.Gate{Decision: attestation.GateOpened},
+		observe.GateOpened{TaskRun: reference(tr), Pod: pod.Name, Waited: waited(pod)})
 }
 
 // removeGate removes our gate from a Pod. The API server refuses the patch if the Pod
@@ -83,9 +85,12 @@ func (c *Controller) refuse(ctx context.Context, tr *v1.TaskRun, pod *corev1.Pod
 		return fmt.Errorf("cancelling TaskRun %s/%s: %w", tr.Namespace, tr.Name, err)
 	}
 	c.Decisions.add(tr, pod.UID, pod.Name, attestation.Gate{Decision: attestation.GateRefused})
-	c.Emitter.Emit(ctx, observe.GateRefused{TaskRun: reference(tr), Pod: pod.Name, Why: why})
+	c.Emitter.Emit(ctx, observe.GateRefused{TaskRun: reference(tr), Pod: pod.Name, Why: why, Waited: waited(pod)})
 	return nil
 }
+
+// waited is the time since the creation of a Pod, which the API server gives in full seconds.
+func waited(pod *corev1.Pod) time.Duration { return time.Since(pod.CreationTimestamp.Time) }
 
 func bounded(message string) string {
 	if len(message) <= maxStatusMessage {

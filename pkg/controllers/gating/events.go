@@ -51,6 +51,8 @@ func (c *Controller) watch(ctx context.Context) error {
 	return errors.Join(err,
 		c.Handlers.Add(taskruninformer.Get(ctx).Informer(), controller.HandleAll(c.onTaskRun)),
 		c.Handlers.Add(pipelineruninformer.Get(ctx).Informer(), controller.HandleAll(c.onPipelineRun)),
+		c.Handlers.Add(taskruninformer.Get(ctx).Informer(), c.onVerdict(ctx)),
+		c.Handlers.Add(pipelineruninformer.Get(ctx).Informer(), c.onVerdict(ctx)),
 		c.Watched.Add(c.Watched.Namespaces().Informer(), controller.HandleAll(func(item any) { c.onNamespace(ctx, item) })),
 	)
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/controllers/informers"
 	"github.com/trusted-resources/chains-extension/pkg/dependencies"
 	"github.com/trusted-resources/chains-extension/pkg/keys"
+	"github.com/trusted-resources/chains-extension/pkg/observe"
 	"github.com/trusted-resources/chains-extension/pkg/policy"
 	"github.com/trusted-resources/chains-extension/pkg/store/oci"
 	"github.com/trusted-resources/chains-extension/pkg/tekton"
@@ -46,6 +47,8 @@ type Sources struct {
 	// Watched has the VerificationPolicies.
 	Watched  *informers.Watched
 	Handlers *informers.Handlers
+	// Measure calls its argument for the values of gauges.
+	Measure func(read func() []observe.Measurement)
 }
 
 // NewVerifier returns the verifier of all runs, with the clients and informers of the
@@ -55,6 +58,10 @@ func NewVerifier(ctx context.Context, in Sources) (*verification.Verifier, error
 	onRun := controller.HandleAll(creations.observe)
 	watched := in.Watched.Policies()
 	verifier := policy.New(policies{watched.Lister()}, in.Cluster, in.Policies)
+	in.Measure(func() []observe.Measurement {
+		verdicts, keys := verifier.Cached()
+		return []observe.Measurement{observe.CacheEntries(observe.Verdicts, verdicts), observe.CacheEntries(observe.RunKeys, keys)}
+	})
 	in.OnChange(func(namespace string) {
 		if namespace == metav1.NamespaceAll {
 			verifier.ClusterChanged()

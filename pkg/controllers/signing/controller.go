@@ -40,17 +40,13 @@ const (
 	maxDisputeDelay   = 5 * time.Minute
 )
 
-// Emitter emits facts, and asks for the values of gauges.
-type Emitter interface {
-	resources.Emitter
-	Measure(read func() []observe.Measurement)
-}
-
 // Inputs are what the controllers work with.
 type Inputs struct {
 	State   *state.State
 	Watched *informers.Watched
 	Emitter Emitter
+	// Measure registers a function that returns the values of gauges.
+	Measure func(read func() []observe.Measurement)
 	Patcher annotation.Patcher
 	// Enforced reports whether an unverified resource would be refused in a namespace.
 	Enforced func(namespace string) bool
@@ -102,7 +98,7 @@ func NewController(ctx context.Context, kind resource.Kind, in Inputs) (*control
 		contents: newContents(clock.RealClock{}),
 		ledger:   newLedger(clock.RealClock{}), enforced: in.Enforced,
 	}
-	in.Emitter.Measure(signer.measure)
+	in.Measure(signer.measure)
 	enqueueAll := signer.PromoteFunc
 	signer.PromoteFunc = func(bucket reconciler.Bucket, enqueue func(reconciler.Bucket, types.NamespacedName)) error {
 		signer.contents.restart()

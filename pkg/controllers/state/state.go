@@ -8,6 +8,7 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/sigstore/sigstore/pkg/signature"
 	chainsconfig "github.com/tektoncd/chains/pkg/config"
@@ -89,25 +90,39 @@ func New(ctx context.Context, sources Sources) *State {
 	s.release.Store(&tekton.Release{})
 	s.unsafe.Store(&decision.ErrRequesterUnknown)
 	s.keys = keys.NewLoader(sources.SecretsDir, func() { s.Changed(AllNamespaces) })
+	s.keys.OnRequest(s.KMSRequested)
 	s.config = config.NewStore(
 		func(c *config.Config) { s.configLoaded(ctx, c) },
 		func(cm *corev1.ConfigMap, err error) {
 			sources.Emitter.Emit(ctx, observe.ConfigRefused{ConfigMap: cm, Err: err})
 		},
 	)
-	s.policyKeys = policy.NewKeys(s.PolicySources())
+	s.policyKeys = policy.NewKeys(s.policySources(observe.SigningKeys))
 	s.live = newLivePolicies(sources.LivePolicies, sources.Cluster, s.policyKeys, clock.RealClock{})
 	return s
 }
 
 // PolicySources returns what the keys of policies are read with, for all who verify
 // with policies.
-func (s *State) PolicySources() policy.Sources {
+func (s *State) PolicySources() policy.Sources { return s.policySources(observe.RunKeys) }
+
+func (s *State) policySources(cache observe.Cache) policy.Sources {
+	emit := s.sources.Emitter.Emit
 	return policy.Sources{
 		Secrets: s.sources.Secrets, Clock: clock.RealClock{},
 		Access:         func() policy.Access { return s.config.Load() },
-		SecretUnusable: observe.SecretUnusable(s.sources.Emitter.Emit),
+		SecretUnusable: observe.SecretUnusable(emit),
+		Judged: func(ctx context.Context, result policy.Result, cached bool, took time.Duration) {
+			emit(ctx, observe.Judged{Result: string(result), Cached: cached, Took: took})
+		},
+		KeyWanted:    func(ctx context.Context, cached bool) { emit(ctx, observe.CacheAsked{Cache: cache, Hit: cached}) },
+		KMSRequested: s.KMSRequested,
 	}
+}
+
+// KMSRequested reports a request to a KMS.
+func (s *State) KMSRequested(ctx context.Context, r keys.Request) {
+	s.sources.Emitter.Emit(ctx, observe.KMSRequested{Provider: r.Provider, Operation: string(r.Operation), Took: r.Took, Err: r.Err})
 }
 
 // Snapshot returns the snapshot of a namespace at this moment.

@@ -305,3 +305,32 @@ func TestRepository_DoesNotReadEndlessPingResponse(t *testing.T) {
 		t.Errorf("got %v and %v", err, ctx.Err())
 	}
 }
+
+// Each request is told with its status, without the host.
+func TestObservedTransport_TellsEachRequest(t *testing.T) {
+	for name, tc := range map[string]struct {
+		status int
+		err    error
+	}{"answer": {404, nil}, "no answer": {0, errors.New("refused")}} {
+		told := ""
+		transport := observedTransport{roundTripFunc(func(*http.Request) (*http.Response, error) {
+			if tc.err != nil {
+				return nil, tc.err
+			}
+			return &http.Response{StatusCode: tc.status, Body: http.NoBody}, nil
+		}), func(_ context.Context, method string, status int, _ time.Duration) {
+			told = fmt.Sprint(method, " ", status)
+		}}
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodHead, "https://registry.example/v2/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := transport.RoundTrip(request)
+		if err == nil {
+			_ = response.Body.Close()
+		}
+		if want := fmt.Sprint("HEAD ", tc.status); told != want || !errors.Is(err, tc.err) {
+			t.Errorf("%s: got %q and error %v, want %q", name, told, err, want)
+		}
+	}
+}

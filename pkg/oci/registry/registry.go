@@ -44,6 +44,9 @@ type Options struct {
 	// Locks serializes the writers of all processes; nil: this process is the
 	// only writer.
 	Locks Locks
+	// Requested, if not nil, is told of each HTTP request: how long the answer took to begin,
+	// and its status, 0 if there was none.
+	Requested func(ctx context.Context, method string, status int, took time.Duration)
 }
 
 // Client connects to registries. It caches which registries speak TLS and which
@@ -86,7 +89,7 @@ func NewClient(options Options) *Client {
 		base.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // what Chains' setting says
 	}
 	return &Client{
-		options: options, transport: limitingTransport{base}, locks: newReferrerLocks(options.Locks),
+		options: options, transport: limitingTransport{observedTransport{base, options.Requested}}, locks: newReferrerLocks(options.Locks),
 		plainHTTP: map[string]bool{}, repositories: map[string]*Repository{}, breakers: map[string]*breaker{},
 	}
 }

@@ -92,6 +92,27 @@ func (t limitingTransport) RoundTrip(request *http.Request) (*http.Response, err
 	return response, nil
 }
 
+// observedTransport tells requested of each request; requested may be nil.
+type observedTransport struct {
+	http.RoundTripper
+
+	requested func(ctx context.Context, method string, status int, took time.Duration)
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t observedTransport) RoundTrip(request *http.Request) (*http.Response, error) {
+	began := time.Now()
+	response, err := t.RoundTripper.RoundTrip(request)
+	if t.requested != nil {
+		status := 0
+		if err == nil {
+			status = response.StatusCode
+		}
+		t.requested(request.Context(), request.Method, status, time.Since(began))
+	}
+	return response, err
+}
+
 // retryAfter parses a Retry-After header (RFC 9110, section 10.2.3). It returns
 // zero for an invalid value, and at most maxRetryAfter.
 func retryAfter(value string) time.Duration {
