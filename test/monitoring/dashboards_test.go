@@ -5,13 +5,13 @@ package monitoring
 import (
 	"bytes"
 	"encoding/json"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
-	"os"
 )
 
 func grafanaSchema(t *testing.T) *jsonschema.Schema {

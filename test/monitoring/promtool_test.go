@@ -28,7 +28,7 @@ func promtool(t *testing.T, args ...string) (string, error) {
 func TestRules_ArePassedByPromtool(t *testing.T) {
 	for _, args := range [][]string{
 		{"check", "rules", "--lint=all", "--lint-fatal", "../../config/monitoring/rules.yaml"},
-		{"test", "rules", "testdata/rules_test.yaml"},
+		{"test", "rules", "testdata/rules_test.yaml", "testdata/rules_slow_test.yaml"},
 	} {
 		if out, err := promtool(t, args...); err != nil {
 			t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, out)
@@ -46,19 +46,21 @@ func TestRules_AreAllTested(t *testing.T) {
 			} `json:"promql_expr_test"`
 		} `json:"tests"`
 	}
-	var all tests
-	if err := yaml.Unmarshal([]byte(read(t, "test/monitoring/testdata/rules_test.yaml")), &all); err != nil {
-		t.Fatal(err)
-	}
 	fires, quiet := map[string]bool{}, map[string]bool{}
-	for _, test := range all.Tests {
-		for _, expected := range test.Promql {
-			_, name, _ := strings.Cut(expected.Expr, `alertname="`)
-			name, _, _ = strings.Cut(name, `"`)
-			if len(expected.Samples) > 0 {
-				fires[name] = true
-			} else {
-				quiet[name] = true
+	for _, file := range []string{"rules_test.yaml", "rules_slow_test.yaml"} {
+		var all tests
+		if err := yaml.Unmarshal([]byte(read(t, "test/monitoring/testdata/"+file)), &all); err != nil {
+			t.Fatal(err)
+		}
+		for _, test := range all.Tests {
+			for _, expected := range test.Promql {
+				_, name, _ := strings.Cut(expected.Expr, `alertname="`)
+				name, _, _ = strings.Cut(name, `"`)
+				if len(expected.Samples) > 0 {
+					fires[name] = true
+				} else {
+					quiet[name] = true
+				}
 			}
 		}
 	}
