@@ -103,7 +103,9 @@ func (e *env) alertNames() (names []string) {
 	e.t.Helper()
 	content, err := os.ReadFile(filepath.Join(harness.Root(), "config", "monitoring", "rules.yaml"))
 	e.check(err)
-	var file struct{ Groups []struct{ Rules []struct{ Alert string } } }
+	var file struct {
+		Groups []struct{ Rules []struct{ Alert string } }
+	}
 	e.check(yaml.Unmarshal(content, &file))
 	for _, group := range file.Groups {
 		for _, rule := range group.Rules {

@@ -157,11 +157,7 @@ func (w *watched) takeKey() {
 	w.cleanup(func() error { return cluster.Configure(cleanupContext(), w.settings) })
 	w.configure(with(w.settings, map[string]string{"artifacts.pipeline.signer": "kms", "signers.kms.kmsref": w.kms.reference()}))
 	ns := w.namespace()
-	_, err := cluster.Tekton.TektonV1().Pipelines(ns).Create(w.t.Context(), &v1.Pipeline{
-		ObjectMeta: metav1.ObjectMeta{Name: "unsigned"},
-		Spec:       v1.PipelineSpec{Tasks: []v1.PipelineTask{{Name: "any", TaskRef: &v1.TaskRef{Name: "any"}}}},
-	}, metav1.CreateOptions{})
-	w.check(err)
+	w.createPipeline(ns, "unsigned", v1.PipelineTask{Name: "any", TaskRef: &v1.TaskRef{Name: "any"}})
 }
 
 // refuseConfig sets a signer that does not exist, until the end of the subtest.

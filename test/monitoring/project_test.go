@@ -8,6 +8,7 @@ package monitoring
 import (
 	"encoding/json"
 	"io/fs"
+	"log/slog"
 	"os"
 	"regexp"
 	"strings"
@@ -36,7 +37,7 @@ var promQL = parser.NewParser(parser.Options{})
 // rules returns all rules of config/monitoring/rules.yaml.
 func rules(t *testing.T) (all []rulefmt.Rule) {
 	t.Helper()
-	parsed, errs := rulefmt.Parse([]byte(read(t, "config/monitoring/rules.yaml")), false, model.UTF8Validation, promQL)
+	parsed, errs := rulefmt.Parse([]byte(read(t, "config/monitoring/rules.yaml")), false, model.UTF8Validation, promQL, slog.New(slog.DiscardHandler))
 	for _, err := range errs {
 		t.Error(err)
 	}
