@@ -133,7 +133,7 @@ func (d dashboard) json() ([]byte, error) {
 		"links":         []object{},
 		"templating": object{"list": []object{{
 			"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus",
-			"current": object{}, "hide": 0, "includeAll": false, "multi": false, "refresh": 1, "regex": "", "options": []object{},
+			"hide": 0, "includeAll": false, "multi": false, "refresh": 1, "regex": "", "options": []object{},
 		}}},
 		"panels": panels,
 	}, "", "  ")
