@@ -129,15 +129,16 @@ func (w *watched) firing() []string {
 	return slices.Sorted(slices.Values(names))
 }
 
-// waitFiring waits until alerts fire.
+// waitFiring waits until each of the alerts has fired. Those about single events end while the test
+// waits for others.
 func (w *watched) waitFiring(alerts ...string) {
 	w.t.Helper()
+	missing := alerts
 	w.eventually(2*afterFailover, func() error {
 		firing := w.firing()
-		for _, alert := range alerts {
-			if !slices.Contains(firing, alert) {
-				return fmt.Errorf("%s does not fire; firing are %q", alert, firing)
-			}
+		missing = slices.DeleteFunc(slices.Clone(missing), func(alert string) bool { return slices.Contains(firing, alert) })
+		if len(missing) > 0 {
+			return fmt.Errorf("%q have not fired; firing are %q", missing, firing)
 		}
 		return nil
 	})

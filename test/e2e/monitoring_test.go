@@ -157,7 +157,7 @@ func (w *watched) takeKey() {
 	w.cleanup(func() error { return cluster.Configure(cleanupContext(), w.settings) })
 	w.configure(with(w.settings, map[string]string{"artifacts.pipeline.signer": "kms", "signers.kms.kmsref": w.kms.reference()}))
 	ns := w.namespace()
-	w.createPipeline(ns, "unsigned", v1.PipelineTask{Name: "any", TaskRef: &v1.TaskRef{Name: "any"}})
+	w.env.createPipeline(ns, "unsigned", "any")
 }
 
 // refuseConfig sets a signer that does not exist, until the end of the subtest.

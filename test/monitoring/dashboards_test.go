@@ -36,7 +36,7 @@ func TestDashboards_HaveTheFormatOfGrafana(t *testing.T) {
 			`"gridPos"`:           `"gridpos"`,
 			`"fieldConfig"`:       `"fieldconfig"`,
 			`"thresholds"`:        `"treshold"`,
-			`"multi"`:             `"mutli"`,
+			`"multi": false`:      `"mutli": false`,
 			`"includeAll": false`: `"includeAll": "no"`,
 		} {
 			broken := strings.Replace(content, field, misspelt, 1)
