@@ -46,6 +46,7 @@ test: binaries ## Run all tests, also those on a real control plane
 	$(MAKE) -k -j2 test-packages test-e2e-gate-and-keys test-e2e-others
 	cd test/localcluster && go test -timeout 20m ./...
 	cd release && go test ./...
+	cd test/monitoring && go test ./...
 
 .PHONY: test-packages test-e2e-gate-and-keys test-e2e-others
 test-packages:
@@ -97,6 +98,12 @@ test-kms: binaries vault ## Run the tests that need a KMS: HashiCorp Vault, buil
 test-rotation: binaries vault ## Rotate keys in danger: under load, with faults, killed leaders, an absent Vault, controllers without a check
 	go test -timeout 180m -count 1 -v -tags kms,rotation -run TestRotation_ ./test/e2e
 
+# Not part of test: the first build of Prometheus takes 10 minutes of CPU time.
+.PHONY: test-monitoring
+test-monitoring: binaries ## Let a real Prometheus scrape the controller: each alert fires and resolves, each panel shows something
+	cd test/monitoring && go test -timeout 20m -count 1 ./...
+	go test -timeout 40m -count 1 -v -tags monitoring -run 'TestMonitoring|TestShortened' ./test/e2e
+
 .PHONY: vault
 vault: ## Build the KMS for test-kms and test-rotation
 	go build -C test/harness/vault -o ../../../.localcluster/bin/vault .
@@ -118,24 +125,27 @@ lint: ## Run golangci-lint
 	$(GOLANGCI_LINT) run --allow-parallel-runners ./...
 	cd test/localcluster && $(GOLANGCI_LINT) run --allow-parallel-runners --config ../../.golangci.yaml ./...
 	cd release && $(GOLANGCI_LINT) run --allow-parallel-runners --config ../.golangci.yaml ./...
+	cd test/monitoring && $(GOLANGCI_LINT) run --allow-parallel-runners --config ../../.golangci.yaml ./...
 
 CONTROLLER_GEN := go run sigs.k8s.io/controller-tools/cmd/controller-gen@v0.23.0
 
 .PHONY: generate
-generate: ## Write the generated code and the CustomResourceDefinitions
+generate: ## Write the generated code, the CustomResourceDefinitions, the dashboards and the PrometheusRule
 	$(CONTROLLER_GEN) object:headerFile=pkg/apis/header.txt crd paths=./pkg/apis/... output:crd:dir=config
 	mv config/trustedresources.tekton.dev_keyrings.yaml config/101-keyrings.yaml
 	mv config/trustedresources.tekton.dev_clusterverificationpolicies.yaml config/101-clusterverificationpolicies.yaml
+	go run -C test/monitoring ./generate
 
 .PHONY: verify
 verify: ## Check that go.mod, formatting and licence headers need no change
 	go mod tidy -diff
 	cd test/localcluster && go mod tidy -diff
 	cd release && go mod tidy -diff
+	cd test/monitoring && go mod tidy -diff
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
 	if [ -n "$$unformatted" ]; then echo "not formatted, run gofmt -w on: $$unformatted"; exit 1; fi
 	@$(MAKE) -s generate
-	@if ! git diff --exit-code -- 'config/101-*.yaml' pkg/apis; then echo "generated files were old, and are written now: commit them"; exit 1; fi
+	@if ! git diff --exit-code -- 'config/101-*.yaml' config/monitoring pkg/apis; then echo "generated files were old, and are written now: commit them"; exit 1; fi
 	@if grep -qE '^(replace|exclude)' go.mod; then echo "go.mod has replace or exclude lines: go install of cmd/tkn-trust refuses them"; exit 1; fi
 	@unlicensed=$$(git grep -L 'SPDX-License-Identifier: Apache-2.0' -- '*.go'); \
 	if [ -n "$$unlicensed" ]; then echo "without an SPDX licence header: $$unlicensed"; exit 1; fi

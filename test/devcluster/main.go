@@ -72,3 +72,6 @@ func checkReal(cmd *cobra.Command) error { return harness.CheckReal(cmd.Context(
 func clusterDir() string { return filepath.Join(harness.Root(), ".localcluster") }
 func secretsDir() string { return filepath.Join(clusterDir(), "signing-secrets") }
 func publicKey() string  { return filepath.Join(clusterDir(), "cosign.pub") }
+
+// metricsURL is a file with the address of the controller's metrics.
+func metricsURL() string { return filepath.Join(clusterDir(), "metrics-url") }

@@ -41,7 +41,11 @@ func up(cmd *cobra.Command) error {
 		return err
 	}
 	if _, err := cluster.Part(ctx, controllerPart); err != nil { // the controller is not a part of the cluster yet
-		if _, err := cluster.AddController(ctx, controllerPart, secretsDir()); err != nil {
+		controller, err := cluster.AddController(ctx, controllerPart, secretsDir())
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(metricsURL(), []byte(controller.MetricsURL+"\n"), 0o644); err != nil {
 			return err
 		}
 	}
@@ -61,11 +65,12 @@ namespace default. Next, create the samples and look at their signatures:
 
 Public key:              %s
 Log of the controller:   %s
+Metrics:                 curl "$(cat %s)"
 Opt in a namespace:      kubectl label namespace NAME %s=true
 Hold what is unverified: kubectl label namespace NAME %s=%s
 Use your own controller: make run
 Stop the cluster:        make cluster-down
-`, cluster.Kubeconfig(), binaries.Dir, publicKey(), cluster.Log(controllerPart), v1alpha1.SignLabel, v1alpha1.VerifyLabel, v1alpha1.VerifyEnforce)
+`, cluster.Kubeconfig(), binaries.Dir, publicKey(), cluster.Log(controllerPart), metricsURL(), v1alpha1.SignLabel, v1alpha1.VerifyLabel, v1alpha1.VerifyEnforce)
 	return nil
 }
 
@@ -99,6 +104,9 @@ func run(cmd *cobra.Command) error {
 	if _, err := cluster.Part(ctx, controllerPart); err == nil {
 		fmt.Fprintln(cmd.ErrOrStderr(), "removing the controller from the cluster; make cluster-up adds it again")
 		if err := cluster.Control(ctx, "remove", controllerPart); err != nil {
+			return err
+		}
+		if err := os.Remove(metricsURL()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
