@@ -214,6 +214,8 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 		Loading:      func(c *config.Config) { log.Configure(auditSettings(c)) },
 	})
 	kms.OnRequest(s.KMSRequested)
+	emitter.Measure(func() []observe.Measurement { return keyMetrics(s, keyRings) })
+	emitter.Measure(s.PolicyProblems)
 	emitter.Measure(func() []observe.Measurement {
 		return []observe.Measurement{observe.CacheEntries(observe.SigningKeys, s.PolicyKeys().Cached())}
 	})
@@ -229,7 +231,7 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 	// Knative starts this informer when all controllers are constructed.
 	a.handlers.Await(taskruninformer.Get(ctx).Informer().HasSynced)
 	err = errors.Join(
-		s.WatchPolicies(watched, watched.Policies().Informer()),
+		s.WatchPolicies(ctx, watched, watched.Policies().Informer()),
 		s.WatchNamespaces(watched, watched.Namespaces().Informer()),
 		s.WatchRelease(ctx, kube, a.releaseNamespaces()...),
 		gate.Open(ctx, func(ctx context.Context) error {

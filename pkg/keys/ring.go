@@ -118,6 +118,31 @@ func (r *Ring) mayUse(keyID string) error {
 	return nil
 }
 
+// Standing says what a key of a ring does: Active, Retired or Revoked.
+type Standing string
+
+// The standings.
+const (
+	Active  Standing = "active"
+	Retired Standing = "retired"
+	Revoked Standing = "revoked"
+)
+
+// Visit calls visit with the ID of each key. The signer type is empty for a key that signs
+// nothing.
+func (r *Ring) Visit(visit func(id, signerType string, standing Standing)) {
+	active, retired, revoked := r.ids()
+	for signerType, id := range active {
+		visit(id, signerType, Active)
+	}
+	for _, id := range retired {
+		visit(id, "", Retired)
+	}
+	for _, id := range revoked {
+		visit(id, "", Revoked)
+	}
+}
+
 // ids returns the IDs of the active keys by signer type, of the retired keys and of
 // the revoked keys.
 func (r *Ring) ids() (active map[string]string, retired, revoked []string) {

@@ -65,10 +65,18 @@ const (
 )
 
 // isName reports whether the values of a label come from users.
-func isName(label attribute.Key) bool { return label == namespaceLabel || label == policyLabel }
+func isName(label attribute.Key) bool {
+	return label == namespaceLabel || label == policyLabel || label == keyIDLabel
+}
 
 // kindLabel is the label with the kind of a resource or of a run.
 const kindLabel = attribute.Key("kind")
 
 // cacheLabel is the label with the name of a cache, or with whether a cache was hit.
 const cacheLabel = attribute.Key("cache")
+
+// Labels of keys. Administrators make keys, and there can be many of them.
+const (
+	keyIDLabel = attribute.Key("key_id")
+	roleLabel  = attribute.Key("role")
+)

@@ -23,6 +23,11 @@ const (
 	oldestUnsignedAge state = "trustedresources_oldest_unsigned_age"
 	inventoryComplete state = "trustedresources_inventory_complete"
 	leader            state = "trustedresources_leader"
+	keyInfo           state = "trustedresources_key_info"
+	keyResources      state = "trustedresources_key_resources"
+	keyActiveSince    state = "trustedresources_key_active_since_timestamp"
+	signerRequired    state = "trustedresources_signer_required"
+	policyProblems    state = "trustedresources_policy_problems"
 	cacheEntries      state = "trustedresources_cache_entries"
 )
 
@@ -40,6 +45,16 @@ var stateDescriptions = map[state]stateDescription{
 		seconds, []attribute.Key{kindLabel}},
 	inventoryComplete: {"1 if this replica has looked at all resources of the kind since it began to look after them. Only of replicas that sign.",
 		"", []attribute.Key{kindLabel}},
+	keyInfo: {"1 for each key that the controller knows, by ID, type of the signer (empty for a key that signs nothing), and role.",
+		"", []attribute.Key{keyIDLabel, "signer", roleLabel}},
+	keyResources: {"Resources with a signature of a key of a KeyRing, by ID and role of the key, as the status of the KeyRing counts them.",
+		"", []attribute.Key{keyIDLabel, roleLabel}},
+	keyActiveSince: {"When the active key of a KeyRing began to sign, in seconds since 1970, by ID.",
+		seconds, []attribute.Key{keyIDLabel}},
+	signerRequired: {"1 for each type of signer that the configuration names for a kind.",
+		"", []attribute.Key{"signer"}},
+	policyProblems: {"1 for each problem of a VerificationPolicy that makes it fail whatever it is used for, by namespace, policy and problem.",
+		"", []attribute.Key{namespaceLabel, policyLabel, "problem"}},
 	leader: {"1 if this replica signs resources of the kind, 0 if it only waits for the failure of another.",
 		"", []attribute.Key{kindLabel}},
 	cacheEntries: {"Entries in caches, by cache. Entries that are not valid any more count until they are removed.",
@@ -131,6 +146,11 @@ func InventoryComplete(kind string, complete bool) Measurement {
 // ResourceCount is the number of resources in one state.
 func ResourceCount(namespace, kind, state string, enforced bool, count int) Measurement {
 	return measurement(float64(count), resources, namespace, kind, state, strconv.FormatBool(enforced))
+}
+
+// PolicyProblem says that a VerificationPolicy cannot be used.
+func PolicyProblem(namespace, policy, problem string) Measurement {
+	return measurement(1, policyProblems, namespace, policy, problem)
 }
 
 // bounded sums up the values of the last namespaces, in the order of their names, under the

@@ -170,7 +170,7 @@ func (k *Keys) keep(rings []v1alpha1.KeyRing) {
 
 // ring returns the keys of a ring in the states that its status and spec give them, and the
 // public keys of those that are to be trusted.
-func (k *Keys) ring(ctx context.Context, object *v1alpha1.KeyRing) (ring *keys.Ring, trusted []string) {
+func (k *Keys) ring(ctx context.Context, object *v1alpha1.KeyRing) (ring *keys.Ring, trusted []string, states []v1alpha1.RingKeyStatus) {
 	status := keyring.Observe(object, k.Load(ctx, object), k.clock.Now())
 	var active *keys.Key
 	problem := fmt.Errorf("KeyRing %s has no active key yet; its status says why", object.Name)
@@ -192,7 +192,7 @@ func (k *Keys) ring(ctx context.Context, object *v1alpha1.KeyRing) (ring *keys.R
 		}
 		known = appendKey(known, key, keys.FromPEM)
 	}
-	return keys.NewRing(active, problem, known, revoked).Replacing(replaceable...), trusted
+	return keys.NewRing(active, problem, known, revoked).Replacing(replaceable...), trusted, status.Keys
 }
 
 // active returns the active key of a ring, or why it cannot sign.

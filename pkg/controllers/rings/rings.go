@@ -82,6 +82,7 @@ type ring struct {
 	keys     *keys.Ring
 	trusted  []string // public keys in PEM that policies should trust
 	version  string   // of the object
+	states   []v1alpha1.RingKeyStatus
 }
 
 // New returns Rings that have read nothing: nothing is signed before the first read.
@@ -193,7 +194,7 @@ func (r *Rings) load(ctx context.Context, object *v1alpha1.KeyRing) ring {
 		}
 		loaded.selector = selector
 	}
-	loaded.keys, loaded.trusted = r.keys.ring(ctx, object)
+	loaded.keys, loaded.trusted, loaded.states = r.keys.ring(ctx, object)
 	return loaded
 }
 
@@ -274,6 +275,14 @@ func (r *Rings) All() []*keys.Ring { return keysOf(r.view.Load().rings) }
 
 // Names returns the names of all rings.
 func (r *Rings) Names() []string { return names(r.view.Load().rings) }
+
+// States returns the states of the keys of all rings, as the last read says.
+func (r *Rings) States() (all []v1alpha1.RingKeyStatus) {
+	for _, ring := range r.view.Load().rings {
+		all = append(all, ring.states...)
+	}
+	return all
+}
 
 // fresh reports whether a read is recent enough to sign.
 func (r *Rings) fresh(v *view) bool { return !v.read.IsZero() && r.clock.Since(v.read) <= Fence }

@@ -78,6 +78,7 @@ type State struct {
 	live   *livePolicies
 	// policyKeys reads the keys of the authorities of policies.
 	policyKeys *policy.Keys
+	problems   problems
 
 	mu        sync.RWMutex // guards listeners
 	listeners []func(namespace string)

@@ -38,12 +38,20 @@ func (s *State) WatchConfig(ctx context.Context, cmw configmap.DefaultingWatcher
 	go s.keys.Run(ctx)
 }
 
-// WatchPolicies calls the listeners when a VerificationPolicy changes.
-func (s *State) WatchPolicies(handlers Handlers, policies cache.SharedIndexInformer) error {
+// WatchPolicies calls the listeners when a VerificationPolicy changes, and looks for its
+// problems.
+func (s *State) WatchPolicies(ctx context.Context, handlers Handlers, policies cache.SharedIndexInformer) error {
 	return handlers.Add(policies, controller.HandleAll(func(item any) {
-		if name, err := cache.DeletionHandlingObjectToName(item); err == nil {
-			s.Changed(name.Namespace)
+		name, err := cache.DeletionHandlingObjectToName(item)
+		if err != nil {
+			return
 		}
+		current, exists, err := policies.GetStore().GetByKey(name.String())
+		if err != nil || !exists {
+			current = nil
+		}
+		s.problems.changed(ctx, name, current)
+		s.Changed(name.Namespace)
 	}))
 }
 
