@@ -216,6 +216,7 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 	kms.OnRequest(s.KMSRequested)
 	emitter.Measure(func() []observe.Measurement { return keyMetrics(s, keyRings) })
 	emitter.Measure(s.PolicyProblems)
+	emitter.Measure(certificateMetrics)
 	emitter.Measure(func() []observe.Measurement {
 		return []observe.Measurement{observe.CacheEntries(observe.SigningKeys, s.PolicyKeys().Cached())}
 	})

@@ -19,16 +19,17 @@ import (
 type state string
 
 const (
-	resources         state = "trustedresources_resources"
-	oldestUnsignedAge state = "trustedresources_oldest_unsigned_age"
-	inventoryComplete state = "trustedresources_inventory_complete"
-	leader            state = "trustedresources_leader"
-	keyInfo           state = "trustedresources_key_info"
-	keyResources      state = "trustedresources_key_resources"
-	keyActiveSince    state = "trustedresources_key_active_since_timestamp"
-	signerRequired    state = "trustedresources_signer_required"
-	policyProblems    state = "trustedresources_policy_problems"
-	cacheEntries      state = "trustedresources_cache_entries"
+	resources           state = "trustedresources_resources"
+	oldestUnsignedAge   state = "trustedresources_oldest_unsigned_age"
+	inventoryComplete   state = "trustedresources_inventory_complete"
+	leader              state = "trustedresources_leader"
+	keyInfo             state = "trustedresources_key_info"
+	keyResources        state = "trustedresources_key_resources"
+	keyActiveSince      state = "trustedresources_key_active_since_timestamp"
+	signerRequired      state = "trustedresources_signer_required"
+	certificateNotAfter state = "trustedresources_certificate_not_after_timestamp"
+	policyProblems      state = "trustedresources_policy_problems"
+	cacheEntries        state = "trustedresources_cache_entries"
 )
 
 // stateDescription describes a gauge. The unit is empty for numbers of things.
@@ -55,6 +56,8 @@ var stateDescriptions = map[state]stateDescription{
 		"", []attribute.Key{"signer"}},
 	policyProblems: {"1 for each problem of a VerificationPolicy that makes it fail whatever it is used for, by namespace, policy and problem.",
 		"", []attribute.Key{namespaceLabel, policyLabel, "problem"}},
+	certificateNotAfter: {"When the first certificate of a use expires, in seconds since 1970: of the webhook, of authorities for registries, of authorities for the KMS.",
+		seconds, []attribute.Key{"use"}},
 	leader: {"1 if this replica signs resources of the kind, 0 if it only waits for the failure of another.",
 		"", []attribute.Key{kindLabel}},
 	cacheEntries: {"Entries in caches, by cache. Entries that are not valid any more count until they are removed.",

@@ -73,6 +73,7 @@ func newController(ctx context.Context, cmw configmap.Watcher, ready *readiness)
 		client:           kube.AdmissionregistrationV1(),
 		clock:            clock.RealClock{},
 	}
+	emitter.Measure(r.measure)
 	impl = controller.NewContext(ctx, r, controller.ControllerOptions{WorkQueueName: "registration", Logger: logging.FromContext(ctx)})
 	for _, informer := range []cache.SharedIndexInformer{registrations.Informer(), secret.Get(ctx).Informer()} {
 		if _, err := informer.AddEventHandler(controller.HandleAll(func(any) { look() })); err != nil {

@@ -17,6 +17,8 @@ import (
 	"knative.dev/pkg/controller"
 	"knative.dev/pkg/reconciler"
 	"knative.dev/pkg/webhook/certificates/resources"
+
+	"github.com/trusted-resources/chains-extension/pkg/observe"
 )
 
 // registrar keeps our MutatingWebhookConfiguration as the configuration and the
@@ -41,6 +43,15 @@ var (
 
 // registrationKey is the only key of the work queue.
 var registrationKey = types.NamespacedName{Name: registrationName}
+
+// measure returns when the certificate of the webhook expires.
+func (r *registrar) measure() []observe.Measurement {
+	secret, err := r.secrets.Secrets(r.secret.Namespace).Get(r.secret.Name)
+	if err != nil {
+		return nil
+	}
+	return observe.CertificateNotAfter("webhook", secret.Data[resources.ServerCert])
+}
 
 // Reconcile implements controller.Reconciler.
 func (r *registrar) Reconcile(ctx context.Context, key string) error {
