@@ -29,7 +29,7 @@ const (
 	// mostSeries is the limit of OpenTelemetry. One more loses the labels of all that follow.
 	mostSeries = 2000
 	// longestScrape leaves Prometheus most of its 10 seconds.
-	longestScrape = 300 * time.Millisecond
+	longestScrape = slowdown * 300 * time.Millisecond
 )
 
 // Tenants choose the names of namespaces and policies. Whatever they choose, no metric loses
