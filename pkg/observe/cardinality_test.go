@@ -32,8 +32,8 @@ const (
 	longestScrape = slowdown * 300 * time.Millisecond
 )
 
-// Tenants choose the names of namespaces and policies. Whatever they choose, no metric loses
-// its labels, and a scrape stays short. The server is the one of the controller.
+// Tenants can create many namespaces and policies. No metric loses its labels because of
+// them, and a scrape stays short. The test serves the metrics as the controller does.
 func TestMetrics_OfManyNamespacesAndPolicies(t *testing.T) {
 	url := serveMetrics(t)
 	e, err := NewEmitter(nil)
