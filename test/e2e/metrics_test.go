@@ -82,7 +82,7 @@ func TestMetrics_SayHowSignaturesStand(t *testing.T) {
 	e.configure(with(signAll, map[string]string{"artifacts.task.signer": "pgp"}))
 	e.waitMetric(`trustedresources_config_valid 0`)
 	e.configure(with(signAll, map[string]string{"trustedresources.requester": "required"}))
-	e.createTask(newTask(ns, "nobody"))
+	e.createTask(newTask(ns, "without-requester"))
 	e.waitMetric(standing(ns, "unsigned") + " 1")
 	e.configure(signAll)
 	e.waitMetric(standing(ns, "signed") + " 3")

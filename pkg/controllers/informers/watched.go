@@ -56,12 +56,8 @@ func NewWatched(ctx context.Context) (*Watched, error) {
 
 // Visit calls visit with the summary of each resource in the caches.
 func (w *Watched) Visit(visit func(*resource.Summary)) {
-	for _, informer := range w.informerOf {
-		for _, item := range informer.GetStore().List() {
-			if summary, ok := item.(*resource.Summary); ok {
-				visit(summary)
-			}
-		}
+	for kind := range w.informerOf {
+		w.Summaries(kind, nil).Visit(visit)
 	}
 }
 
