@@ -233,7 +233,7 @@ func (v *verifier) follow(c *chain, r *Record, where at) {
 	}
 	if r.Seq == c.Last+1 {
 		if r.Prev != c.hash.String() {
-			v.find(Changed, c.at, r.Stream, c.Last, bounded2(r.Prev), c.hash.String(), "the record has another hash than record %d (%s:%d) names", r.Seq, where.file, where.line)
+			v.find(Changed, c.at, r.Stream, c.Last, boundedHash(r.Prev), c.hash.String(), "the record has another hash than record %d (%s:%d) names", r.Seq, where.file, where.line)
 		}
 		if r.Time.Before(c.time) {
 			v.find(Changed, where, r.Stream, r.Seq, "", "", "the time is before that of the record before")
@@ -256,8 +256,8 @@ func (v *verifier) follow(c *chain, r *Record, where at) {
 
 const hashLength = len("sha256:") + 2*len(Hash{})
 
-// bounded2 bounds a hash in a finding.
-func bounded2(hash string) string { return hash[:min(len(hash), hashLength)] }
+// boundedHash bounds a hash in a finding.
+func boundedHash(hash string) string { return hash[:min(len(hash), hashLength)] }
 
 func (v *verifier) missing(c *chain, m missing) {
 	v.find(Removed, m.at, c.Stream.Stream, m.first, strconv.FormatUint(m.first, 10), strconv.FormatUint(m.last+1, 10),
@@ -341,7 +341,7 @@ func (v *verifier) checkpoint(c *chain, r *Record, where at) {
 	case k.Head.Stream != r.Stream, k.Head.Seq >= r.Seq, r.Seq-k.Head.Seq > MaxCheckpointDistance:
 		v.find(BadCheckpoint, where, r.Stream, r.Seq, "", "", "the checkpoint names record %d of stream %s", k.Head.Seq, bounded(k.Head.Stream))
 	case known && hash.String() != k.Head.Hash:
-		v.find(BadCheckpoint, where, r.Stream, k.Head.Seq, bounded2(k.Head.Hash), hash.String(), "record %d has another hash than its checkpoint names", k.Head.Seq)
+		v.find(BadCheckpoint, where, r.Stream, k.Head.Seq, boundedHash(k.Head.Hash), hash.String(), "record %d has another hash than its checkpoint names", k.Head.Seq)
 	case v.options.Trusted != nil:
 		if _, err := verifySignature(v.ctx, r, v.options.Trusted); err != nil {
 			v.find(BadCheckpoint, where, r.Stream, r.Seq, "", "", "%v", err)

@@ -102,7 +102,7 @@ func TestEncode_BoundsRecords(t *testing.T) {
 }
 
 func TestRedacted_RemovesCredentials(t *testing.T) {
-	for text, want := range map[string]string{
+	for text, want := range map[string]string{ //nolint:gosec // invented credentials
 		"git+https://user:token@host/repo.git?token=a#frag and more": "git+https://host/repo.git and more",
 		`found "https://a:b@host/p?x=y", expected z`:                 `found "https://host/p", expected z`,
 		"hashivault://key":      "hashivault://key",

@@ -214,7 +214,7 @@ func TestVerify_FindsAChainThatWasWrittenAnew(t *testing.T) {
 func TestVerify_FindsAStreamWithoutSignedCheckpoints(t *testing.T) {
 	now := time.Now()
 	p := &process{t: t, stream: "s", now: &now}
-	lines := []string{p.write(Record{Type: Started, Start: &Start{}})}
+	lines := append(make([]string, 0, 301), p.write(Record{Type: Started, Start: &Start{}}))
 	for i := range 300 { // of one second each
 		lines = append(lines, p.write(signed(i)))
 	}
@@ -265,7 +265,7 @@ func TestVerify_NamesInterruptedLines(t *testing.T) {
 func TestVerify_AcceptsDeclaredGaps(t *testing.T) {
 	now := time.Now()
 	p := &process{t: t, stream: "s", now: &now}
-	lines := []string{p.write(Record{Type: Started, Start: &Start{}}), p.write(signed(1))}
+	lines := append(make([]string, 0, 4), p.write(Record{Type: Started, Start: &Start{}}), p.write(signed(1)))
 	p.write(signed(2)) // lost
 	p.write(signed(3)) // lost
 	gap := Record{Type: RecordsLost, Gap: &Gap{Sink: "file", First: 3, Lost: 2, Previous: &Head{"s", 2, HashOf([]byte(lines[1])).String()}}}
@@ -332,7 +332,7 @@ func BenchmarkEncode(b *testing.B) {
 func BenchmarkVerify(b *testing.B) {
 	now := time.Now()
 	p := &process{t: b, stream: "s", now: &now}
-	lines := []string{p.write(Record{Type: Started, Start: &Start{}})}
+	lines := append(make([]string, 0, 10_001), p.write(Record{Type: Started, Start: &Start{}}))
 	for i := range 10_000 {
 		lines = append(lines, p.write(signed(i)))
 	}

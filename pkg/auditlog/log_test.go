@@ -69,7 +69,7 @@ func record(name string) audit.Record {
 // records returns the records of a file, and fails if one does not follow the one before.
 func records(t *testing.T, path string) []*audit.Record {
 	t.Helper()
-	content, err := os.ReadFile(path)
+	content, err := os.ReadFile(path) //nolint:gosec // a file of this test
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,17 +113,17 @@ func TestLog_ContinuesAfterAKilledProcess(t *testing.T) {
 	l.Configure(toFile(path))
 	l.Close(t.Context())
 	before := records(t, path)
-	content, err := os.ReadFile(path)
+	content, err := os.ReadFile(path) //nolint:gosec // a file of this test
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, append(content, `{"logger":"aud`...), 0o600); err != nil {
+	if err := os.WriteFile(path, append(content, `{"logger":"aud`...), 0o600); err != nil { //nolint:gosec // a file of this test
 		t.Fatal(err)
 	}
 	next, _ := newLog(t)
 	next.Configure(toFile(path))
 	next.Close(t.Context())
-	content, err = os.ReadFile(path)
+	content, err = os.ReadFile(path) //nolint:gosec // a file of this test
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,39 +183,43 @@ func TestLog_RotatesAndChecks(t *testing.T) {
 
 func TestLog_BlocksOrContinuesWithoutADisk(t *testing.T) {
 	for name, block := range map[string]bool{"continue": false, "block": true} {
-		t.Run(name, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "audit.log")
-			if err := os.Symlink("/dev/full", path); err != nil {
-				t.Fatal(err)
-			}
-			l, r := newLog(t)
-			settings := toFile(path)
-			settings.Block = block
-			l.Configure(settings)
-			for range 3 {
-				if err := l.Write(t.Context(), record("a")); errors.Is(err, audit.ErrNotWritten) != block {
-					t.Fatalf("got error %v", err)
-				}
-			}
-			if r.count("file failed")+r.count("file dropped") < 3 || r.count("file written") > 0 {
-				t.Errorf("counted %v", r.counts)
-			}
-			if err := os.Remove(path); err != nil {
-				t.Fatal(err)
-			}
-			await(t, func() bool { return r.count("file written") > 0 })
-			if err := l.Write(t.Context(), record("b")); err != nil {
-				t.Fatal(err)
-			}
-			all := records(t, path)
-			gap := all[0].Gap
-			if gap == nil || gap.First != 1 || gap.Lost < 4 || gap.First+gap.Lost != all[0].Seq {
-				t.Fatalf("the file begins with %+v, want a gap with 4 records", all[0])
-			}
-			if all[len(all)-1].Object.Name != "b" {
-				t.Error("the record after the gap is missing")
-			}
-		})
+		t.Run(name, func(t *testing.T) { loseAndResume(t, block) })
+	}
+}
+
+// loseAndResume writes records to a full disk, and then to one that has space.
+func loseAndResume(t *testing.T, block bool) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "audit.log")
+	if err := os.Symlink("/dev/full", path); err != nil {
+		t.Fatal(err)
+	}
+	l, r := newLog(t)
+	settings := toFile(path)
+	settings.Block = block
+	l.Configure(settings)
+	for range 3 {
+		if err := l.Write(t.Context(), record("a")); errors.Is(err, audit.ErrNotWritten) != block {
+			t.Fatalf("got error %v", err)
+		}
+	}
+	if r.count("file failed")+r.count("file dropped") < 3 || r.count("file written") > 0 {
+		t.Errorf("counted %v", r.counts)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	await(t, func() bool { return r.count("file written") > 0 })
+	if err := l.Write(t.Context(), record("b")); err != nil {
+		t.Fatal(err)
+	}
+	all := records(t, path)
+	gap := all[0].Gap
+	if gap == nil || gap.First != 1 || gap.Lost < 4 || gap.First+gap.Lost != all[0].Seq {
+		t.Fatalf("the file begins with %+v, want a gap with 4 records", all[0])
+	}
+	if all[len(all)-1].Object.Name != "b" {
+		t.Error("the record after the gap is missing")
 	}
 }
 

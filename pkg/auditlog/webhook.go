@@ -18,10 +18,10 @@ import (
 )
 
 const (
-	// EventTypePrefix and EventTypeSuffix enclose the type of a record in the type of its
+	// eventTypePrefix and eventTypeSuffix enclose the type of a record in the type of its
 	// CloudEvent.
-	EventTypePrefix = "dev.tekton.trustedresources."
-	EventTypeSuffix = ".v1"
+	eventTypePrefix = "dev.tekton.trustedresources."
+	eventTypeSuffix = ".v1"
 
 	sendTimeout = 5 * time.Second
 	// retries and retryPause bound what is tried for one record.
@@ -64,7 +64,7 @@ func (w *webhook) send(e entry) error {
 	event := cloudevents.NewEvent()
 	event.SetID(r.Stream + "/" + strconv.FormatUint(r.Seq, 10))
 	event.SetSource(audit.Schema)
-	event.SetType(EventTypePrefix + string(r.Type) + EventTypeSuffix)
+	event.SetType(eventTypePrefix + string(r.Type) + eventTypeSuffix)
 	event.SetTime(r.Time)
 	if o := r.Object; o != nil {
 		event.SetSubject(o.Kind + "/" + o.Namespace + "/" + o.Name)

@@ -59,7 +59,7 @@ The exit code is
   tkn-trust audit verify --expect-head 4711:sha256:91… audit.log
   kubectl -n tekton-chains logs deployment/tekton-chains-controller | grep '"logger":"audit"' | tkn-trust audit verify -`,
 		Args: cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return flags.run(cmd, args) },
+		RunE: flags.run,
 	}
 	set := command.Flags()
 	set.StringArrayVar(&flags.keys, "key", nil, "PEM file with a public key that may have signed checkpoints; may be repeated (default: signatures are not checked)")

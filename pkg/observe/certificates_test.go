@@ -6,14 +6,14 @@ import (
 	"testing"
 	"time"
 
-	"knative.dev/pkg/webhook/certificates/resources"
+	certificates "knative.dev/pkg/webhook/certificates/resources"
 )
 
 func TestCertificateNotAfter_IsTheFirst(t *testing.T) {
 	late, early := time.Now().Add(time.Hour), time.Now().Add(time.Minute)
 	var bundle []byte
 	for _, notAfter := range []time.Time{late, early} {
-		_, certificate, _, err := resources.CreateCerts(t.Context(), "name", "namespace", notAfter)
+		_, certificate, _, err := certificates.CreateCerts(t.Context(), "name", "namespace", notAfter)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -198,7 +198,7 @@ func writeLines(t *testing.T, file string, lines []string) {
 	}
 }
 
-// waitAuditRecords waits until the log has so many more records than before.
+// waitGrown waits until the log has so many more records than before.
 func (e *auditEnv) waitGrown(before int64, more int64) {
 	e.t.Helper()
 	e.eventually(afterFailover, func() error {

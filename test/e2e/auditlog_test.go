@@ -90,7 +90,7 @@ func TestAudit_ExplainsEachSignatureAfterKills(t *testing.T) {
 	created := make(chan int, 1)
 	go func() { created <- changeTasks(load, ns) }()
 	for range *auditKills {
-		e.waitGrown(e.size(), 1000+rand.Int64N(100_000))
+		e.waitGrown(e.size(), 1000+rand.Int64N(100_000)) //nolint:gosec // needs no secrecy
 		e.check(e.controller.Kill(t.Context()))
 		e.check(e.controller.Start(t.Context()))
 	}
@@ -122,8 +122,9 @@ func changeTasks(ctx context.Context, namespace string) (count int) {
 		if _, err := tasks.Create(context.WithoutCancel(ctx), newTask(namespace, name), metav1.CreateOptions{}); err == nil {
 			count++
 		}
-		changed := fmt.Sprintf(`{"spec":{"description":"change %d"}}`, rand.Int())
-		_, _ = tasks.Patch(ctx, fmt.Sprintf("task-%d", rand.IntN(count+1)), types.MergePatchType, []byte(changed), metav1.PatchOptions{}) // load only
+		changed := fmt.Sprintf(`{"spec":{"description":"change %d"}}`, rand.Int())                    //nolint:gosec // needs no secrecy
+		chosen := fmt.Sprintf("task-%d", rand.IntN(count+1))                                          //nolint:gosec // needs no secrecy
+		_, _ = tasks.Patch(ctx, chosen, types.MergePatchType, []byte(changed), metav1.PatchOptions{}) // load only
 	}
 	return count
 }
