@@ -103,24 +103,13 @@ func TestDashboards_ArePlacedAndParsed(t *testing.T) {
 			t.Errorf("%s has the uid %q, and %q too", file, d.UID, other)
 		}
 		uids[d.UID] = file
-		ids, cells := map[any]bool{}, map[[2]int]any{}
+		checkPlaces(t, file, d)
+		ids := map[any]bool{}
 		for _, panel := range d.Panels {
 			if ids[panel.ID] {
 				t.Errorf("%s: two panels have the ID %v", file, panel.ID)
 			}
 			ids[panel.ID] = true
-			if panel.GridPos.X+panel.GridPos.W > 24 || panel.GridPos.W == 0 || panel.GridPos.H == 0 {
-				t.Errorf("%s: %v is at %+v", file, panel.Title, panel.GridPos)
-			}
-			for x := range panel.GridPos.W {
-				for y := range panel.GridPos.H {
-					cell := [2]int{panel.GridPos.X + x, panel.GridPos.Y + y}
-					if other, found := cells[cell]; found {
-						t.Fatalf("%s: %v is on top of %v", file, panel.Title, other)
-					}
-					cells[cell] = panel.Title
-				}
-			}
 			if (panel.Type == "row") != (len(panel.Targets) == 0) {
 				t.Errorf("%s: %v has %d queries", file, panel.Title, len(panel.Targets))
 			}
@@ -129,6 +118,26 @@ func TestDashboards_ArePlacedAndParsed(t *testing.T) {
 	for where, expression := range expressions(t) {
 		if _, err := promQL.ParseExpr(expression); err != nil {
 			t.Errorf("%s: %v", where, err)
+		}
+	}
+}
+
+// checkPlaces finds panels that cover each other, or that are not on the grid of 24 columns.
+func checkPlaces(t *testing.T, file string, d dashboard) {
+	t.Helper()
+	cells := map[[2]int]any{}
+	for _, panel := range d.Panels {
+		if panel.GridPos.X+panel.GridPos.W > 24 || panel.GridPos.W == 0 || panel.GridPos.H == 0 {
+			t.Errorf("%s: %v is at %+v", file, panel.Title, panel.GridPos)
+		}
+		for x := range panel.GridPos.W {
+			for y := range panel.GridPos.H {
+				cell := [2]int{panel.GridPos.X + x, panel.GridPos.Y + y}
+				if other, found := cells[cell]; found {
+					t.Fatalf("%s: %v is on top of %v", file, panel.Title, other)
+				}
+				cells[cell] = panel.Title
+			}
 		}
 	}
 }

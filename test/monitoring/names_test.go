@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 )
@@ -105,10 +106,10 @@ func selected(t *testing.T, where, expression string) []string {
 			return nil
 		}
 		for _, matcher := range selector.LabelMatchers {
-			if matcher.Name != labels.MetricName {
+			if matcher.Name != model.MetricNameLabel {
 				continue
 			}
-			switch matcher.Type {
+			switch matcher.Type { //nolint:exhaustive // the others name no metric
 			case labels.MatchEqual:
 				names[matcher.Value] = true
 			case labels.MatchRegexp:
@@ -129,7 +130,7 @@ func alternatives(pattern string) (names []string) {
 	if parts == nil {
 		return nil
 	}
-	for _, middle := range strings.Split(parts[2], "|") {
+	for middle := range strings.SplitSeq(parts[2], "|") {
 		names = append(names, parts[1]+middle+parts[3])
 	}
 	return names

@@ -34,19 +34,8 @@ func TestServiceMonitor_SelectsTheServices(t *testing.T) {
 	decode(t, "800-servicemonitor.yaml", &monitor, "ServiceMonitor")
 	for _, file := range []string{"config/400-controller.yaml", "config/webhook/400-webhook.yaml"} {
 		found := false
-		for document := range strings.SplitSeq(read(t, file), "\n---\n") {
-			var service struct {
-				Kind     string
-				Metadata struct {
-					Namespace string
-					Labels    map[string]string
-				}
-				Spec struct{ Ports []struct{ Name string } }
-			}
-			if err := yaml.Unmarshal([]byte(document), &service); err != nil {
-				t.Fatal(err)
-			}
-			if service.Kind != "Service" || service.Metadata.Namespace != monitor.Namespace {
+		for _, service := range services(t, file) {
+			if service.Metadata.Namespace != monitor.Namespace {
 				continue
 			}
 			for label, value := range monitor.Spec.Selector.MatchLabels {
@@ -62,6 +51,31 @@ func TestServiceMonitor_SelectsTheServices(t *testing.T) {
 			t.Errorf("%s has no Service with the port %s", file, monitor.Spec.Endpoints[0].Port)
 		}
 	}
+}
+
+// service is what a ServiceMonitor needs of a Service.
+type service struct {
+	Kind     string
+	Metadata struct {
+		Namespace string
+		Labels    map[string]string
+	}
+	Spec struct{ Ports []struct{ Name string } }
+}
+
+// services returns the Services of a file.
+func services(t *testing.T, file string) (all []service) {
+	t.Helper()
+	for document := range strings.SplitSeq(read(t, file), "\n---\n") {
+		var s service
+		if err := yaml.Unmarshal([]byte(document), &s); err != nil {
+			t.Fatal(err)
+		}
+		if s.Kind == "Service" {
+			all = append(all, s)
+		}
+	}
+	return all
 }
 
 // decode reads a manifest. Unknown fields are an error.
