@@ -65,7 +65,7 @@ func (f *file) open() (last *tail, err error) {
 		return nil, err
 	}
 	if f.logger == nil {
-		f.logger = &lumberjack.Logger{Filename: settings.Path}
+		f.logger = newLogger(settings)
 	}
 	last, partial, err := lastRecord(settings.Path)
 	if err != nil {
@@ -76,6 +76,12 @@ func (f *file) open() (last *tail, err error) {
 		ending = "\n"
 	}
 	return last, f.store([]byte(ending))
+}
+
+// newLogger returns the writer for settings. It reads MaxBackups in a goroutine of its own, so
+// another number needs another writer.
+func newLogger(settings *FileSettings) *lumberjack.Logger {
+	return &lumberjack.Logger{Filename: settings.Path, MaxBackups: settings.MaxBackups}
 }
 
 // lock refuses a second process, whose records would be mixed with ours.
@@ -145,7 +151,12 @@ func (f *file) undo(path string, size int64) error {
 }
 
 func (f *file) rotate(settings *FileSettings) error {
-	f.logger.MaxBackups = settings.MaxBackups
+	if f.logger.MaxBackups != settings.MaxBackups {
+		if err := f.logger.Close(); err != nil {
+			return err
+		}
+		f.logger = newLogger(settings)
+	}
 	if err := errors.Join(f.logger.Rotate(), f.closeSynced()); err != nil {
 		return err
 	}

@@ -181,6 +181,31 @@ func TestLog_RotatesAndChecks(t *testing.T) {
 	}
 }
 
+func TestLog_KeepsAsManyFilesAsTheSettingsSay(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.log")
+	l, _ := newLog(t)
+	long := record("long")
+	long.Why = &audit.Why{Message: strings.Repeat("1", 2000)}
+	for _, step := range []struct{ files, kept int }{{4, 2}, {1, 1}} {
+		settings := toFile(path)
+		settings.File.MaxBackups = step.kept
+		l.Configure(settings)
+		for range step.files {
+			for range 1 << 20 / len(long.Why.Message) { // fills a file
+				l.Append(long)
+			}
+			if err := l.Write(t.Context(), long); err != nil {
+				t.Fatal(err)
+			}
+		}
+		await(t, func() bool {
+			rotated, err := filepath.Glob(strings.TrimSuffix(path, ".log") + "-*.log")
+			return err == nil && len(rotated) == step.kept
+		})
+	}
+	l.Close(t.Context())
+}
+
 func TestLog_BlocksOrContinuesWithoutADisk(t *testing.T) {
 	for name, block := range map[string]bool{"continue": false, "block": true} {
 		t.Run(name, func(t *testing.T) { loseAndResume(t, block) })

@@ -8,13 +8,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/santhosh-tekuri/jsonschema/v6"
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	tekton "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"knative.dev/pkg/apis"
 
+	"github.com/trusted-resources/chains-extension/pkg/audit"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/test/fixtures"
 	"github.com/trusted-resources/chains-extension/test/harness"
@@ -66,6 +67,35 @@ func TestOutputs_HaveNoSecrets(t *testing.T) {
 		e.waitAttested(ns, run.Name)
 	}
 	e.expectNoSecrets(ns, canaryOfSpec, canaryOfParameter, canaryOfDefault, canaryOfURL, canaryOfQuery)
+	e.expectRecordsFollowSchema(audit.ResourceSigning, audit.ResourceSigned, audit.Verification, audit.ConfigLoaded, audit.Started)
+}
+
+// expectRecordsFollowSchema requires audit records of these types in the log, and that each
+// record follows the schema that is published.
+func (e *env) expectRecordsFollowSchema(types ...audit.Type) {
+	e.t.Helper()
+	compiler := jsonschema.NewCompiler()
+	compiler.AssertFormat()
+	schema, err := compiler.Compile(filepath.Join(harness.Root(), "docs", "audit.schema.json"))
+	e.check(err)
+	log, err := e.controller.Log()
+	e.check(err)
+	found := map[audit.Type]bool{}
+	for line := range strings.Lines(linesWith(log, `"logger":"`+audit.Logger+`"`)) {
+		value, err := jsonschema.UnmarshalJSON(strings.NewReader(line))
+		e.check(err)
+		if err := schema.Validate(value); err != nil {
+			e.t.Errorf("%v: %s", err, line)
+		}
+		record, err := audit.Parse([]byte(strings.TrimSuffix(line, "\n")))
+		e.check(err)
+		found[record.Type] = true
+	}
+	for _, wanted := range types {
+		if !found[wanted] {
+			e.t.Errorf("the log has no audit record of type %s", wanted)
+		}
+	}
 }
 
 // runWithParams runs a TaskRun with parameters until its end.
@@ -79,7 +109,7 @@ func (e *env) runWithParams(namespace string, ref v1.TaskRef, params v1.Params) 
 	return run
 }
 
-// expectNoSecrets requires that the log, the metrics and the Events of the controller have
+// expectNoSecrets requires that the log with its audit records, the metrics and the Events of the controller have
 // none of the words, and none of the signing secret.
 func (e *env) expectNoSecrets(namespace string, words ...string) {
 	e.t.Helper()
