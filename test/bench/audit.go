@@ -3,11 +3,7 @@
 package main
 
 import (
-	"bufio"
-	"encoding/json"
-	"io"
 	"net/http"
-	"os"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
@@ -30,24 +26,10 @@ type writes struct {
 // countWrites counts the writes to count Tasks, named as createTasks names them, in a
 // namespace or in metav1.NamespaceAll. It begins at an offset in the audit log, in bytes.
 func (b *bench) countWrites(namespace string, count int, since int64) (writes, error) {
-	log, err := os.Open(b.cluster.AuditLog())
-	if err != nil {
-		return writes{}, err
-	}
-	defer func() { _ = log.Close() }()
-	if _, err := log.Seek(since, io.SeekStart); err != nil {
-		return writes{}, err
-	}
 	var result writes
 	total, byName := 0, map[string]int{}
-	lines := bufio.NewReader(log)
-	for {
-		line, err := lines.ReadBytes('\n')
+	for entry, err := range b.cluster.AuditEvents(since) {
 		if err != nil {
-			break // the end of the file, or a line that the API server is still writing
-		}
-		var entry auditv1.Event
-		if err := json.Unmarshal(line, &entry); err != nil {
 			return writes{}, err
 		}
 		switch {
@@ -70,7 +52,7 @@ func (b *bench) countWrites(namespace string, count int, since int64) (writes, e
 
 // byController reports whether the controller wrote a Task. The Tasks with which it finds
 // out what Tekton has seen are none of those that are measured.
-func byController(entry auditv1.Event, namespace string) bool {
+func byController(entry *auditv1.Event, namespace string) bool {
 	return entry.Stage == auditv1.StageResponseComplete &&
 		entry.ObjectRef != nil && entry.ObjectRef.Resource == "tasks" &&
 		(entry.ObjectRef.Namespace == namespace || namespace == metav1.NamespaceAll) &&

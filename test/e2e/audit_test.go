@@ -3,11 +3,8 @@
 package e2e
 
 import (
-	"bufio"
-	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
 	"testing"
 
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
@@ -16,27 +13,29 @@ import (
 )
 
 // auditedWrites counts the successful writes of the controller's service account in a
-// namespace, by name of the resource. It reads the API server's audit log.
+// namespace, by name of the resource.
 func (e *env) auditedWrites(namespace string) map[string]int {
 	e.t.Helper()
-	log, err := os.Open(cluster.AuditLog())
-	e.check(err)
-	defer func() { _ = log.Close() }() // the file was only read
 	counts := map[string]int{}
-	lines := bufio.NewReader(log)
-	for {
-		line, err := lines.ReadBytes('\n')
-		if err != nil {
-			return counts // the end of the log, or an incomplete last line
-		}
-		var entry auditv1.Event
-		e.check(json.Unmarshal(line, &entry))
-		if entry.Stage == auditv1.StageResponseComplete && entry.ObjectRef != nil && entry.ObjectRef.Namespace == namespace &&
-			entry.User.Username == "system:serviceaccount:"+harness.SystemNamespace+":"+harness.ServiceAccount &&
-			entry.ResponseStatus != nil && entry.ResponseStatus.Code == http.StatusOK {
-			counts[entry.ObjectRef.Name]++
+	for _, event := range e.controllerWrites(namespace) {
+		counts[event.ObjectRef.Name]++
+	}
+	return counts
+}
+
+// controllerWrites returns the successful writes of the controller's service account in a
+// namespace, from the API server's audit log.
+func (e *env) controllerWrites(namespace string) (writes []*auditv1.Event) {
+	e.t.Helper()
+	for event, err := range cluster.AuditEvents(0) {
+		e.check(err)
+		if event.Stage == auditv1.StageResponseComplete && event.ObjectRef != nil && event.ObjectRef.Namespace == namespace &&
+			event.User.Username == "system:serviceaccount:"+harness.SystemNamespace+":"+harness.ServiceAccount &&
+			event.ResponseStatus != nil && event.ResponseStatus.Code == http.StatusOK {
+			writes = append(writes, event)
 		}
 	}
+	return writes
 }
 
 // The controller writes once for each signature, even if it gets more events about the

@@ -3,24 +3,19 @@
 package e2e
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
-	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
-
 	"github.com/trusted-resources/chains-extension/pkg/audit"
 	"github.com/trusted-resources/chains-extension/pkg/cli"
 	"github.com/trusted-resources/chains-extension/test/fixtures"
-	"github.com/trusted-resources/chains-extension/test/harness"
 )
 
 // auditEnv has a controller that writes the audit log to a file.
@@ -86,22 +81,12 @@ func (e *auditEnv) verify(t *testing.T, files []string, flags ...string) (report
 // namespace, from the audit log of the API server.
 func (e *auditEnv) signaturePatches(namespace string) (ids []string) {
 	e.t.Helper()
-	log, err := os.Open(cluster.AuditLog())
-	e.check(err)
-	defer func() { _ = log.Close() }() // the file was only read
-	for lines := bufio.NewReader(log); ; {
-		line, err := lines.ReadBytes('\n')
-		if err != nil {
-			return ids // the end of the log, or an incomplete last line
-		}
-		var event auditv1.Event
-		e.check(json.Unmarshal(line, &event))
-		if event.Stage == auditv1.StageResponseComplete && event.Verb == "patch" && event.ObjectRef != nil &&
-			event.ObjectRef.Namespace == namespace && event.ObjectRef.Resource == "tasks" && event.ResponseStatus.Code == http.StatusOK &&
-			event.User.Username == "system:serviceaccount:"+harness.SystemNamespace+":"+harness.ServiceAccount {
+	for _, event := range e.controllerWrites(namespace) {
+		if event.Verb == "patch" && event.ObjectRef.Resource == "tasks" {
 			ids = append(ids, string(event.AuditID))
 		}
 	}
+	return ids
 }
 
 // expectEachPatchExplained fails the test for each signature that the log does not know.

@@ -3,8 +3,6 @@
 package e2e
 
 import (
-	"bufio"
-	"encoding/json"
 	"fmt"
 	"os"
 	"slices"
@@ -24,24 +22,15 @@ import (
 
 // auditedPods returns the requests for Pods by the controller's service account, from
 // the position in the audit log on.
-func (e *env) auditedPods(from int64) (requests []auditv1.Event) {
+func (e *env) auditedPods(from int64) (requests []*auditv1.Event) {
 	e.t.Helper()
-	log, err := os.Open(cluster.AuditLog())
-	e.check(err)
-	defer func() { _ = log.Close() }() // the file was only read
-	_, err = log.Seek(from, 0)
-	e.check(err)
-	for lines := bufio.NewReader(log); ; {
-		line, err := lines.ReadBytes('\n')
-		if err != nil {
-			return requests // the end of the log, or an incomplete last line
-		}
-		var entry auditv1.Event
-		e.check(json.Unmarshal(line, &entry))
+	for entry, err := range cluster.AuditEvents(from) {
+		e.check(err)
 		if entry.ObjectRef != nil && entry.ObjectRef.Resource == "pods" && strings.HasSuffix(entry.User.Username, ":"+harness.ServiceAccount) {
 			requests = append(requests, entry)
 		}
 	}
+	return requests
 }
 
 // auditedReleases counts the successful patches of Pods in a namespace, by name.

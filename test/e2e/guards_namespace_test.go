@@ -3,11 +3,8 @@
 package e2e
 
 import (
-	"bufio"
-	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 
@@ -15,7 +12,6 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/test/harness"
@@ -79,16 +75,11 @@ func TestGuards_EndEnforcementOnlyForTheVerbOpen(t *testing.T) {
 func (e *env) waitAudited(name, key, value string) {
 	e.t.Helper()
 	e.eventually(soon, func() error {
-		log, err := os.Open(cluster.AuditLog())
-		if err != nil {
-			return err
-		}
-		defer func() { _ = log.Close() }() // the file was only read
-		lines := bufio.NewScanner(log)
-		lines.Buffer(nil, 1<<20)
-		for lines.Scan() {
-			var entry auditv1.Event
-			if json.Unmarshal(lines.Bytes(), &entry) == nil && entry.ObjectRef != nil && entry.ObjectRef.Name == name && entry.ResponseStatus != nil && entry.ResponseStatus.Code == http.StatusOK && strings.Contains(entry.Annotations[key], value) {
+		for entry, err := range cluster.AuditEvents(0) {
+			if err != nil {
+				return err
+			}
+			if entry.ObjectRef != nil && entry.ObjectRef.Name == name && entry.ResponseStatus != nil && entry.ResponseStatus.Code == http.StatusOK && strings.Contains(entry.Annotations[key], value) {
 				return nil
 			}
 		}

@@ -3,11 +3,8 @@
 package e2e
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -19,7 +16,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
-	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
@@ -103,16 +99,8 @@ func (e *env) countCalls(webhook *harness.Webhook) (calls int) {
 // webhook.
 func (e *env) auditedCalls(namespaces ...string) (calls []string) {
 	e.t.Helper()
-	log, err := os.Open(cluster.AuditLog())
-	e.check(err)
-	defer func() { _ = log.Close() }() // the file was only read
-	for lines := bufio.NewReader(log); ; {
-		line, err := lines.ReadBytes('\n')
-		if err != nil {
-			return calls
-		}
-		var entry auditv1.Event
-		e.check(json.Unmarshal(line, &entry))
+	for entry, err := range cluster.AuditEvents(0) {
+		e.check(err)
 		if entry.ObjectRef == nil || !strings.Contains(strings.Join(namespaces, " "), entry.ObjectRef.Namespace) {
 			continue
 		}
@@ -122,6 +110,7 @@ func (e *env) auditedCalls(namespaces ...string) (calls []string) {
 			}
 		}
 	}
+	return calls
 }
 
 // Killed, stopped in the middle, or with another certificate: nobody notices in namespaces
