@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/yaml"
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
@@ -33,14 +34,17 @@ var gitOps = map[string]func(ctx context.Context, manifest *tekton.VerificationP
 	},
 	"update": func(ctx context.Context, manifest *tekton.VerificationPolicy) error {
 		policies := cluster.Tekton.TektonV1alpha1().VerificationPolicies(manifest.Namespace)
-		found, err := policies.Get(ctx, manifest.Name, metav1.GetOptions{})
-		if err != nil {
+		// The controller may inject a key between the two requests.
+		return retry.RetryOnConflict(retry.DefaultRetry, func() error {
+			found, err := policies.Get(ctx, manifest.Name, metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			next := manifest.DeepCopy()
+			next.ResourceVersion = found.ResourceVersion
+			_, err = policies.Update(ctx, next, metav1.UpdateOptions{})
 			return err
-		}
-		next := manifest.DeepCopy()
-		next.ResourceVersion = found.ResourceVersion
-		_, err = policies.Update(ctx, next, metav1.UpdateOptions{})
-		return err
+		})
 	},
 }
 
