@@ -11,7 +11,6 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
-	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	corev1 "k8s.io/api/core/v1"
@@ -44,9 +43,7 @@ func (e *Emitter) Announce(ctx context.Context, f Fact) error {
 
 // traced adds the trace to a record.
 func traced(ctx context.Context, r audit.Record) audit.Record {
-	if span := trace.SpanContextFromContext(ctx); span.HasTraceID() {
-		r.TraceID = span.TraceID().String()
-	}
+	r.TraceID = traceID(ctx)
 	return r
 }
 

@@ -116,7 +116,7 @@ type metrics struct {
 // newMetrics registers the metrics with the global meter provider, which knative
 // configures from config-observability.
 func newMetrics() (*metrics, error) {
-	meter := otel.GetMeterProvider().Meter("github.com/trusted-resources/chains-extension")
+	meter := otel.GetMeterProvider().Meter(scope)
 	m := &metrics{meter: meter}
 	var errs [4]error
 	m.counters, errs[0] = instruments(descriptions, func(name, description string) (metric.Int64Counter, error) {

@@ -88,9 +88,28 @@ func median(values []float64) float64 {
 	return slices.Sorted(slices.Values(values))[(len(values)-1)/2]
 }
 
+// beside is what happens while a controller works, until the context ends.
+type beside func(context.Context, *harness.Controller) error
+
+func alone(context.Context, *harness.Controller) error { return nil }
+
+// while calls work, with b beside.
+func (b beside) while(ctx context.Context, controller *harness.Controller, work func() error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- b(ctx, controller) }()
+	err := work()
+	cancel()
+	return errors.Join(err, <-ended)
+}
+
 // controllerPass measures a new controller process that signs a backlog which
 // was created before the process started.
 func (b *bench) controllerPass(ctx context.Context, o options, r *round) error {
+	return b.controllerPassBeside(ctx, o, r, alone)
+}
+
+func (b *bench) controllerPassBeside(ctx context.Context, o options, r *round, beside beside) error {
 	return b.withTasks(ctx, optedIn, o.count, func(namespace string) error {
 		ctx, cancel := context.WithTimeout(ctx, passTimeout(o.count))
 		defer cancel()
@@ -109,7 +128,10 @@ func (b *bench) controllerPass(ctx context.Context, o options, r *round) error {
 				return err
 			}
 			profile := b.profiles.of(controller, fmt.Sprintf("backlog-%d", r.number))
-			if r.Controller, err = timePass(ctx, tracker, processes, o.count, profile.recordCPU); err != nil {
+			if err := beside.while(ctx, controller, func() (err error) {
+				r.Controller, err = timePass(ctx, tracker, processes, o.count, profile.recordCPU)
+				return err
+			}); err != nil {
 				return err
 			}
 			if err := profile.saveHeap(ctx, "signed"); err != nil {

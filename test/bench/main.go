@@ -9,6 +9,8 @@
 //     again, compared with the bare client. Only on request: --rotation;
 //   - gate: how long the gate holds a Pod, how many it decides about in a second, and
 //     the memory with finished Pods. Only on request: --gate;
+//   - cost: how fast existing Tasks are signed with all metrics, traces and audit records,
+//     compared with none of them. Only on request: --cost;
 //   - webhook: what our webhook adds to requests. Only on request: --webhook;
 //   - soak: whether hostile tenants can slow down or stop the controller. Only
 //     on request: --soak.
@@ -108,6 +110,7 @@ func (b *bench) measure(ctx context.Context, o options, results *report) error {
 		{"gate", o.gate, func() (err error) { results.Gate, err = b.measureGate(ctx, o); return err }},
 		{"rotation", o.rotation, func() (err error) { results.Rotation, err = b.measureRotation(ctx, o); return err }},
 		{"policies", o.clusterPolicies, func() (err error) { results.Policies, err = b.measurePolicies(ctx, o); return err }},
+		{"cost", o.cost, func() (err error) { results.Cost, err = b.measureCost(ctx, o); return err }},
 		{"webhook", o.webhook, func() (err error) { results.Webhook, err = b.measureWebhook(ctx, o); return err }},
 		{"soak", o.soak, func() (err error) { results.Soak, err = b.measureSoak(ctx, o); return err }},
 	} {

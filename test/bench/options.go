@@ -24,7 +24,7 @@ const (
 )
 
 type options struct {
-	latency, backlog, memory, verification, storage, soak, gate, webhook, rotation, clusterPolicies bool
+	latency, backlog, memory, verification, storage, soak, gate, webhook, rotation, clusterPolicies, cost bool
 
 	count        int
 	memoryCounts []int
@@ -52,7 +52,7 @@ type options struct {
 }
 
 func (o options) needsCluster() bool {
-	return o.latency || o.backlog || o.memory || o.soak || o.gate || o.webhook || o.rotation || o.clusterPolicies
+	return o.latency || o.backlog || o.memory || o.soak || o.gate || o.webhook || o.rotation || o.clusterPolicies || o.cost
 }
 
 // latencyCount returns the number of Tasks for each row of the latency table.
@@ -77,8 +77,8 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	flags.IntVar(&o.storageCount, "storage-count", 500, "Number of resources that --storage stores in each pass.")
 	flags.IntVar(&o.commandCount, "command-count", 20, "Number of resources that --storage stores with tkn and cosign in each pass. 0 leaves out tkn and cosign.")
 	flags.StringVar(&o.kms, "kms", os.Getenv(verification.KMSVariable), "Reference to a signing key, such as hashivault://name, for the rows of --verification with a KMS. (Default: the environment variable "+verification.KMSVariable+".)")
-	flags.IntVar(&o.count, "count", 5000, "Number of Tasks in the backlog and in --rotation. --latency uses a tenth of this number.")
-	flags.IntVar(&o.rounds, "rounds", 3, "Number of rounds of --backlog, --rotation and --storage.")
+	flags.IntVar(&o.count, "count", 5000, "Number of Tasks in the backlog, in --cost and in --rotation. --latency uses a tenth of this number.")
+	flags.IntVar(&o.rounds, "rounds", 3, "Number of rounds of --backlog, --cost, --rotation and --storage.")
 	flags.IntVar(&o.concurrency, "concurrency", 8, "Number of workers of the controller (--threads-per-controller) and of the bare client.")
 	flags.StringVar(&o.profiles, "profile", "", "Directory for pprof profiles of the controller: CPU and heap in each round of --backlog, CPU in each round of --rotation, heap in --memory and every 5 minutes of --soak. Without a directory none are saved. Recording a CPU profile makes the controller slightly slower.")
 	flags.StringVar(&o.output, "o", formatTable, "Format of the report: table, json or yaml.")
@@ -86,6 +86,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	flags.IntVar(&o.waiting, "waiting", 1000, "Number of Pods that wait for the controller, for --gate.")
 	flags.IntVar(&o.finished, "finished", 5000, "Number of finished Pods of TaskRuns, for --gate.")
 	flags.BoolVar(&o.webhook, "webhook", false, "Measure what the webhook adds to requests. Only on request.")
+	flags.BoolVar(&o.cost, "cost", false, "Measure how fast existing Tasks are signed with all metrics, traces and audit records, compared with none of them. Only on request.")
 	flags.BoolVar(&o.rotation, "rotation", false, "Measure how long a rotation of a KeyRing takes, and how fast resources are signed again, compared with a client that only writes. Only on request. Each round takes at least 2 minutes.")
 	flags.IntVar(&o.namespaces, "namespaces", 40, "Number of namespaces for --rotation, each with a VerificationPolicy.")
 	flags.BoolVar(&o.clusterPolicies, "policies", false, "Measure how long ClusterVerificationPolicies need to come into force, what they write, and the memory with them. Only on request.")

@@ -25,6 +25,7 @@ type report struct {
 	Memory       []memory       `json:"memory,omitempty"`
 	Gate         *gate          `json:"gate,omitempty"`
 	Policies     *policies      `json:"policies,omitempty"`
+	Cost         *cost          `json:"cost,omitempty"`
 	Webhook      []webhook      `json:"webhook,omitempty"`
 	Soak         *soak          `json:"soak,omitempty"`
 }

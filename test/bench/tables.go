@@ -44,6 +44,9 @@ func (r report) printTables(out io.Writer) error {
 	if r.Gate != nil {
 		t.gate(r.Gate)
 	}
+	if r.Cost != nil {
+		t.cost(r.Cost)
+	}
 	if r.Webhook != nil {
 		t.webhook(r.Webhook)
 	}
@@ -103,6 +106,15 @@ func (t *tables) backlog(b *backlog) {
 			r.Events.Resources, r.Events.LastAfter)
 	}
 	t.line("median ratio: %.2f", b.MedianRatio)
+}
+
+func (t *tables) cost(c *cost) {
+	t.line("\nCost of metrics, traces and audit records: %d Tasks, %d workers; Tasks per second from the first annotation to the last", c.Count, c.Concurrency)
+	t.row("round", "everything on", "off", "ratio", "controller's cores on", "off")
+	for i, r := range c.Rounds {
+		t.row(i+1, fixed(r.On.PerSecond, 0), fixed(r.Off.PerSecond, 0), fixed(r.Ratio, 2), fixed(r.On.Cores["controller"], 2), fixed(r.Off.Cores["controller"], 2))
+	}
+	t.line("median ratio: %.2f", c.MedianRatio)
 }
 
 // cores adds a row for each process, the busiest first.

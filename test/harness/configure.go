@@ -32,6 +32,37 @@ func (c *Cluster) Configure(ctx context.Context, data map[string]string) error {
 	return err
 }
 
+// Tekton's ConfigMap for traces.
+const (
+	TektonNamespace = "tekton-pipelines"
+	ConfigTracing   = "config-tracing"
+)
+
+// SetConfigMap sets keys of a ConfigMap. The function restores what these keys had before.
+func (c *Cluster) SetConfigMap(ctx context.Context, namespace, name string, data map[string]string) (restore func(context.Context) error, err error) {
+	configMaps := c.Kube.CoreV1().ConfigMaps(namespace)
+	found, err := configMaps.Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	set, before := map[string]*string{}, map[string]*string{}
+	for key, value := range data {
+		set[key], before[key] = &value, nil
+		if old, has := found.Data[key]; has {
+			before[key] = &old
+		}
+	}
+	patch := func(ctx context.Context, data map[string]*string) error {
+		content, err := json.Marshal(map[string]any{"data": data})
+		if err != nil {
+			return err
+		}
+		_, err = configMaps.Patch(ctx, name, types.MergePatchType, content, metav1.PatchOptions{})
+		return err
+	}
+	return func(ctx context.Context) error { return patch(ctx, before) }, patch(ctx, set)
+}
+
 // OptIn sets the opt-in label of a namespace, so that its resources are signed.
 func (c *Cluster) OptIn(ctx context.Context, namespace string) error {
 	return c.Label(ctx, namespace, "true")

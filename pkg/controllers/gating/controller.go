@@ -162,7 +162,7 @@ func (c *Controller) Reconcile(ctx context.Context, key string) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithTimeout(observe.InTraceOf(ctx, tr.Status.SpanContext), timeout)
 	defer cancel()
 	err = observe.Guard(func() error { return c.reconcile(ctx, tr) })
 	if errors.Is(err, observe.ErrPanicked) {

@@ -13,18 +13,22 @@ import (
 
 	"github.com/trusted-resources/chains-extension/pkg/attestation"
 	"github.com/trusted-resources/chains-extension/pkg/gate"
+	"github.com/trusted-resources/chains-extension/pkg/observe"
 )
 
 // judge returns the decision about a TaskRun.
 func (c *Controller) judge(ctx context.Context, tr *v1.TaskRun) gate.Decision {
+	ctx, span := observe.StartSpan(ctx, observe.StepVerify, reference(tr))
+	defer span.End()
 	records, missing := c.verify(ctx, tr)
 	if missing == "" && ctx.Err() != nil {
 		missing = "the verification did not end in time"
 	}
-	if missing != "" {
-		return gate.Decision{Action: gate.Wait, Message: missing}
+	d := gate.Decision{Action: gate.Wait, Message: missing}
+	if missing == "" {
+		d = gate.Decide(records, attestation.TaskRunOverrides(tr.Spec), c.Config().Gate)
 	}
-	d := gate.Decide(records, attestation.TaskRunOverrides(tr.Spec), c.Config().Gate)
+	span.Set("action", string(d.Action))
 	if d.Action != gate.Wait {
 		c.Decided(records, c.delays.Clock.Now())
 	}

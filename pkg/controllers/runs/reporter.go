@@ -79,16 +79,19 @@ func (r *reporter) report(ctx context.Context, run any) (attestation.Report, boo
 	if !r.Config().Provenance || !r.Ready() {
 		return attestation.Report{}, false
 	}
-	records, overrides, ok := r.verify(ctx, run)
-	if !ok {
+	about, condition := describe(run)
+	if about == nil {
 		return attestation.Report{}, false
 	}
-	about, condition := describe(run)
+	ctx, span := observe.StartSpan(ctx, observe.StepVerify, about)
+	defer span.End()
+	records, overrides := r.verify(ctx, run)
 	for i := range records {
 		records[i].RequestedBy = r.requester(records[i])
 	}
 	report := attestation.NewReport(records, condition, r.Verifier.Clock.Now())
 	report.Overrides, report.Gate = overrides, r.gate(run)
+	span.Set("result", string(report.Result()))
 	r.emit(ctx, about, report)
 	return report, true
 }
@@ -112,16 +115,16 @@ func (r *reporter) requester(record attestation.Record) string {
 }
 
 // verify returns the records of the resources behind a run, and the fields of the run
-// that no signature covers. ok is false for what is no run.
-func (r *reporter) verify(ctx context.Context, run any) (records []attestation.Record, overrides []string, ok bool) {
+// that no signature covers.
+func (r *reporter) verify(ctx context.Context, run any) (records []attestation.Record, overrides []string) {
 	switch run := run.(type) {
 	case *objects.TaskRunObjectV1:
-		return r.Verifier.TaskRun(ctx, run.TaskRun), attestation.TaskRunOverrides(run.Spec), true
+		return r.Verifier.TaskRun(ctx, run.TaskRun), attestation.TaskRunOverrides(run.Spec)
 	case *objects.PipelineRunObjectV1:
 		taskRuns := run.GetTaskRuns()
-		return r.Verifier.PipelineRun(ctx, run.PipelineRun, taskRuns), attestation.PipelineRunOverrides(run.PipelineRun, taskRuns), true
+		return r.Verifier.PipelineRun(ctx, run.PipelineRun, taskRuns), attestation.PipelineRunOverrides(run.PipelineRun, taskRuns)
 	}
-	return nil, nil, false
+	return nil, nil
 }
 
 // gate returns the decision of the gate about a run.
@@ -154,7 +157,8 @@ func (r *reporter) unknown(ctx context.Context, run any, err error) (attestation
 	return attestation.NewReport([]attestation.Record{record}, condition, r.Verifier.Clock.Now()), true
 }
 
-// describe returns a reference to a run, and Tekton's condition of it.
+// describe returns a reference to a run, and Tekton's condition of it. Both are nil for
+// what is no run.
 func describe(run any) (about *corev1.ObjectReference, condition *apis.Condition) {
 	switch run := run.(type) {
 	case *objects.TaskRunObjectV1:

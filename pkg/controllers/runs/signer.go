@@ -53,7 +53,9 @@ func newRunSigner(signer chains.ObjectSigner, kube kubernetes.Interface, signers
 // Sign implements chains.Signer.
 func (s *runSigner) Sign(ctx context.Context, obj objects.TektonObject) error {
 	about, _ := describe(obj)
-	return s.guard.do(ctx, about, func() error { return s.sign(ctx, about, obj) })
+	ctx, span := observe.StartSpan(observe.InTraceOf(ctx, traceOf(obj)), observe.StepSign, about)
+	defer span.End()
+	return span.Failed(s.guard.do(ctx, about, func() error { return s.sign(ctx, about, obj) }))
 }
 
 // sign returns errRefused, and does not call Chains, if there is no usable signer:
@@ -90,7 +92,7 @@ func (s *runSigner) configure(ctx context.Context, cfg chainsconfig.Config) {
 	s.stopWatch()
 	watchCtx, stop := context.WithCancel(ctx)
 	s.stopWatch = stop
-	s.replaceBackends(backends)
+	s.replaceBackends(traced(backends))
 	if err := s.watchDocDB(watchCtx, backends, cfg); err != nil {
 		logger.Errorw("The connection of storage backend docdb cannot be watched, so a change of its URL has no effect", zap.Error(err))
 	}
@@ -146,6 +148,6 @@ func (s *runSigner) replaceDocDB(ctx context.Context, changed *docdb.Backend) {
 		return // a newer configuration has replaced all backends
 	}
 	backends := maps.Clone(s.current.Load().Backends)
-	backends[docdb.StorageTypeDocDB] = changed
+	backends[docdb.StorageTypeDocDB] = tracedBackend{changed}
 	s.replaceBackends(backends)
 }

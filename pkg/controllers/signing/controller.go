@@ -194,9 +194,12 @@ func (s *Signer) sign(ctx context.Context, key string, r *resource.Summary) erro
 // attempt signs a resource. Each attempt has an audit record before it, and one after it.
 func (s *Signer) attempt(ctx context.Context, key string, fact observe.Signed, d decision.Decision) error {
 	r, began := fact.Resource, time.Now()
+	ctx, span := observe.StartSpanOf(ctx, observe.StepSign, r)
+	defer span.End()
+	span.Set("reason", string(d.Reason))
 	failed := func(err error, sent bool) error {
 		s.emitter.Emit(ctx, observe.AttemptFailed{Signed: fact, Err: err, Sent: sent})
-		return observe.Recorded(err)
+		return span.Failed(observe.Recorded(err))
 	}
 	if err := s.emitter.Announce(ctx, observe.Signing(fact)); err != nil {
 		return failed(err, false)

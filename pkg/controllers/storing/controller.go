@@ -152,12 +152,9 @@ func (s *Storer) put(ctx context.Context, key string, store *oci.Store, r *resou
 	if d.Action == decision.Leave {
 		signature = r.Signature
 	}
-	put, err := store.Put(ctx, object, signature, d.Key, d.Dialect)
-	if errors.Is(err, keys.ErrSigner) {
-		return err
-	}
+	put, err := s.upload(ctx, store, r, object, signature, d)
 	if err != nil {
-		return fmt.Errorf("%w: %w", resources.ErrStoring, err)
+		return err
 	}
 	s.emitter.Emit(ctx, observe.Stored{Resource: r, Reference: put.Reference, Tag: put.Tag, KeyID: d.Key.ID, Uploaded: put.Uploaded})
 	if err := s.signDisplaced(ctx, key, store, r, d, put.Displaced); err != nil {
@@ -166,6 +163,19 @@ func (s *Storer) put(ctx context.Context, key string, store *oci.Store, r *resou
 	inputs.keyID, inputs.dialect = d.Key.ID, d.Dialect
 	s.remember(key, inputs)
 	return nil
+}
+
+// upload stores a resource in the registry.
+func (s *Storer) upload(
+	ctx context.Context, store *oci.Store, r *resource.Summary, object resource.Object, signature []byte, d decision.Decision,
+) (oci.PutResult, error) {
+	ctx, span := observe.StartSpanOf(ctx, observe.StepStore, r)
+	defer span.End()
+	put, err := store.Put(ctx, object, signature, d.Key, d.Dialect)
+	if err != nil && !errors.Is(err, keys.ErrSigner) {
+		err = fmt.Errorf("%w: %w", resources.ErrStoring, err)
+	}
+	return put, span.Failed(err)
 }
 
 // mayStore returns why a resource is not stored now. A resource whose annotation
