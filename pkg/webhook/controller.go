@@ -54,6 +54,7 @@ func newController(ctx context.Context, cmw configmap.Watcher, ready *readiness)
 	settings := config.NewStore(
 		func(c *config.Config) {
 			usable.Store(c)
+			emitter.Emit(ctx, observe.ConfigLoaded{SignerTypes: c.SignerTypes(), Namespaces: c.Namespaces})
 			look()
 		},
 		func(cm *corev1.ConfigMap, err error) {

@@ -28,7 +28,7 @@ func TestGate_WaitsForKMS(t *testing.T) {
 	ns, other := g.namespaceLabelled(map[string]string{v1alpha1.VerifyLabel: v1alpha1.VerifyEnforce}), g.enforced()
 	g.signedTask(ns, "build")
 	g.signedTask(other, "build")
-	g.createKMSPolicy(ns, kms.reference())
+	g.createKMSPolicy(ns, ".*", kms.reference())
 	started := g.recordStarted(ns)
 	const runs = 10
 	for i := range runs {
@@ -51,12 +51,12 @@ func TestGate_WaitsForKMS(t *testing.T) {
 	}
 }
 
-func (g *gated) createKMSPolicy(namespace, reference string) {
+func (g *gated) createKMSPolicy(namespace, pattern, reference string) {
 	g.t.Helper()
 	_, err := cluster.Tekton.TektonV1alpha1().VerificationPolicies(namespace).Create(g.t.Context(), &tektonv1alpha1.VerificationPolicy{
 		ObjectMeta: metav1.ObjectMeta{Name: "kms"},
 		Spec: tektonv1alpha1.VerificationPolicySpec{
-			Resources:   []tektonv1alpha1.ResourcePattern{{Pattern: ".*"}},
+			Resources:   []tektonv1alpha1.ResourcePattern{{Pattern: pattern}},
 			Authorities: []tektonv1alpha1.Authority{{Name: "kms", Key: &tektonv1alpha1.KeyRef{KMS: reference}}},
 			Mode:        tektonv1alpha1.ModeEnforce,
 		},
