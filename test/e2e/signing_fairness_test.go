@@ -26,6 +26,19 @@ func TestSigning_BacklogDoesNotDelayNewTasks(t *testing.T) {
 	e.waitAllSigned(busy, manyTasks+1)
 }
 
+func TestSigning_BacklogAtStartDoesNotDelayNewTasks(t *testing.T) {
+	e := newEnv(t)
+	busy := e.namespace()
+	e.createMany(busy, manyTasks)
+	// Without leases, the process begins with the first Task that it reads.
+	e.controller = e.addReplicaWithEnv(inStatefulSet(0), "controller")
+	e.waitPartlySigned(busy)
+	e.createTask(newTask(busy, "new"))
+	e.waitSigned(busy, "new")
+	e.expectBacklog(busy)
+	e.waitAllSigned(busy, manyTasks+1)
+}
+
 // startBacklog opts in a namespace with manyTasks and returns it when some are signed.
 func (e *env) startBacklog() (namespace string) {
 	e.t.Helper()

@@ -16,8 +16,12 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// goMemoryLimit is the environment variable with Go's own limit.
-const goMemoryLimit = "GOMEMLIMIT"
+// Environment variables of Go: its own limit in bytes, and by how many per cent the heap
+// grows before garbage is collected.
+const (
+	goMemoryLimit       = "GOMEMLIMIT"
+	goGarbageCollection = "GOGC"
+)
 
 // memory is what the Deployment of config/ gives to the controller.
 type memory struct {
@@ -43,12 +47,12 @@ func deployedMemory() (memory, error) {
 		container := deployment.Spec.Template.Spec.Containers[0]
 		m := memory{limit: container.Resources.Limits.Memory().Value()}
 		for _, variable := range container.Env {
-			if variable.Name == goMemoryLimit {
-				m.env = []string{goMemoryLimit + "=" + variable.Value}
+			if variable.Name == goMemoryLimit || variable.Name == goGarbageCollection {
+				m.env = append(m.env, variable.Name+"="+variable.Value)
 			}
 		}
-		if m.limit == 0 || m.env == nil {
-			return memory{}, fmt.Errorf("%s: the container %s has limits.memory %d and %s %q, expected both", file, container.Name, m.limit, goMemoryLimit, m.env)
+		if m.limit == 0 || len(m.env) != 2 {
+			return memory{}, fmt.Errorf("%s: the container %s has limits.memory %d and %q, expected a limit, %s and %s", file, container.Name, m.limit, m.env, goMemoryLimit, goGarbageCollection)
 		}
 		return m, nil
 	}

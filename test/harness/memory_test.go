@@ -13,7 +13,7 @@ import (
 
 func TestDeployedMemory_IsThatOfTheDeployment(t *testing.T) {
 	m, err := deployedMemory()
-	if err != nil || m.limit < 256<<20 || len(m.env) != 1 || !strings.HasPrefix(m.env[0], "GOMEMLIMIT=") {
+	if err != nil || m.limit < 256<<20 || len(m.env) != 2 || !strings.HasPrefix(m.env[0], "GOMEMLIMIT=") || !strings.HasPrefix(m.env[1], "GOGC=") {
 		t.Errorf("got %+v, %v", m, err)
 	}
 }

@@ -12,7 +12,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
-	"knative.dev/pkg/controller"
 
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
@@ -91,13 +90,18 @@ func (s *Summaries) Keys(namespace string) []types.NamespacedName {
 }
 
 // OnEvent calls handle with the key of each resource that is added, updated or
-// deleted.
-func (s *Summaries) OnEvent(handlers *Handlers, handle func(types.NamespacedName)) error {
-	return handlers.Add(s.informer, controller.HandleAll(func(item any) {
+// deleted. initial is true for those that existed before the process began to watch.
+func (s *Summaries) OnEvent(handlers *Handlers, handle func(key types.NamespacedName, initial bool)) error {
+	handleItem := func(item any, initial bool) {
 		if key, ok := s.inScope(cache.DeletionHandlingObjectToName(item)); ok {
-			handle(key)
+			handle(key, initial)
 		}
-	}))
+	}
+	return handlers.Add(s.informer, cache.ResourceEventHandlerDetailedFuncs{
+		AddFunc:    handleItem,
+		UpdateFunc: func(_, item any) { handleItem(item, false) },
+		DeleteFunc: func(item any) { handleItem(item, false) },
+	})
 }
 
 func (s *Summaries) inScope(name cache.ObjectName, err error) (key types.NamespacedName, ok bool) {

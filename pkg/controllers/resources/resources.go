@@ -122,10 +122,15 @@ func (r *Resources) NewController(ctx context.Context, handlers *informers.Handl
 	// One namespace alone can keep all workers busy.
 	r.turns = turns.New(impl.EnqueueKey, impl.Concurrency)
 	impl.Reconciler = r.turns.Reconciler(r, c)
-	err := r.summaries.OnEvent(handlers, func(key types.NamespacedName) {
-		if q.Wanted() {
-			r.turns.Add(key, turns.Changed)
+	err := r.summaries.OnEvent(handlers, func(key types.NamespacedName, initial bool) {
+		if !q.Wanted() {
+			return
 		}
+		lane := turns.Changed
+		if initial { // behind the changes, among them those that this controller writes
+			lane = turns.Checked
+		}
+		r.turns.Add(key, lane)
 	})
 	if err != nil {
 		return nil, err
