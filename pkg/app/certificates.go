@@ -3,9 +3,9 @@
 package app
 
 import (
-	"io"
 	"os"
 
+	"github.com/trusted-resources/chains-extension/pkg/keys"
 	"github.com/trusted-resources/chains-extension/pkg/observe"
 )
 
@@ -20,21 +20,13 @@ var certificateFiles = map[string]string{
 }
 
 // certificateMetrics returns when the certificate authorities that the environment names
-// expire.
+// expire. It returns nothing about a file that cannot be read or is longer than
+// maxCertificates.
 func certificateMetrics() (all []observe.Measurement) {
 	for variable, use := range certificateFiles {
-		if content, err := readBounded(os.Getenv(variable)); err == nil {
+		if content, err := keys.ReadFile(os.Getenv(variable), maxCertificates); err == nil {
 			all = append(all, observe.CertificateNotAfter(use, content)...)
 		}
 	}
 	return all
-}
-
-func readBounded(name string) ([]byte, error) {
-	file, err := os.Open(name) //nolint:gosec // the operator names the file
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close() //nolint:errcheck // the file is only read
-	return io.ReadAll(io.LimitReader(file, maxCertificates))
 }

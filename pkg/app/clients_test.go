@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,6 +21,7 @@ import (
 	"k8s.io/client-go/rest"
 	clienttesting "k8s.io/client-go/testing"
 
+	"github.com/trusted-resources/chains-extension/pkg/audit"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/pkg/tekton"
 )
@@ -125,5 +127,34 @@ func TestObjects_ReturnOtherErrors(t *testing.T) {
 	cancel()
 	if _, err := servedObjects(t).Object(ended, resource.Task, "ns", "build"); !errors.Is(err, context.Canceled) {
 		t.Errorf("ended context: got %v", err)
+	}
+}
+
+// A patch of an attempt has the attempt as audit ID, and any other patch lets the API server
+// choose one.
+func TestPatcher_SendsTheAttemptAsAuditID(t *testing.T) {
+	var received http.Header
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		received = r.Header
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`{"apiVersion":"meta.k8s.io/v1","kind":"PartialObjectMetadata","metadata":{"name":"build"}}`))
+	}))
+	defer server.Close()
+	patcher := newPatcher(&rest.Config{Host: server.URL})
+	const attempt = "5f0c6d3e-0c2b-4b8e-9a51-7d1f0a6f2c11"
+	for name, tc := range map[string]struct {
+		ctx  context.Context
+		want []string
+	}{
+		"an attempt":         {audit.WithAttempt(t.Context(), attempt), []string{attempt}},
+		"no attempt":         {t.Context(), nil},
+		"an attempt of \"\"": {audit.WithAttempt(t.Context(), ""), nil},
+	} {
+		if _, err := patcher.Patch(tc.ctx, resource.Task, "ns", "build", []byte("{}")); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if got := received.Values("Audit-ID"); !slices.Equal(got, tc.want) {
+			t.Errorf("%s: got audit IDs %q, want %q", name, got, tc.want)
+		}
 	}
 }

@@ -117,7 +117,7 @@ func verifySignature(ctx context.Context, r *Record, trusted *keys.Ring) (keyID 
 	}
 	accepted, payload, err := verifier.VerifyAndDecode(ctx, r.DSSE)
 	if err != nil {
-		return "", fmt.Errorf("no trusted key signed the checkpoint (signed with %s)", bounded(signers(r.DSSE)))
+		return "", fmt.Errorf("no trusted key signed the checkpoint (signed with %s)", boundedHash(signers(r.DSSE)))
 	}
 	var signed Checkpoint
 	if err := json.Unmarshal(payload, &signed); err != nil {

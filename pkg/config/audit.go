@@ -117,7 +117,7 @@ func auditURL(value string) (problem string) {
 	const expected = "expected a URL such as https://siem.example/events"
 	u, err := url.Parse(value)
 	switch {
-	case err != nil || len(value) > maxAuditPath || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
+	case err != nil || len(value) > maxAuditPath || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http":
 		return "found no URL with https or http and a host, " + expected
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
 		return "found a user, a query or a fragment, which everybody who may read this ConfigMap can read; " + expected

@@ -206,6 +206,8 @@ func FuzzParse(f *testing.F) {
 	f.Add("artifacts.stepaction.storage", "tekton,oci")
 	f.Add("trustedresources.policies.kms", "awskms:///alias/, hashivault://team-a")
 	f.Add("trustedresources.policies.secrets", "own-namespace")
+	f.Add("trustedresources.audit.sinks", "stdout, file")
+	f.Add("trustedresources.audit.webhook-url", "https://user@siem.example:443/events?key=x")
 	f.Fuzz(func(t *testing.T, key, value string) {
 		cfg, err := Parse(map[string]string{key: value})
 		if (cfg == nil) == (err == nil) {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/trusted-resources/chains-extension/pkg/policy"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/test/racedetector"
 )
 
 // repeated returns a text with that many references.
@@ -23,7 +24,7 @@ func repeated(reference string, times int) string { return strings.Repeat(refere
 // within fails the test if f holds more memory than a collection may, or takes too long.
 func within(t *testing.T, f func()) {
 	t.Helper()
-	const maxHeap, maxTime = 96 << 20, slowdown * 20 * time.Second
+	const maxHeap, maxTime = 96 << 20, racedetector.Slowdown * 20 * time.Second
 	defer debug.SetGCPercent(debug.SetGCPercent(30)) // so that little of the heap is garbage
 	runtime.GC()
 	before, start, done := heap(), time.Now(), make(chan struct{})

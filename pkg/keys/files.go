@@ -68,7 +68,7 @@ func readFiles(dir string) (files, error) {
 		if !isKeyFile(entry.Name()) {
 			continue
 		}
-		content, err := readBounded(filepath.Join(dir, entry.Name()))
+		content, err := ReadFile(filepath.Join(dir, entry.Name()), maxKeyFile)
 		if !errors.Is(err, fs.ErrNotExist) { // the kubelet may have replaced the files meanwhile
 			read[entry.Name()] = file{content, err}
 		}
@@ -92,25 +92,26 @@ func isRetired(name string) bool {
 
 // ReadPublicKey reads a public key in PEM from a file.
 func ReadPublicKey(path string) (crypto.PublicKey, error) {
-	content, err := readBounded(path)
+	content, err := ReadFile(path, maxKeyFile)
 	if err != nil {
 		return nil, err
 	}
 	return cryptoutils.UnmarshalPEMToPublicKey(content)
 }
 
-func readBounded(path string) ([]byte, error) {
+// ReadFile reads a file. A file with more than limit bytes is an error.
+func ReadFile(path string, limit int) ([]byte, error) {
 	file, err := os.Open(filepath.Clean(path))
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = file.Close() }() // no writes that an error could concern
-	content, err := io.ReadAll(io.LimitReader(file, maxKeyFile+1))
+	content, err := io.ReadAll(io.LimitReader(file, int64(limit)+1))
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", path, err)
 	}
-	if len(content) > maxKeyFile {
-		return nil, fmt.Errorf("%s: longer than %d bytes, the maximum for a key file", path, maxKeyFile)
+	if len(content) > limit {
+		return nil, fmt.Errorf("%s: longer than %d bytes, the maximum for such a file", path, limit)
 	}
 	return content, nil
 }

@@ -126,7 +126,7 @@ func kmsInputs(settings chainsconfig.KMSSigner) (string, error) {
 	if settings.Auth.TokenPath == "" {
 		return inputs, nil
 	}
-	token, err := readBounded(settings.Auth.TokenPath)
+	token, err := ReadFile(settings.Auth.TokenPath, maxKeyFile)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", err
 	}

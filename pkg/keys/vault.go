@@ -79,7 +79,7 @@ func vaultToken(ctx context.Context, client *api.Client, auth chainsconfig.KMSAu
 }
 
 func readToken(path string) (string, error) {
-	content, err := readBounded(path)
+	content, err := ReadFile(path, maxKeyFile)
 	if err != nil {
 		return "", err
 	}

@@ -21,6 +21,7 @@ import (
 	knativemetrics "knative.dev/pkg/observability/metrics"
 
 	"github.com/trusted-resources/chains-extension/pkg/resource"
+	"github.com/trusted-resources/chains-extension/test/racedetector"
 )
 
 const (
@@ -29,7 +30,7 @@ const (
 	// mostSeries is the limit of OpenTelemetry. One more loses the labels of all that follow.
 	mostSeries = 2000
 	// longestScrape leaves Prometheus most of its 10 seconds.
-	longestScrape = slowdown * 300 * time.Millisecond
+	longestScrape = racedetector.Slowdown * 300 * time.Millisecond
 )
 
 // Tenants can create many namespaces and policies. No metric loses its labels because of

@@ -17,7 +17,11 @@ import (
 	testclock "k8s.io/utils/clock/testing"
 
 	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
+	"github.com/trusted-resources/chains-extension/test/racedetector"
 )
+
+// scenarioCount is the number of random scenarios of a comparison.
+const scenarioCount = 50_000 / racedetector.Slowdown
 
 const gh = "https://github.com/acme/*"
 

@@ -126,7 +126,7 @@ func TestSelected_IsGuardedLikeTheLabel(t *testing.T) {
 		if a.guard == guardOfConnections { // each policy comes into force at its own time
 			e.eventually(soon, func() error {
 				if err := a.try(t.Context(), editor, guardedPod); !apierrors.IsForbidden(err) {
-					return fmt.Errorf("%s is not refused: %w", a.name, err)
+					return fmt.Errorf("%s is not refused: %w", a.name, orUnlimited(err))
 				}
 				return nil
 			})

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
@@ -122,5 +123,5 @@ func gone(err error) error {
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
-	return fmt.Errorf("the object is still there (error %w)", err)
+	return errors.Join(errors.New("the object is still there"), err)
 }

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -130,6 +131,6 @@ func (e *env) expectDeletable(namespace, name string) {
 		if apierrors.IsNotFound(err) {
 			return nil
 		}
-		return fmt.Errorf("TaskRun %s/%s is not deleted yet: %w", namespace, name, err)
+		return errors.Join(fmt.Errorf("TaskRun %s/%s is not deleted yet", namespace, name), err)
 	})
 }

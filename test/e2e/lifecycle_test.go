@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -143,7 +144,7 @@ func keptByFinalizer(e *env, ns string) {
 	e.eventually(soon, func() error {
 		_, err := cluster.Tekton.TektonV1().Tasks(ns).Get(e.t.Context(), "finalized", metav1.GetOptions{})
 		if ignoreNotFound(err) != nil || err == nil {
-			return fmt.Errorf("Task finalized still exists: %w", err)
+			return errors.Join(errors.New("Task finalized still exists"), err)
 		}
 		return nil
 	})

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -227,7 +228,7 @@ func (r *ruled) waitMaterializedGuard(user *harness.Cluster, p *tekton.Verificat
 	r.eventually(soon, func() error {
 		_, err := user.Tekton.TektonV1alpha1().VerificationPolicies(p.Namespace).Update(r.t.Context(), changed, metav1.UpdateOptions{DryRun: []string{metav1.DryRunAll}})
 		if !apierrors.IsForbidden(err) {
-			return fmt.Errorf("the guard does not refuse a change (error %w)", err)
+			return fmt.Errorf("the guard does not refuse a change: %w", orUnlimited(err))
 		}
 		return nil
 	})
@@ -329,7 +330,7 @@ func TestMaterialized_IsRepairedWithoutTheGuard(t *testing.T) {
 			r.waitVerificationPolicy(ns, "repaired", func(p *tekton.VerificationPolicy) error {
 				_, err := cluster.Tekton.TektonV1alpha1().VerificationPolicies(ns).Get(t.Context(), "cvp-forged", metav1.GetOptions{})
 				if p.Spec.Mode != original.Spec.Mode || p.Labels[v1alpha1.MaterializedLabel] != p.Name || len(p.OwnerReferences) > 0 || !apierrors.IsNotFound(err) {
-					return fmt.Errorf("the policy is %+v (and the forged one: error %w)", p, err)
+					return errors.Join(fmt.Errorf("the policy is %+v, or the forged one is still there", p), err)
 				}
 				return nil
 			})

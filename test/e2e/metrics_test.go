@@ -7,12 +7,16 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
 	v1 "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1"
 	tekton "github.com/tektoncd/pipeline/pkg/apis/pipeline/v1alpha1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/trusted-resources/chains-extension/pkg/apis/v1alpha1"
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 	"github.com/trusted-resources/chains-extension/test/harness"
 )
@@ -97,6 +101,100 @@ func TestMetrics_SayHowSignaturesStand(t *testing.T) {
 	}
 }
 
+// Runs are counted by what Tekton decided and by what the gate decided, and verdicts are
+// timed.
+func TestMetrics_MeasureRunsAndTheGate(t *testing.T) {
+	g := startGated(t)
+	enforced, watched := g.enforced(), g.namespaceLabelled(map[string]string{v1alpha1.VerifyLabel: v1alpha1.VerifyWarn})
+	g.createPolicies(watched, trusted)
+	plain, lenient := g.namespaceLabelled(nil), g.namespaceLabelled(nil)
+	g.createPolicies(plain, trusted)
+	g.createPolicies(lenient, warned)
+	run := func(namespace, task string, resolved bool) {
+		t.Helper()
+		ref := &v1.TaskRef{Name: task}
+		if resolved { // Tekton itself verifies no others
+			ref = &v1.TaskRef{ResolverRef: harness.ClusterRef(resource.Task, namespace, task)}
+		}
+		g.createTaskRun(namespace, task, ref)
+		g.waitDone(namespace, task)
+	}
+	for _, namespace := range []string{enforced, watched, plain, lenient} {
+		g.signedTask(namespace, "signed")
+		g.createTask(newTask(namespace, "unsigned"))
+	}
+	run(enforced, "signed", false) // the gate leads from here on
+	run(enforced, "unsigned", false)
+	run(watched, "signed", false)
+	run(watched, "unsigned", false)
+	run(plain, "signed", true)
+	run(plain, "unsigned", true)
+	run(lenient, "unsigned", true)
+	for _, want := range []string{
+		`trustedresources_gate_decisions_total{decision="released"} 1`,
+		`trustedresources_gate_decisions_total{decision="refused"} 1`,
+		`trustedresources_gate_decisions_total{decision="would-release"} 1`,
+		`trustedresources_gate_decisions_total{decision="would-refuse"} 1`,
+		`trustedresources_gate_decisions_total{decision="opened"} 0`,
+		`trustedresources_gate_wait_seconds_count{decision="released"} 1`,
+		`trustedresources_gate_wait_seconds_count{decision="refused"} 1`,
+		`trustedresources_tekton_verdicts_total{kind="TaskRun",verdict="passed"} 1`,
+		`trustedresources_tekton_verdicts_total{kind="TaskRun",verdict="refused"} 1`,
+		`trustedresources_tekton_verdicts_total{kind="TaskRun",verdict="warned"} 1`,
+		`trustedresources_tekton_verdicts_total{kind="PipelineRun",verdict="passed"} 0`,
+	} {
+		g.waitMetric(want)
+	}
+	g.waitMetricAtLeast(`trustedresources_verification_duration_seconds_count{cache="miss",result="PASSED"}`, 3)
+	g.waitMetricAtLeast(`trustedresources_verification_duration_seconds_count{cache="miss",result="FAILED"}`, 1)
+	g.waitMetricAtLeast(`trustedresources_cache_requests_total{cache="verdicts",outcome="miss"}`, 4)
+	g.waitMetricAtLeast(`trustedresources_cache_entries{cache="verdicts"}`, 4)
+	hits := g.metric(`trustedresources_cache_requests_total{cache="verdicts",outcome="hit"}`)
+	g.createTaskRun(plain, "again", &v1.TaskRef{ResolverRef: harness.ClusterRef(resource.Task, plain, "signed")})
+	g.waitDone(plain, "again")
+	g.waitMetric(`trustedresources_tekton_verdicts_total{kind="TaskRun",verdict="passed"} 2`)
+	g.waitMetricAtLeast(`trustedresources_cache_requests_total{cache="verdicts",outcome="hit"}`, hits+1)
+	g.waitMetricAtLeast(`trustedresources_verification_duration_seconds_count{cache="hit",result="PASSED"}`, 1)
+}
+
+// Requests to KMS and registries are timed, also those that nobody answers. A run that waits
+// for a KMS is counted, and one that is let go when its namespace loses the label.
+func TestMetrics_MeasureRequestsToOthers(t *testing.T) {
+	e := startControllerForAWS(t)
+	kms := e.startSilentKMS()
+	proxy, err := harness.StartProxy(t.Context(), e.startRegistry().Host())
+	e.check(err)
+	e.cleanup(proxy.Stop)
+	e.configure(with(with(storingSettings(proxy.Host(), "tekton,oci"), withProvenance), map[string]string{"trustedresources.policies.kms": kms.prefix()}))
+	g := newGated(e)
+
+	stored := g.namespace()
+	g.createTask(newTask(stored, "stored"))
+	g.waitMetric(`trustedresources_stored_total{kind="Task",uploaded="true"} 1`)
+	g.waitMetricAtLeast(`trustedresources_registry_request_duration_seconds_count{code="2xx",operation="write"}`, 1)
+	g.waitMetricAtLeast(`trustedresources_registry_request_duration_seconds_count{code="4xx",operation="read"}`, 1)
+	proxy.Set(func(*http.Request) harness.Fault { return harness.CutOff() })
+	g.createTask(newTask(stored, "cut-off"))
+	g.waitMetricAtLeast(`trustedresources_registry_request_duration_seconds_count{code="error",operation="read"}`, 1)
+
+	ns := g.namespaceLabelled(map[string]string{v1alpha1.SignLabel: "true", v1alpha1.VerifyLabel: v1alpha1.VerifyEnforce})
+	g.createKMSPolicy(ns, kms.reference())
+	g.createTask(newTask(ns, "build", withGarbage))
+	g.createTaskRun(ns, "waits", &v1.TaskRef{Name: "build"})
+	g.waitMetricAtLeast(`trustedresources_gate_decisions_total{decision="waiting"}`, 1)
+	g.waitMetricAtLeast(`trustedresources_kms_request_duration_seconds_count{operation="public_key",outcome="error",provider="awskms"}`, 1)
+	g.waitMetricAtLeast(`trustedresources_kms_request_duration_seconds_sum{operation="public_key",outcome="error",provider="awskms"}`, 1)
+	for _, cache := range []string{"run_policy_keys", "signing_policy_keys"} {
+		g.waitMetricAtLeast(`trustedresources_cache_requests_total{cache="`+cache+`",outcome="miss"}`, 1)
+		g.waitMetricAtLeast(`trustedresources_cache_entries{cache="`+cache+`"}`, 1)
+	}
+	_, err = cluster.Kube.CoreV1().Namespaces().Patch(t.Context(), ns, types.MergePatchType,
+		[]byte(`{"metadata":{"labels":{"`+v1alpha1.VerifyLabel+`":null}}}`), metav1.PatchOptions{})
+	g.check(err)
+	g.waitMetric(`trustedresources_gate_decisions_total{decision="opened"} 1`)
+	g.waitMetric(`trustedresources_gate_wait_seconds_count{decision="opened"} 1`)
+}
+
 // waitMetric waits until the controller's metrics contain a line.
 func (e *env) waitMetric(want string) {
 	e.t.Helper()
@@ -112,6 +210,32 @@ func (e *env) waitMetric(want string) {
 		}
 		return fmt.Errorf("the metrics have no line %s:\n%s", want, linesWith(metrics, "trustedresources"))
 	})
+}
+
+// waitMetricAtLeast waits until the value of a series is at least a number.
+func (e *env) waitMetricAtLeast(series string, least float64) {
+	e.t.Helper()
+	e.eventually(soon, func() error {
+		if got := e.metric(series); got < least {
+			return fmt.Errorf("%s is %v, want at least %v", series, got, least)
+		}
+		return nil
+	})
+}
+
+// metric returns the value of a series of the controller, or 0 if there is no such series.
+func (e *env) metric(series string) float64 {
+	e.t.Helper()
+	metrics, err := httpGet(e.t.Context(), e.controller.MetricsURL)
+	e.check(err)
+	for line := range strings.Lines(metrics) {
+		if value, found := strings.CutPrefix(withoutScope(line), series+" "); found {
+			got, err := strconv.ParseFloat(value, 64)
+			e.check(err)
+			return got
+		}
+	}
+	return 0
 }
 
 // sumMetric adds up the values of a counter in all lines that contain the label.

@@ -313,6 +313,6 @@ func (w *watched) executeRunbook(t *testing.T) {
 		t.Fatalf("the runbook has %d blocks of commands", len(blocks))
 	}
 	for _, block := range blocks {
-		t.Run(fmt.Sprintf("%s/%d", block.Section, block.Line), func(t *testing.T) { w.in(t).bash(block.Script) })
+		t.Run(fmt.Sprintf("%s/%d", block.Section, block.Line), func(t *testing.T) { w.in(t).bashIn(harness.Root(), block.Script) })
 	}
 }

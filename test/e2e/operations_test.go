@@ -135,11 +135,11 @@ func (e *env) waitGuarded() {
 	})
 }
 
-// bash runs commands of a page as an administrator would, and returns their output.
-func (e *env) bash(script string) string {
+// bashIn runs commands of a page as an administrator would, and returns their output.
+func (e *env) bashIn(dir, script string) string {
 	e.t.Helper()
 	cmd := exec.CommandContext(e.t.Context(), "bash", "-euo", "pipefail", "-c", script)
-	cmd.Dir = harness.Root()
+	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "PATH="+cluster.Binaries.Dir+":"+os.Getenv("PATH"), "KUBECONFIG="+cluster.Kubeconfig(), "AUDIT_LOG="+cluster.AuditLog())
 	out, err := cmd.CombinedOutput()
 	if err != nil {

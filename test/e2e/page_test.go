@@ -22,8 +22,15 @@ func first(prepare func()) func() bool {
 	return func() bool { prepare(); return false }
 }
 
-// executePage executes each block of commands of a page in docs/, from top to bottom.
+// executePage executes each block of commands of a page in docs/, from top to bottom, in the
+// root of the project.
 func (e *env) executePage(name string, steps []pageStep) {
+	e.t.Helper()
+	e.executePageIn(harness.Root(), name, steps)
+}
+
+// executePageIn is executePage in another directory.
+func (e *env) executePageIn(dir, name string, steps []pageStep) {
 	e.t.Helper()
 	page, err := os.ReadFile(filepath.Join(harness.Root(), "docs", name))
 	e.check(err)
@@ -39,7 +46,7 @@ func (e *env) executePage(name string, steps []pageStep) {
 		if step.before != nil && step.before() {
 			continue
 		}
-		output := e.bash(block.Script)
+		output := e.bashIn(dir, block.Script)
 		if step.after != nil {
 			step.after(output)
 		}

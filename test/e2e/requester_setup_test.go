@@ -268,7 +268,7 @@ func (e *env) waitProtected(namespace string) {
 	forged := e.named(namespace, versionOf("tasks", "v1"), "forged").requestedBy(holder)
 	e.eventually(soon, func() error {
 		if _, err := tasks.Create(e.t.Context(), forged.object(), dryRunCreate); !isProtected(err) {
-			return fmt.Errorf("the policy does not refuse a forged requester (error %w)", err)
+			return fmt.Errorf("the policy does not refuse a forged requester: %w", orUnlimited(err))
 		}
 		return nil
 	})

@@ -1,8 +1,0 @@
-// SPDX-License-Identifier: Apache-2.0
-
-//go:build !race
-
-package dependencies
-
-// slowdown is how many times longer work may take: without the race detector, not longer.
-const slowdown = 1
