@@ -62,7 +62,7 @@ func (r *reported) installOpenReports() {
 	r.check(err)
 }
 
-// unsigned creates an unsigned Task and a run of it, which Tekton refuses.
+// runUnsigned creates an unsigned Task and a run of it, which Tekton refuses.
 func (r *reported) runUnsigned(namespace, task, run string) {
 	r.t.Helper()
 	_, err := cluster.Tekton.TektonV1().Tasks(namespace).Create(r.t.Context(), newTask(namespace, task), metav1.CreateOptions{})
@@ -72,7 +72,9 @@ func (r *reported) runUnsigned(namespace, task, run string) {
 
 func (r *reported) run(namespace, task, run string) {
 	r.t.Helper()
-	r.createTaskRun(namespace, run, &v1.TaskRef{ResolverRef: harness.ClusterRef(resource.Task, namespace, task)})
+	_, err := cluster.Tekton.TektonV1().TaskRuns(namespace).Create(r.t.Context(),
+		newTaskRun(namespace, run, &v1.TaskRef{ResolverRef: harness.ClusterRef(resource.Task, namespace, task)}), metav1.CreateOptions{})
+	r.check(err)
 	r.waitAttestation(namespace, run, false, soon)
 }
 
