@@ -59,6 +59,7 @@ var mayImport = map[string][]string{
 	"controllers/inforce":       {"apis/v1alpha1"},
 	"controllers/leases":        {},
 	"controllers/materializing": {"apis/v1alpha1", "observe", "policy"},
+	"controllers/reports":       {"apis/v1alpha1", "observe", "policy", "resource"},
 	"controllers/turns":         {},
 	"controllers/rights":        {"apis/v1alpha1", "resource"},
 	"controllers/rings":         {"apis/v1alpha1", "keyring", "keys"},
@@ -86,7 +87,7 @@ var mayImport = map[string][]string{
 	// Wiring.
 	"app": {
 		"apis/v1alpha1", "attestation", "audit", "auditlog", "client", "config",
-		"controllers/clusterpolicies", "controllers/gating", "controllers/inforce", "controllers/informers", "controllers/leases", "controllers/materializing", "controllers/rights", "controllers/rings", "controllers/rotation", "controllers/runs", "controllers/signing", "controllers/state", "controllers/storing",
+		"controllers/clusterpolicies", "controllers/gating", "controllers/inforce", "controllers/informers", "controllers/leases", "controllers/materializing", "controllers/reports", "controllers/rights", "controllers/rings", "controllers/rotation", "controllers/runs", "controllers/signing", "controllers/state", "controllers/storing",
 		"keys", "observe", "oci/imagesignature", "oci/registry", "policy", "resource", "store/annotation", "store/oci", "tekton",
 		"verification", "version",
 	},
@@ -96,7 +97,7 @@ var mayImport = map[string][]string{
 // of knative. All other packages take interfaces of one to three methods.
 var withClients = map[string]bool{
 	"app": true, "client": true, "observe": true, "webhook": true,
-	"controllers/clusterpolicies": true, "controllers/gating": true, "controllers/informers": true, "controllers/leases": true, "controllers/materializing": true, "controllers/resources": true, "controllers/rights": true, "controllers/rings": true, "controllers/rotation": true, "controllers/runs": true,
+	"controllers/clusterpolicies": true, "controllers/gating": true, "controllers/informers": true, "controllers/leases": true, "controllers/materializing": true, "controllers/reports": true, "controllers/resources": true, "controllers/rights": true, "controllers/rings": true, "controllers/rotation": true, "controllers/runs": true,
 	"controllers/signing": true, "controllers/state": true, "controllers/storing": true, "controllers/turns": true,
 	// Tekton's functions want a client; this one answers without a server.
 	"dependencies/offline": true,

@@ -198,6 +198,10 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 	log := newAuditLog(ctx, kube, emitter, func() (*keys.Key, error) { return s.ActiveKey(resource.Task, system.Namespace()) })
 	kms := keys.NewKMS(func() chainsconfig.KMSAuth { return s.Config().Chains.Signers.KMS.Auth })
 	ringKeys, keyRings := a.keyRings(ctx, kube, kms)
+	written, err := a.reports(ctx, kube, emitter)
+	if err != nil {
+		logging.FromContext(ctx).Fatalw("Cannot report verdicts", zap.Error(err))
+	}
 	policies := clusterpolicies.NewFollowed(kube, watched.Namespaces().Lister(), func(namespace map[string]string) ([]string, error) {
 		return trustedKeys(keyRings, s.LegacyKeys, namespace)
 	})
@@ -211,7 +215,10 @@ func (a *app) newShared(ctx context.Context, cmw configmap.Watcher) *shared {
 		LivePolicies: pipelineclient.Get(ctx).TektonV1alpha1(),
 		Secrets:      secrets{kube.CoreV1()},
 		Emitter:      emitter,
-		Loading:      func(c *config.Config) { log.Configure(auditSettings(c)) },
+		Loading: func(c *config.Config) {
+			log.Configure(auditSettings(c))
+			written.Configure(c.Reports == config.ReportsOpenReports)
+		},
 	})
 	kms.OnRequest(s.KMSRequested)
 	emitter.Measure(func() []observe.Measurement { return keyMetrics(s, keyRings) })

@@ -61,6 +61,17 @@ const (
 	namespacesKey = "trustedresources.namespaces"
 	provenanceKey = "trustedresources.provenance.enabled"
 	repositoryKey = "trustedresources.oci.repository"
+	reportsKey    = "trustedresources.reports"
+)
+
+// ReportsMode says in which form verdicts are reported to other tools.
+type ReportsMode string
+
+const (
+	// ReportsNone writes no reports.
+	ReportsNone ReportsMode = "none"
+	// ReportsOpenReports writes objects of the kind Report of openreports.io.
+	ReportsOpenReports ReportsMode = "openreports"
 )
 
 // OwnConfigMap may have our settings instead of chains-config, which does not belong
@@ -107,6 +118,8 @@ type Config struct {
 	Gate Gate
 	// Audit says where the audit log goes.
 	Audit Audit
+	// Reports says in which form verdicts are reported to other tools.
+	Reports ReportsMode
 
 	signers map[resource.Kind]string
 	storage map[resource.Kind][]string
@@ -127,6 +140,7 @@ func Default() *Config {
 
 		policySecrets: SecretsAny,
 		Audit:         defaultAudit(),
+		Reports:       ReportsNone,
 		Gate:          Gate{Unmatched: GateRefuse, Inline: GateRefuse, Overrides: GateAllow},
 	}
 	for _, kind := range resource.Kinds {
@@ -193,6 +207,9 @@ func Parse(data map[string]string) (*Config, error) {
 		return nil, fmt.Errorf("%s: the attestations are of formats that cannot carry it; "+
 			"set artifacts.taskrun.format or artifacts.pipelinerun.format to one of: %s", provenanceKey, strings.Join(enrichedFormats, ", "))
 	}
+	if c.Reports != ReportsNone && !c.Provenance {
+		return nil, fmt.Errorf("%s is %q: the reports have the verdicts of attestations; set %s to \"true\"", reportsKey, c.Reports, provenanceKey)
+	}
 	return c, nil
 }
 
@@ -224,6 +241,9 @@ func (c *Config) set(key, value string) (problem string) {
 	case repositoryKey:
 		c.Repository = value
 		return repository(value)
+	case reportsKey:
+		c.Reports = ReportsMode(value)
+		return oneOf(value, string(ReportsNone), string(ReportsOpenReports))
 	case gateUnmatchedKey, gateInlineKey, gateOverridesKey:
 		return c.Gate.set(key, value)
 	case policyKMSKey:

@@ -53,6 +53,23 @@ func TestParse_ReadsRequester(t *testing.T) {
 	}
 }
 
+func TestParse_ReadsReports(t *testing.T) {
+	for value, want := range map[string]ReportsMode{"none": ReportsNone, "openreports": ReportsOpenReports} {
+		got, err := Parse(map[string]string{
+			"trustedresources.reports": value, "trustedresources.provenance.enabled": "true", "artifacts.taskrun.format": "slsa/v2alpha4",
+		})
+		if err != nil || got.Reports != want {
+			t.Errorf("%s: got %+v and %v", value, got, err)
+		}
+	}
+	if got, err := Parse(map[string]string{"trustedresources.reports": "none"}); err != nil || got.Reports != ReportsNone {
+		t.Errorf("turned off without provenance: got %+v and %v", got, err)
+	}
+	if got := Default().Reports; got != ReportsNone {
+		t.Errorf("without the setting: got %q", got)
+	}
+}
+
 func TestParse_ReadsStorage(t *testing.T) {
 	got, err := Parse(map[string]string{
 		"artifacts.task.storage":          "tekton, oci",
@@ -107,6 +124,8 @@ func TestParse_RejectsInvalidSettings(t *testing.T) {
 		"no registry":           {map[string]string{"trustedresources.oci.repository": "tekton/bundles"}, []string{"trustedresources.oci.repository"}},
 		"a repository of dots":  {map[string]string{"trustedresources.oci.repository": "registry.example/../x"}, []string{"trustedresources.oci.repository"}},
 		"a long repository":     {map[string]string{"trustedresources.oci.repository": "registry.example/" + strings.Repeat("x", 200)}, []string{"217", "190"}},
+		"unknown reports":       {map[string]string{"trustedresources.reports": "wgpolicy"}, []string{"trustedresources.reports", `"wgpolicy"`, "none, openreports"}},
+		"reports alone":         {map[string]string{"trustedresources.reports": "openreports"}, []string{"trustedresources.reports", "trustedresources.provenance.enabled", "set"}},
 		"unknown requester":     {map[string]string{"trustedresources.requester": "on"}, []string{"trustedresources.requester", `"on"`, "off, record, required"}},
 		"unknown namespaces":    {map[string]string{"trustedresources.namespaces": "some"}, []string{"labelled, all"}},
 		"gate waits":            {map[string]string{"trustedresources.gate.unmatched": "wait"}, []string{"trustedresources.gate.unmatched", `"wait"`, "refuse, allow"}},

@@ -59,7 +59,7 @@ func TestMetrics_OfManyNamespacesAndPolicies(t *testing.T) {
 			Result: "FAILED", Reason: "SignatureInvalid", Mode: "enforce", Failed: true,
 		}
 		for p := range manyPolicies {
-			failed.Violated = append(failed.Violated, ViolatedPolicy{Name: fmt.Sprint("policy-", p), Mode: "enforce"})
+			failed.Policies = append(failed.Policies, PolicyOutcome{Name: fmt.Sprint("policy-", p), Mode: "enforce", Failed: true})
 		}
 		e.Emit(ctx, failed)
 	}

@@ -292,21 +292,26 @@ type Verified struct {
 	// Result, Reason, Policy, Mode and Message are those of the verdict.
 	Result, Reason, Policy, Mode, Message string
 	Passed, Failed                        bool
-	// Violated are the policies that failed.
-	Violated []ViolatedPolicy
+	// Source is the URI that the resource came from. It can have a password in it.
+	Source string
+	// Policies has the outcome of each policy that matches; empty if none was asked.
+	Policies []PolicyOutcome
 }
 
-// ViolatedPolicy is a policy that a resource failed.
-type ViolatedPolicy struct {
-	Name, Mode string
+// PolicyOutcome is the outcome of one policy.
+type PolicyOutcome struct {
+	Name string
 	// Cluster says that this is a ClusterVerificationPolicy.
 	Cluster bool
+	// Mode, Result and Reason are as in Verified.
+	Mode, Result, Reason string
+	Failed               bool
 }
 
 func (f Verified) report() report {
 	made := report{
 		count: counted{verifications, append(kindAndReason(string(f.Kind), f.Reason), attribute.String("result", f.Result))},
-		audit: f.record(),
+		audit: f.record(), verified: &f,
 	}
 	if !f.Passed {
 		made.log = logLine{zapcore.InfoLevel, "Resource not verified", append(runNames(f.Run),
@@ -316,7 +321,10 @@ func (f Verified) report() report {
 	if f.Failed {
 		made.bounded = append(made.bounded, counted{verificationFailures, append(kindAndReason(string(f.Kind), f.Reason), attribute.String("mode", f.Mode), namespace)})
 	}
-	for _, p := range f.Violated {
+	for _, p := range f.Policies {
+		if !p.Failed {
+			continue
+		}
 		scope := "namespace"
 		if p.Cluster {
 			scope = "cluster"

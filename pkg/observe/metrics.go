@@ -32,6 +32,7 @@ const (
 	cacheRequests           counter = "trustedresources_cache_requests"
 	eventsDropped           counter = "trustedresources_events_dropped"
 	auditRecords            counter = "trustedresources_audit_records"
+	reportWrites            counter = "trustedresources_report_writes"
 )
 
 // descriptions are the help texts of all metrics.
@@ -50,6 +51,7 @@ var descriptions = map[counter]string{
 	gateDecisions:           "Decisions about held Pods of TaskRuns, by decision. A Pod that waits is counted each time that it is looked at.",
 	requesters:              "Writes of Tasks, Pipelines and StepActions that the webhook answered, by kind and effect on the requester.",
 	auditRecords:            "Records of the audit log, by sink and outcome: written, dropped (the sink did not keep up) or failed.",
+	reportWrites:            "Writes of Reports, by outcome: written, failed (tried again) or dropped (a verdict, because too many waited).",
 	cacheRequests:           "Look-ups in caches, by cache and outcome.",
 	eventsDropped:           "Events that were dropped because too many waited to be posted, by type.",
 }

@@ -31,6 +31,8 @@ type report struct {
 	gauges  map[gauge]bool // true: 1, false: 0
 	took    []measured
 	audit   audit.Record
+	// verified is a verdict for reports.
+	verified *Verified
 }
 
 // measured is one duration of a distribution.
@@ -59,6 +61,7 @@ type Emitter struct {
 	metrics *metrics
 	readers readers
 	audit   auditLog // nil for none
+	reports verdicts // nil for none
 	// background has the logger for facts about the audit log, which no work is about.
 	background context.Context //nolint:containedctx // only for its logger
 }
@@ -81,7 +84,8 @@ func NewEmitter(events recorder) (*Emitter, error) {
 	return e, e.observeStates()
 }
 
-// Emit reports a fact as Event, log line, metric and audit record. It does not wait.
+// Emit reports a fact as Event, log line, metric and audit record, and a verdict also for
+// reports. It does not wait.
 func (e *Emitter) Emit(ctx context.Context, f Fact) {
 	r := f.report()
 	if r.event.Reason != "" {
@@ -95,6 +99,9 @@ func (e *Emitter) Emit(ctx context.Context, f Fact) {
 	}
 	if r.audit.Type != "" && e.audit != nil {
 		e.audit.Append(traced(ctx, r.audit))
+	}
+	if r.verified != nil && e.reports != nil {
+		e.reports.Add(ctx, *r.verified)
 	}
 	for _, c := range r.bounded {
 		e.metrics.counters[c.counter].Add(ctx, 1, metric.WithAttributes(e.metrics.series.bounded(c)...))

@@ -58,6 +58,9 @@ func known() []counted {
 	for _, eventType := range []string{corev1.EventTypeNormal, corev1.EventTypeWarning} {
 		all = append(all, counted{eventsDropped, []attribute.KeyValue{attribute.String("type", eventType)}})
 	}
+	for _, outcome := range []string{"written", "failed", "dropped"} {
+		all = append(all, reportWrite(outcome))
+	}
 	for _, sink := range []string{"stdout", "file", "webhook"} {
 		for _, outcome := range []string{"written", "dropped", "failed"} {
 			all = append(all, auditRecordsOf(sink, outcome))

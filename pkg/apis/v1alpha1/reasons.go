@@ -76,6 +76,11 @@ const (
 	ReasonGateInForce = "GateInForce"
 	// ReasonGateNotInForce: the API server does not, or whether it does is not known.
 	ReasonGateNotInForce = "GateNotInForce"
+	// ReasonReportsNotWritten: the Reports cannot be written; the message says why and what
+	// to do. The Event is on the ConfigMap chains-config.
+	ReasonReportsNotWritten = "ReportsNotWritten"
+	// ReasonReportsWritten: Reports are written again.
+	ReasonReportsWritten = "ReportsWritten"
 	// ReasonRunNotSigned: a run has no attestation yet, because there is no usable
 	// key. The controller tries again, unless no key is set at all.
 	ReasonRunNotSigned = "RunNotSigned"

@@ -183,7 +183,7 @@ func (r *reporter) emit(ctx context.Context, about *corev1.ObjectReference, repo
 			Run: about, Kind: record.Kind, Namespace: record.Namespace, Name: record.Name, Checksum: checksum,
 			KeyID: record.KeyID, RequestedBy: record.RequestedBy, PolicyNamespace: policyNamespace, Result: string(record.Result), Reason: string(record.Reason),
 			Policy: record.Policy, Mode: string(record.Mode), Message: record.Message,
-			Passed: record.Result == policy.Passed, Failed: record.Result == policy.Failed, Violated: violated(record.Policies),
+			Passed: record.Result == policy.Passed, Failed: record.Result == policy.Failed, Source: record.Source.URI, Policies: outcomes(record.Verdict),
 		})
 	}
 	if report.Agreement == attestation.Differs {
@@ -198,11 +198,17 @@ func reference(run metav1.Object, kind schema.GroupVersionKind) *corev1.ObjectRe
 	}
 }
 
-func violated(outcomes []policy.Outcome) (violated []observe.ViolatedPolicy) {
-	for _, o := range outcomes {
-		if o.Result == policy.Failed {
-			violated = append(violated, observe.ViolatedPolicy{Name: o.Policy, Mode: string(o.Mode), Cluster: o.Rank != nil})
+// outcomes returns the outcome of each policy. Only the verdict has the reason of the policy
+// that decided in full: it knows the keys of this installation.
+func outcomes(v policy.Verdict) []observe.PolicyOutcome {
+	all := make([]observe.PolicyOutcome, 0, len(v.Policies))
+	for _, o := range v.Policies {
+		if o.Policy == v.Policy && (o.Rank == nil) == (v.Rank == nil) {
+			o = v.Outcome
 		}
+		all = append(all, observe.PolicyOutcome{
+			Name: o.Policy, Cluster: o.Rank != nil, Mode: string(o.Mode), Result: string(o.Result), Reason: string(o.Reason), Failed: o.Result == policy.Failed,
+		})
 	}
-	return violated
+	return all
 }

@@ -198,13 +198,16 @@ var keysAndDependencies = dashboard{
 			{graph, "Audit records", "Per second. Anything but written is a loss.", "ops", 8, []query{
 				{`sum by (sink, outcome) (rate(trustedresources_audit_records_total[$__rate_interval]))`, "{{sink}} {{outcome}}"},
 			}, nil},
+			{graph, "Reports", "Writes per second, if verdicts are reported to OpenReports. Anything but written is missing there.", "ops", 8, []query{
+				{`sum by (outcome) (rate(trustedresources_report_writes_total[$__rate_interval]))`, "{{outcome}}"},
+			}, nil},
 			{graph, "Events that were dropped", "Too many waited to be posted. The log has what they said.", "short", 8, []query{
 				{`sum by (type) (increase(trustedresources_events_dropped_total[$__rate_interval]))`, "{{type}}"},
 			}, nil},
-			{stat, "Metrics with an overflow", "Metrics that have lost their labels, because they have more than 2,000 combinations of them.", "short", 4, []query{
+			{stat, "Metrics with an overflow", "Metrics that have lost their labels, because they have more than 2,000 combinations of them.", "short", 12, []query{
 				{`count(count by (__name__) ({__name__=~"trustedresources_.+", otel_metric_overflow="true"})) or vector(0)`, ""},
 			}, anyIsBad},
-			{stat, "Refused configurations", "In the time range of the dashboard.", "short", 4, []query{
+			{stat, "Refused configurations", "In the time range of the dashboard.", "short", 12, []query{
 				{`sum(increase(trustedresources_config_errors_total[$__range]))`, ""},
 			}, anyIsBad},
 		}},
