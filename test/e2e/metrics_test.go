@@ -178,7 +178,7 @@ func TestMetrics_MeasureRequestsToOthers(t *testing.T) {
 	g.waitMetricAtLeast(`trustedresources_registry_request_duration_seconds_count{code="error",operation="read"}`, 1)
 
 	ns := g.namespaceLabelled(map[string]string{v1alpha1.SignLabel: "true", v1alpha1.VerifyLabel: v1alpha1.VerifyEnforce})
-	g.createKMSPolicy(ns, kms.reference())
+	g.createKMSPolicy(ns, ".*", kms.reference())
 	g.createTask(newTask(ns, "build", withGarbage))
 	g.createTaskRun(ns, "waits", &v1.TaskRef{Name: "build"})
 	g.waitMetricAtLeast(`trustedresources_gate_decisions_total{decision="waiting"}`, 1)
