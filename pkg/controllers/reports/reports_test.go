@@ -63,9 +63,9 @@ type running struct {
 }
 
 // startWriter starts an enabled Writer. It is called in a bubble of synctest.
-func startWriter(t *testing.T, existing ...apiruntime.Object) *running {
+func startWriter(t *testing.T, existing ...*openreports.Report) *running {
 	t.Helper()
-	r := &running{t: t, facts: &facts{}, client: newClient(existing...), writes: map[string][]time.Time{}}
+	r := &running{t: t, facts: &facts{}, client: newClient(existing), writes: map[string][]time.Time{}}
 	for _, verb := range []string{"create", "update", "delete"} {
 		r.client.PrependReactor(verb, "reports", func(a k8stesting.Action) (bool, apiruntime.Object, error) {
 			r.writes[a.GetNamespace()] = append(r.writes[a.GetNamespace()], time.Now())
@@ -88,19 +88,22 @@ func startWriter(t *testing.T, existing ...apiruntime.Object) *running {
 }
 
 // newClient returns a client with objects. The module has no schema, which NewClientset needs.
-func newClient(existing ...apiruntime.Object) *fake.Clientset {
-	return fake.NewSimpleClientset(existing...) //nolint:staticcheck // see above
+func newClient(existing []*openreports.Report) *fake.Clientset {
+	objects := make([]apiruntime.Object, 0, len(existing))
+	for _, report := range existing {
+		objects = append(objects, report)
+	}
+	return fake.NewSimpleClientset(objects...) //nolint:staticcheck // see above
 }
 
-func metadataOf(t *testing.T, existing []apiruntime.Object) metadata.Interface {
+func metadataOf(t *testing.T, existing []*openreports.Report) metadata.Interface {
 	t.Helper()
 	scheme := apiruntime.NewScheme()
 	if err := metav1.AddMetaToScheme(scheme); err != nil {
 		t.Fatal(err)
 	}
 	partial := make([]apiruntime.Object, 0, len(existing))
-	for _, object := range existing {
-		report := object.(*openreports.Report) //nolint:forcetypeassert // the tests have no others
+	for _, report := range existing {
 		partial = append(partial, &metav1.PartialObjectMetadata{
 			TypeMeta: metav1.TypeMeta{APIVersion: openreports.SchemeGroupVersion.String(), Kind: "Report"}, ObjectMeta: report.ObjectMeta,
 		})
@@ -312,11 +315,11 @@ func TestWriter_DeletesItsReportsWhenTurnedOff(t *testing.T) {
 // Verdicts that wait take little memory, whatever happens.
 func TestWriter_BoundsItsMemory(t *testing.T) {
 	const mib = 1 << 20
-	heap := func() int {
+	heap := func() float64 {
 		runtime.GC()
 		var stats runtime.MemStats
 		runtime.ReadMemStats(&stats)
-		return int(stats.HeapAlloc) //nolint:gosec // far below the limit
+		return float64(stats.HeapAlloc)
 	}
 	emitted := &facts{}
 	w := New(Inputs{Emitter: emitted})
@@ -331,7 +334,7 @@ func TestWriter_BoundsItsMemory(t *testing.T) {
 	dropped := countOf[observe.VerdictNotReported](emitted)
 	emitted.all = nil
 	if grown := heap() - before; grown > 16*mib {
-		t.Errorf("%d MiB for the verdicts that wait", grown/mib)
+		t.Errorf("%.0f MiB for the verdicts that wait", grown/mib)
 	}
 	if dropped == 0 || dropped > 99_000 {
 		t.Errorf("%d of 100,000 verdicts were dropped", dropped)

@@ -52,12 +52,12 @@ func (w *Writer) write(ctx context.Context, namespace string, kind resource.Kind
 				before = shards[i]
 			}
 			if err := w.put(ctx, before, w.reportOf(c, namespace, kind, i)); err != nil {
-				return fmt.Errorf("Report %s/%s: %w", namespace, nameOf(kind, i), err)
+				return fmt.Errorf("writing Report %s/%s: %w", namespace, nameOf(kind, i), err)
 			}
 		}
 		for _, stale := range slices.Backward(shards[min(len(c.shards), len(shards)):]) {
 			if err := w.remove(ctx, stale); err != nil {
-				return fmt.Errorf("Report %s/%s: %w", namespace, stale.Name, err)
+				return fmt.Errorf("deleting Report %s/%s: %w", namespace, stale.Name, err)
 			}
 		}
 		return nil
@@ -85,9 +85,9 @@ func (w *Writer) shards(ctx context.Context, namespace string, kind resource.Kin
 		case apierrors.IsForbidden(err):
 			return nil, refusal{explained(err)}
 		case err != nil:
-			return nil, fmt.Errorf("Report %s/%s: %w", namespace, nameOf(kind, i), err)
+			return nil, fmt.Errorf("reading Report %s/%s: %w", namespace, nameOf(kind, i), err)
 		case report.Labels[v1alpha1.ReportsLabel] != w.Owner:
-			return nil, fmt.Errorf("Report %s/%s: %w", namespace, report.Name, errForeign)
+			return nil, fmt.Errorf("reading Report %s/%s: %w", namespace, report.Name, errForeign)
 		}
 		found = append(found, report)
 	}
