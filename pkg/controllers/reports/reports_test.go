@@ -93,7 +93,7 @@ func newClient(existing []*openreports.Report) *fake.Clientset {
 	for _, report := range existing {
 		objects = append(objects, report)
 	}
-	return fake.NewSimpleClientset(objects...) //nolint:staticcheck // see above
+	return fake.NewSimpleClientset(objects...)
 }
 
 func metadataOf(t *testing.T, existing []*openreports.Report) metadata.Interface {
@@ -105,7 +105,7 @@ func metadataOf(t *testing.T, existing []*openreports.Report) metadata.Interface
 	partial := make([]apiruntime.Object, 0, len(existing))
 	for _, report := range existing {
 		partial = append(partial, &metav1.PartialObjectMetadata{
-			TypeMeta: metav1.TypeMeta{APIVersion: openreports.SchemeGroupVersion.String(), Kind: "Report"}, ObjectMeta: report.ObjectMeta,
+			TypeMeta: metav1.TypeMeta{APIVersion: openreports.GroupVersion.String(), Kind: "Report"}, ObjectMeta: report.ObjectMeta,
 		})
 	}
 	return metadatafake.NewSimpleMetadataClient(scheme, partial...)
@@ -113,7 +113,7 @@ func metadataOf(t *testing.T, existing []*openreports.Report) metadata.Interface
 
 // after lets time go by.
 func (r *running) after(d time.Duration) {
-	time.Sleep(d) // in the time of the bubble
+	<-time.After(d) // in the time of the bubble
 	synctest.Wait()
 }
 
@@ -297,7 +297,7 @@ func TestWriter_DeletesItsReportsWhenTurnedOff(t *testing.T) {
 		r := startWriter(t, ours, foreign, copied, another)
 		r.Configure(false)
 		r.after(time.Second)
-		left, err := r.Metadata.Resource(openreports.SchemeGroupVersion.WithResource("reports")).List(t.Context(), metav1.ListOptions{})
+		left, err := r.Metadata.Resource(reportsResource).List(t.Context(), metav1.ListOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -24,6 +24,8 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
+var reportsResource = openreports.Resource("reports").WithVersion(openreports.GroupVersion.Version)
+
 // namePrefix begins the names of Reports.
 const namePrefix = "trusted-resources-"
 
@@ -156,7 +158,7 @@ func same(a, b *openreports.Report) bool {
 // remove deletes a Report in the state in which it was read.
 func (w *Writer) remove(ctx context.Context, report metav1.Object) error {
 	uid, version := report.GetUID(), report.GetResourceVersion()
-	err := w.Metadata.Resource(openreports.SchemeGroupVersion.WithResource("reports")).Namespace(report.GetNamespace()).
+	err := w.Metadata.Resource(reportsResource).Namespace(report.GetNamespace()).
 		Delete(ctx, report.GetName(), metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid, ResourceVersion: &version}})
 	if apierrors.IsNotFound(err) {
 		return nil
@@ -252,7 +254,7 @@ func (w *Writer) isEnabled() bool {
 }
 
 func (w *Writer) deleteIn(ctx context.Context, namespace string) error {
-	client := w.Metadata.Resource(openreports.SchemeGroupVersion.WithResource("reports")).Namespace(namespace)
+	client := w.Metadata.Resource(reportsResource).Namespace(namespace)
 	options := metav1.ListOptions{LabelSelector: v1alpha1.ReportsLabel + "=" + w.Owner, Limit: pageSize}
 	for {
 		page, err := client.List(ctx, options)
