@@ -264,8 +264,10 @@ func TestWriter_FailsInOneNamespaceOnly(t *testing.T) {
 		err      error
 		failures int
 	}{
-		"is being deleted": {ending, 0},
-		"quota":            {apierrors.NewForbidden(openreports.Resource("reports"), "", errors.New("exceeded quota")), 5},
+		"is being deleted":             {ending, 0},
+		"is gone":                      {apierrors.NewNotFound(corev1.Resource("namespaces"), "bad"), 0},
+		"Report was deleted meanwhile": {apierrors.NewNotFound(openreports.Resource("reports"), "trusted-resources-task"), 5},
+		"quota":                        {apierrors.NewForbidden(openreports.Resource("reports"), "", errors.New("exceeded quota")), 5},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -194,9 +194,17 @@ func (w *Writer) conclude(ctx context.Context, namespace string, kind resource.K
 	w.Emitter.Emit(ctx, fact)
 }
 
-// ends reports whether a write failed because the namespace is deleted.
+// ends reports whether a write failed because the namespace is being deleted, or is gone.
 func ends(err error) bool {
-	return apierrors.IsNotFound(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
+	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+		return true
+	}
+	var status apierrors.APIStatus
+	if !apierrors.IsNotFound(err) || !errors.As(err, &status) {
+		return false
+	}
+	details := status.Status().Details
+	return details != nil && details.Kind == "namespaces"
 }
 
 // setRefused remembers that the API server takes no Reports, or, with nil, that it does. It
