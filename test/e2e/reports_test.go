@@ -120,8 +120,8 @@ func TestReports_FollowTheVerdicts(t *testing.T) {
 	}
 
 	// Another process knows only what is in the Report.
-	r.check(r.controller.Remove(t.Context()))
-	r.controller = r.addReplica("controller-2")
+	r.check(r.controller.Kill(t.Context()))
+	r.check(r.controller.Start(t.Context()))
 	r.runUnsigned(ns, "other", "also-refused")
 	r.waitReport(ns, openreports.ReportSummary{Fail: 2})
 

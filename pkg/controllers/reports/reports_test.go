@@ -63,9 +63,9 @@ type running struct {
 }
 
 // startWriter starts an enabled Writer. It is called in a bubble of synctest.
-func startWriter(t *testing.T, existing ...apiruntime.Object) *running {
+func startWriter(t *testing.T, existing ...*openreports.Report) *running {
 	t.Helper()
-	r := &running{t: t, facts: &facts{}, client: newClient(existing...), writes: map[string][]time.Time{}}
+	r := &running{t: t, facts: &facts{}, client: newClient(existing), writes: map[string][]time.Time{}}
 	for _, verb := range []string{"create", "update", "delete"} {
 		r.client.PrependReactor(verb, "reports", func(a k8stesting.Action) (bool, apiruntime.Object, error) {
 			r.writes[a.GetNamespace()] = append(r.writes[a.GetNamespace()], time.Now())
@@ -88,21 +88,24 @@ func startWriter(t *testing.T, existing ...apiruntime.Object) *running {
 }
 
 // newClient returns a client with objects. The module has no schema, which NewClientset needs.
-func newClient(existing ...apiruntime.Object) *fake.Clientset {
-	return fake.NewSimpleClientset(existing...) //nolint:staticcheck // see above
+func newClient(existing []*openreports.Report) *fake.Clientset {
+	objects := make([]apiruntime.Object, 0, len(existing))
+	for _, report := range existing {
+		objects = append(objects, report)
+	}
+	return fake.NewSimpleClientset(objects...)
 }
 
-func metadataOf(t *testing.T, existing []apiruntime.Object) metadata.Interface {
+func metadataOf(t *testing.T, existing []*openreports.Report) metadata.Interface {
 	t.Helper()
 	scheme := apiruntime.NewScheme()
 	if err := metav1.AddMetaToScheme(scheme); err != nil {
 		t.Fatal(err)
 	}
 	partial := make([]apiruntime.Object, 0, len(existing))
-	for _, object := range existing {
-		report := object.(*openreports.Report) //nolint:forcetypeassert // the tests have no others
+	for _, report := range existing {
 		partial = append(partial, &metav1.PartialObjectMetadata{
-			TypeMeta: metav1.TypeMeta{APIVersion: openreports.SchemeGroupVersion.String(), Kind: "Report"}, ObjectMeta: report.ObjectMeta,
+			TypeMeta: metav1.TypeMeta{APIVersion: openreports.GroupVersion.String(), Kind: "Report"}, ObjectMeta: report.ObjectMeta,
 		})
 	}
 	return metadatafake.NewSimpleMetadataClient(scheme, partial...)
@@ -110,7 +113,7 @@ func metadataOf(t *testing.T, existing []apiruntime.Object) metadata.Interface {
 
 // after lets time go by.
 func (r *running) after(d time.Duration) {
-	time.Sleep(d) // in the time of the bubble
+	<-time.After(d) // in the time of the bubble
 	synctest.Wait()
 }
 
@@ -261,8 +264,10 @@ func TestWriter_FailsInOneNamespaceOnly(t *testing.T) {
 		err      error
 		failures int
 	}{
-		"is being deleted": {ending, 0},
-		"quota":            {apierrors.NewForbidden(openreports.Resource("reports"), "", errors.New("exceeded quota")), 5},
+		"is being deleted":             {ending, 0},
+		"is gone":                      {apierrors.NewNotFound(corev1.Resource("namespaces"), "bad"), 0},
+		"Report was deleted meanwhile": {apierrors.NewNotFound(openreports.Resource("reports"), "trusted-resources-task"), 5},
+		"quota":                        {apierrors.NewForbidden(openreports.Resource("reports"), "", errors.New("exceeded quota")), 5},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -294,7 +299,7 @@ func TestWriter_DeletesItsReportsWhenTurnedOff(t *testing.T) {
 		r := startWriter(t, ours, foreign, copied, another)
 		r.Configure(false)
 		r.after(time.Second)
-		left, err := r.Metadata.Resource(openreports.SchemeGroupVersion.WithResource("reports")).List(t.Context(), metav1.ListOptions{})
+		left, err := r.Metadata.Resource(reportsResource).List(t.Context(), metav1.ListOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -312,11 +317,11 @@ func TestWriter_DeletesItsReportsWhenTurnedOff(t *testing.T) {
 // Verdicts that wait take little memory, whatever happens.
 func TestWriter_BoundsItsMemory(t *testing.T) {
 	const mib = 1 << 20
-	heap := func() int {
+	heap := func() float64 {
 		runtime.GC()
 		var stats runtime.MemStats
 		runtime.ReadMemStats(&stats)
-		return int(stats.HeapAlloc) //nolint:gosec // far below the limit
+		return float64(stats.HeapAlloc)
 	}
 	emitted := &facts{}
 	w := New(Inputs{Emitter: emitted})
@@ -331,7 +336,7 @@ func TestWriter_BoundsItsMemory(t *testing.T) {
 	dropped := countOf[observe.VerdictNotReported](emitted)
 	emitted.all = nil
 	if grown := heap() - before; grown > 16*mib {
-		t.Errorf("%d MiB for the verdicts that wait", grown/mib)
+		t.Errorf("%.0f MiB for the verdicts that wait", grown/mib)
 	}
 	if dropped == 0 || dropped > 99_000 {
 		t.Errorf("%d of 100,000 verdicts were dropped", dropped)

@@ -24,6 +24,8 @@ import (
 	"github.com/trusted-resources/chains-extension/pkg/resource"
 )
 
+var reportsResource = openreports.Resource("reports").WithVersion(openreports.GroupVersion.Version)
+
 // namePrefix begins the names of Reports.
 const namePrefix = "trusted-resources-"
 
@@ -52,12 +54,12 @@ func (w *Writer) write(ctx context.Context, namespace string, kind resource.Kind
 				before = shards[i]
 			}
 			if err := w.put(ctx, before, w.reportOf(c, namespace, kind, i)); err != nil {
-				return fmt.Errorf("Report %s/%s: %w", namespace, nameOf(kind, i), err)
+				return fmt.Errorf("writing Report %s/%s: %w", namespace, nameOf(kind, i), err)
 			}
 		}
 		for _, stale := range slices.Backward(shards[min(len(c.shards), len(shards)):]) {
 			if err := w.remove(ctx, stale); err != nil {
-				return fmt.Errorf("Report %s/%s: %w", namespace, stale.Name, err)
+				return fmt.Errorf("deleting Report %s/%s: %w", namespace, stale.Name, err)
 			}
 		}
 		return nil
@@ -85,9 +87,9 @@ func (w *Writer) shards(ctx context.Context, namespace string, kind resource.Kin
 		case apierrors.IsForbidden(err):
 			return nil, refusal{explained(err)}
 		case err != nil:
-			return nil, fmt.Errorf("Report %s/%s: %w", namespace, nameOf(kind, i), err)
+			return nil, fmt.Errorf("reading Report %s/%s: %w", namespace, nameOf(kind, i), err)
 		case report.Labels[v1alpha1.ReportsLabel] != w.Owner:
-			return nil, fmt.Errorf("Report %s/%s: %w", namespace, report.Name, errForeign)
+			return nil, fmt.Errorf("reading Report %s/%s: %w", namespace, report.Name, errForeign)
 		}
 		found = append(found, report)
 	}
@@ -156,7 +158,7 @@ func same(a, b *openreports.Report) bool {
 // remove deletes a Report in the state in which it was read.
 func (w *Writer) remove(ctx context.Context, report metav1.Object) error {
 	uid, version := report.GetUID(), report.GetResourceVersion()
-	err := w.Metadata.Resource(openreports.SchemeGroupVersion.WithResource("reports")).Namespace(report.GetNamespace()).
+	err := w.Metadata.Resource(reportsResource).Namespace(report.GetNamespace()).
 		Delete(ctx, report.GetName(), metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid, ResourceVersion: &version}})
 	if apierrors.IsNotFound(err) {
 		return nil
@@ -192,9 +194,17 @@ func (w *Writer) conclude(ctx context.Context, namespace string, kind resource.K
 	w.Emitter.Emit(ctx, fact)
 }
 
-// ends reports whether a write failed because the namespace is deleted.
+// ends reports whether a write failed because the namespace is being deleted, or is gone.
 func ends(err error) bool {
-	return apierrors.IsNotFound(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
+	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+		return true
+	}
+	var status apierrors.APIStatus
+	if !apierrors.IsNotFound(err) || !errors.As(err, &status) {
+		return false
+	}
+	details := status.Status().Details
+	return details != nil && details.Kind == "namespaces"
 }
 
 // setRefused remembers that the API server takes no Reports, or, with nil, that it does. It
@@ -252,7 +262,7 @@ func (w *Writer) isEnabled() bool {
 }
 
 func (w *Writer) deleteIn(ctx context.Context, namespace string) error {
-	client := w.Metadata.Resource(openreports.SchemeGroupVersion.WithResource("reports")).Namespace(namespace)
+	client := w.Metadata.Resource(reportsResource).Namespace(namespace)
 	options := metav1.ListOptions{LabelSelector: v1alpha1.ReportsLabel + "=" + w.Owner, Limit: pageSize}
 	for {
 		page, err := client.List(ctx, options)
