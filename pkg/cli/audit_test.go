@@ -147,11 +147,8 @@ var (
 )
 
 func (a *auditFiles) normalised(output string) string {
-	names := []string{a.dir + "/", ""}
-	for i, name := range []string{"ONE", "TWO"} {
-		names = append(names, a.streams[i], name)
-	}
-	return hashes.ReplaceAllString(strings.NewReplacer(names...).Replace(output), "HASH")
+	names := strings.NewReplacer(a.dir+"/", "", a.streams[0], "ONE", a.streams[1], "TWO")
+	return hashes.ReplaceAllString(names.Replace(output), "HASH")
 }
 
 func TestAuditVerify_AcceptsALog(t *testing.T) {

@@ -58,11 +58,14 @@ func known() []counted {
 	for _, eventType := range []string{corev1.EventTypeNormal, corev1.EventTypeWarning} {
 		all = append(all, counted{eventsDropped, []attribute.KeyValue{attribute.String("type", eventType)}})
 	}
+	return append(all, knownWrites()...)
+}
+
+// knownWrites are those of Reports and of the audit log.
+func knownWrites() (all []counted) {
 	for _, outcome := range []string{"written", "failed", "dropped"} {
 		all = append(all, reportWrite(outcome))
-	}
-	for _, sink := range []string{"stdout", "file", "webhook"} {
-		for _, outcome := range []string{"written", "dropped", "failed"} {
+		for _, sink := range []string{"stdout", "file", "webhook"} {
 			all = append(all, auditRecordsOf(sink, outcome))
 		}
 	}

@@ -108,7 +108,7 @@ func scrape(ctx context.Context, controller *harness.Controller) error {
 	ticker := time.NewTicker(scrapeInterval)
 	defer ticker.Stop()
 	for {
-		if err := scrapeOnce(ctx, controller.MetricsURL); err != nil && ctx.Err() == nil {
+		if err := scrapeOnce(ctx, controller); err != nil && ctx.Err() == nil {
 			return err
 		}
 		select {
@@ -119,8 +119,8 @@ func scrape(ctx context.Context, controller *harness.Controller) error {
 	}
 }
 
-func scrapeOnce(ctx context.Context, url string) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+func scrapeOnce(ctx context.Context, controller *harness.Controller) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, controller.MetricsURL, http.NoBody)
 	if err != nil {
 		return err
 	}
@@ -131,7 +131,7 @@ func scrapeOnce(ctx context.Context, url string) error {
 	_, err = io.Copy(io.Discard, response.Body)
 	err = errors.Join(err, response.Body.Close())
 	if err == nil && response.StatusCode != http.StatusOK {
-		err = fmt.Errorf("GET %s: %s", url, response.Status)
+		err = fmt.Errorf("GET %s: %s", request.URL, response.Status)
 	}
 	return err
 }

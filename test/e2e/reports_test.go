@@ -201,7 +201,7 @@ func TestReports_ServiceAccountIsLimited(t *testing.T) {
 
 func forbidden(err error) error {
 	if !apierrors.IsForbidden(err) {
-		return fmt.Errorf("got error %v, want a refusal", err)
+		return fmt.Errorf("want a refusal: %w", orUnlimited(err))
 	}
 	return nil
 }

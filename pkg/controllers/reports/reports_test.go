@@ -209,37 +209,39 @@ func TestWriter_WaitsForTheTypeAndTheRights(t *testing.T) {
 		"no definition": errMissing,
 		"no rights":     apierrors.NewForbidden(openreports.Resource("reports"), "trusted-resources-task", errors.New("no")),
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				r := startWriter(t)
-				var asked atomic.Int32
-				var answers atomic.Bool
-				r.client.PrependReactor("get", "reports", func(k8stesting.Action) (bool, apiruntime.Object, error) {
-					asked.Add(1)
-					return !answers.Load(), nil, refused
-				})
-				for i := range 100 {
-					r.fact(fmt.Sprint("ns-", i), "a", fails1)
-				}
-				r.after(10 * time.Minute)
-				if n := asked.Load(); n > 11*workers {
-					t.Errorf("the API server was asked %d times in ten minutes", n)
-				}
-				if n := r.explanations(); n != 1 {
-					t.Errorf("the problem was explained %d times, want once", n)
-				}
-				answers.Store(true)
-				r.after(3 * time.Minute)
-				for i := range 100 {
-					if r.report(fmt.Sprint("ns-", i)).Summary.Fail != 1 {
-						t.Fatalf("namespace %d has no Report", i)
-					}
-				}
-				if n := countOf[observe.ReportsResumed](r.facts); n != 1 {
-					t.Errorf("%d facts say that Reports are written again, want 1", n)
-				}
-			})
-		})
+		t.Run(name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { expectWaiting(t, refused) }) })
+	}
+}
+
+// expectWaiting lets the API server answer with an error for a while.
+func expectWaiting(t *testing.T, refused error) {
+	t.Helper()
+	r := startWriter(t)
+	var asked atomic.Int32
+	var answers atomic.Bool
+	r.client.PrependReactor("get", "reports", func(k8stesting.Action) (bool, apiruntime.Object, error) {
+		asked.Add(1)
+		return !answers.Load(), nil, refused
+	})
+	for i := range 100 {
+		r.fact(fmt.Sprint("ns-", i), "a", fails1)
+	}
+	r.after(10 * time.Minute)
+	if n := asked.Load(); n > 11*workers {
+		t.Errorf("the API server was asked %d times in ten minutes", n)
+	}
+	if n := r.explanations(); n != 1 {
+		t.Errorf("the problem was explained %d times, want once", n)
+	}
+	answers.Store(true)
+	r.after(3 * time.Minute)
+	for i := range 100 {
+		if r.report(fmt.Sprint("ns-", i)).Summary.Fail != 1 {
+			t.Fatalf("namespace %d has no Report", i)
+		}
+	}
+	if n := countOf[observe.ReportsResumed](r.facts); n != 1 {
+		t.Errorf("%d facts say that Reports are written again, want 1", n)
 	}
 }
 
