@@ -108,11 +108,11 @@ func TestNewVerdict_WithoutPolicies(t *testing.T) {
 
 func TestSourceOf_HasNoSecret(t *testing.T) {
 	for uri, want := range map[string]string{
-		"git+https://secret@git.example/a.git?token=secret#secret": "git+https://git.example/a.git",
-		"https://git.example/a.git":                                "https://git.example/a.git",
-		"/apis/tekton.dev/v1/namespaces/ns/task/a@1234":            "/apis/tekton.dev/v1/namespaces/ns/task/a",
-		"secret@git.example:org/repo":                              "",
-		"":                                                         "",
+		"git+https://s3cr3t@git.example/a.git?key=s3cr3t#s3cr3t": "git+https://git.example/a.git",
+		"https://git.example/a.git":                              "https://git.example/a.git",
+		"/apis/tekton.dev/v1/namespaces/ns/task/a@1234":          "/apis/tekton.dev/v1/namespaces/ns/task/a",
+		"s3cr3t@git.example:org/repo":                            "",
+		"":                                                       "",
 	} {
 		if got := sourceOf(uri); got != want {
 			t.Errorf("%s: got %q, want %q", uri, got, want)
