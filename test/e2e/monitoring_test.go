@@ -55,9 +55,10 @@ func TestMonitoring_ShowsWhatHappens(t *testing.T) {
 	step("earlier state", (*watched).restoreEarlierState, "TrustedResourcesEarlierStateRestored")
 	step("runs", (*watched).runEverything,
 		"TrustedResourcesTampered", "TrustedResourcesPolicyViolation", "TrustedResourcesWarnViolation", "TrustedResourcesRunsRefused")
-	step("gate waits", (*watched).holdRuns, "TrustedResourcesRunsWaiting", "TrustedResourcesKMSErrors", "TrustedResourcesUnsignedUnderEnforce")
+	step("gate waits", (*watched).holdRuns, "TrustedResourcesRunsWaiting", "TrustedResourcesKMSErrors")
 	step("policy broken", (*watched).breakPolicy, "TrustedResourcesPolicyBroken")
-	step("no key", (*watched).takeKey, "TrustedResourcesNoActiveKey", "TrustedResourcesSigningFailing", "TrustedResourcesSigningBacklog")
+	step("no key", (*watched).takeKey,
+		"TrustedResourcesNoActiveKey", "TrustedResourcesSigningFailing", "TrustedResourcesSigningBacklog", "TrustedResourcesUnsignedUnderEnforce")
 	step("config", (*watched).refuseConfig, "TrustedResourcesConfigRefused")
 	step("audit log", (*watched).loseRecords, "TrustedResourcesAuditLoss")
 	step("admission", (*watched).breakAdmission, "TrustedResourcesAdmissionErrors")
@@ -127,20 +128,19 @@ func (w *watched) runEverything() {
 }
 
 // holdRuns lets the gate release two runs, and wait for a KMS that does not answer until the end
-// of the subtest. The KMS has the key for a StepAction, which Tekton does not verify. An unsigned
-// Task is in that namespace, too.
+// of the subtest. The KMS has the key for a StepAction, which Tekton does not verify.
 func (w *watched) holdRuns() {
 	w.t.Helper()
 	passes := w.enforced()
 	w.signedTask(passes, "build")
-	for _, run := range []string{"first", "second"} { // one after the other: a rate needs two values
+	for _, run := range []string{"first", "second"} {
 		w.createTaskRun(passes, run, &v1.TaskRef{Name: "build"})
 		w.expectSuccess(w.waitDone(passes, run))
+		w.waitSeries("trustedresources_gate_wait_seconds_count") // a rate needs two values
 	}
 	ns := w.enforced()
 	w.createStepAction(ns, "compile", true)
 	w.signedTask(ns, "build", withStepAction(&v1.Ref{Name: "compile"}))
-	w.createTask(newTask(ns, "unsigned"))
 	w.createKMSPolicy(ns, ".*/stepaction/.*", w.kms.reference())
 	w.createTaskRun(ns, "waits", &v1.TaskRef{Name: "build"})
 	w.waitEvent(w.getTaskRun(ns, "waits"), v1alpha1.ReasonRunHeld, "KeyUnavailable")
@@ -158,7 +158,7 @@ func (w *watched) takeKey() {
 	w.t.Helper()
 	w.cleanup(func() error { return cluster.Configure(cleanupContext(), w.settings) })
 	w.configure(with(w.settings, map[string]string{"artifacts.pipeline.signer": "kms", "signers.kms.kmsref": w.kms.reference()}))
-	ns := w.namespace()
+	ns := w.namespaceLabelled(map[string]string{v1alpha1.SignLabel: "true", v1alpha1.VerifyLabel: v1alpha1.VerifyEnforce})
 	w.env.createPipeline(ns, "unsigned", "any")
 }
 
